@@ -1,0 +1,122 @@
+"""Is the difference real? Paired differences by seed against a baseline, with Holm's correction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from kdbench.analysis.intervals import is_constant, t_interval
+from kdbench.analysis.summary import Row, Summary
+from kdbench.column import Direction
+from kdbench.errors import unknown
+
+ALPHA = 0.05
+CONTROL = "scratch"
+Verdict = Literal["better", "worse", "higher", "lower", "no difference shown"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against the baseline for one student: method minus baseline, paired by seed.
+
+    ``low`` and ``high`` bound the 95 % t interval of the mean difference and are not corrected; ``p`` is of
+    the paired t test, ``p_holm`` after Holm's correction, and ``verdict`` goes by ``p_holm``. What could not
+    be computed is None, with the reason.
+    """
+
+    teacher: str
+    student: str
+    method: str
+    baseline: str
+    metric: str
+    n: int
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    verdict: Verdict | None = None
+    reason: str | None = None
+
+
+def compare_methods(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> list[Comparison]:
+    """Return each method against the baseline with the same teacher and student, in the order of the rows.
+
+    Holm's correction is over all comparisons that are returned (Holm, 1979). A metric without a direction
+    gives the verdicts 'higher' and 'lower'. Raises UserError for an unknown metric or baseline; only the
+    usual control may be absent from a run, which leaves the differences None with a reason.
+    """
+    if metric not in summary.columns:
+        raise unknown("metric", metric, summary.columns)
+    if baseline != CONTROL and baseline not in summary.methods:
+        raise unknown("baseline", baseline, summary.methods)
+    controls = {(row.teacher, row.student): row for row in summary.students if row.method == baseline}
+    found = [
+        _compare(row, controls.get((row.teacher, row.student)), metric, baseline)
+        for row in summary.students
+        if row.method != baseline
+    ]
+    return _corrected(found, summary.columns[metric].direction)
+
+
+def _compare(row: Row, control: Row | None, metric: str, baseline: str) -> Comparison:
+    assert row.student is not None and row.method is not None
+    empty = Comparison(row.teacher, row.student, row.method, baseline, metric, n=0)
+    if control is None:
+        return replace(empty, reason=f"the run holds no {baseline} of {row.student}")
+    ours, theirs = row.values[metric], control.values[metric]
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return replace(empty, reason=_why_unpaired(row, control, ours, theirs, baseline))
+    differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
+    result = replace(empty, n=len(seeds), difference=float(differences.mean()))
+    if len(seeds) == 1:
+        return replace(result, reason="one seed in common: a paired test needs at least two")
+    if is_constant(differences, scale=max(abs(v) for seed in seeds for v in (ours[seed], theirs[seed]))):
+        return replace(
+            result, reason=f"the {len(seeds)} differences are all equal: no variance to test against"
+        )
+    interval = t_interval(differences)
+    p = float(stats.ttest_1samp(differences, 0.0).pvalue)
+    if not math.isfinite(p):
+        raise ArithmeticError(f"paired t test of {differences.tolist()} gave {p}")
+    return replace(result, low=interval.low, high=interval.high, p=p)
+
+
+def _why_unpaired(
+    row: Row, control: Row, ours: Mapping[int, float], theirs: Mapping[int, float], baseline: str
+) -> str:
+    for side, values in ((row, ours), (control, theirs)):
+        if not values:
+            return f"{side.method} has no value"
+    return f"{row.method} and {baseline} have no finished seed in common"
+
+
+def _corrected(comparisons: list[Comparison], direction: Direction) -> list[Comparison]:
+    tested = [comparison.p for comparison in comparisons if comparison.p is not None]
+    if not tested:
+        return comparisons
+    adjusted = iter(multipletests(tested, alpha=ALPHA, method="holm")[1])
+    return [
+        _judged(comparison, float(next(adjusted)), direction) if comparison.p is not None else comparison
+        for comparison in comparisons
+    ]
+
+
+def _judged(comparison: Comparison, p_holm: float, direction: Direction) -> Comparison:
+    assert comparison.difference is not None
+    verdict: Verdict
+    up = comparison.difference > 0
+    if p_holm >= ALPHA:
+        verdict = "no difference shown"
+    elif direction == "none":
+        verdict = "higher" if up else "lower"
+    else:
+        verdict = "better" if up == (direction == "higher") else "worse"
+    return replace(comparison, p_holm=p_holm, verdict=verdict)

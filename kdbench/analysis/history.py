@@ -1,0 +1,29 @@
+"""Learning curves: the history files of all records in one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from kdbench.store import Kind, RunDirectory
+
+IDENTITY = ("role", "teacher", "student", "method", "seed")
+
+
+def read_histories(run: RunDirectory, records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row an epoch and record: role, teacher, student, method, seed, then history.csv's columns.
+
+    Records without a history file (a loaded teacher, a one-shot compressor) add no rows.
+    """
+    frames = []
+    for record in records:
+        kind: Kind = "teachers" if record["role"] == "teacher" else "cells"
+        path = run.folder(kind, record["id"]) / "history.csv"
+        if path.is_file():
+            frames.append(pd.read_csv(path).assign(**{key: record[key] for key in IDENTITY}))
+    if not frames:
+        return pd.DataFrame(columns=[*IDENTITY, "epoch"])
+    together = pd.concat(frames, ignore_index=True)
+    return together[[*IDENTITY, *together.columns.difference(IDENTITY, sort=False)]]

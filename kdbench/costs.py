@@ -1,0 +1,108 @@
+"""What the models of a run cost: measured once for each teacher and its students, in one session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
+from kdbench.plan import Plan, TeacherPlan
+from kdbench.progress import Progress
+from kdbench.records import Scores
+from kdbench.store import RunDirectory, content_id, read_json, write_atomic, write_json
+from kdbench.suite import MeasureEntry, ModelEntry
+
+# Filled from a student's own weights and method, not from the measurement of its architecture.
+OF_THE_CELL = ("params_nonzero", "params_adapter")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The costs of one teacher and its students, by the label of the model."""
+
+    id: str
+    metrics: dict[str, dict[str, float | None]]
+    reasons: dict[str, dict[str, str]]
+
+
+class Costs:
+    """The costs of every model of a run, by teacher."""
+
+    def __init__(self, by_teacher: dict[str, Measured]) -> None:
+        """Take what was measured for each teacher, by its label."""
+        self._by_teacher = by_teacher
+
+    def id(self, teacher: str) -> str:
+        """Return the id of the measurement that a teacher's students were part of."""
+        return self._by_teacher[teacher].id
+
+    def add_to(self, scores: Scores, teacher: str, model: str) -> None:
+        """Add a model's costs, as measured beside a teacher, to its scores."""
+        measured = self._by_teacher[teacher]
+        metrics, reasons = measured.metrics[model], measured.reasons[model]
+        own = {name: scores.metrics.get(name) for name in OF_THE_CELL}
+        scores.add(
+            {**metrics, **own}, {name: text for name, text in reasons.items() if name not in OF_THE_CELL}
+        )
+
+
+def measure_costs(plan: Plan, directory: RunDirectory, progress: Progress) -> Costs:
+    """Measure every model of a plan, or read what was measured before under the same settings."""
+    measured = {}
+    for teacher in plan.teachers:
+        students = [
+            entry
+            for entry in plan.suite.students
+            if any(cell.teacher == teacher.label and cell.student == entry.shown for cell in plan.cells)
+        ]
+        measured[teacher.label] = _measured(plan, teacher, students, directory, progress)
+    return Costs(measured)
+
+
+def protocol_of(entry: MeasureEntry) -> Protocol:
+    """Return the timing protocol that a suite asks for; without latency only counts are taken."""
+    fields = entry.model_dump()
+    latency = fields.pop("latency")
+    return Protocol(**fields) if latency else Protocol(**fields, devices=())
+
+
+def _measured(
+    plan: Plan,
+    teacher: TeacherPlan,
+    students: list[ModelEntry],
+    directory: RunDirectory,
+    progress: Progress,
+) -> Measured:
+    # A student with the teacher's label is the same architecture: it is measured once.
+    entries = {entry.shown: entry for entry in (teacher.entry, *students)}
+    jobs = [ModelJob(label, entry.name, entry.args) for label, entry in entries.items()]
+    protocol = protocol_of(plan.suite.measure)
+    key: dict[str, Any] = {
+        "models": [[job.label, job.name, job.args] for job in jobs],
+        "input_shape": plan.input_shape,
+        "classes": plan.num_classes,
+        "protocol": protocol.as_json(),
+    }
+    id = content_id(key)
+    folder = directory.path / "costs" / id
+    if not (folder / "cost.json").is_file():
+        report = measure(
+            jobs,
+            input_shape=plan.input_shape,
+            num_classes=plan.num_classes,
+            reference=teacher.label,
+            protocol=protocol,
+            progress=progress,
+        )
+        _write(directory, id, report)
+    content = read_json(folder / "cost.json")
+    return Measured(id, content["metrics"], content["reasons"])
+
+
+def _write(directory: RunDirectory, id: str, report: CostReport) -> None:
+    folder = directory.path / "costs" / id
+    write_atomic(folder / "latency.parquet", report.samples.to_parquet(index=False))
+    write_json(
+        folder / "cost.json",
+        {"metrics": report.metrics, "reasons": report.reasons, "conditions": report.conditions},
+    )

@@ -1,0 +1,151 @@
+"""Pictures to pixels: decoding encoded images, and bringing arrays to one size and channel count."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import struct
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kdbench.errors import UserError
+
+# How many encoded images are held at once while their pixels are computed.
+_BLOCK = 4096
+_CHUNK = 64
+_GREY_MODES = ("1", "L", "LA")
+# What Pillow's decoders raise for damaged files.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One encoded image: ``where`` is how errors name it, ``content`` its bytes or its file."""
+
+    where: str
+    content: bytes | Path
+
+
+def opened(encoded: Encoded, format: str | None = None) -> Image.Image:
+    """Open an image without decoding it; raises UserError that names it where that is not possible.
+
+    Pillow tries its plugins one after the other; ``format`` is the one to try before all others.
+    """
+    content = io.BytesIO(encoded.content) if isinstance(encoded.content, bytes) else encoded.content
+    try:
+        if format is not None:
+            try:
+                image = Image.open(content, formats=(format,))
+            except Image.UnidentifiedImageError:
+                image = Image.open(content)
+        else:
+            image = Image.open(content)
+    except _BROKEN as error:
+        raise _unreadable(encoded, error) from error
+    if image.mode.startswith(("I", "F")):
+        raise UserError(
+            f"{encoded.where} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits."
+        )
+    return image
+
+
+def _unreadable(encoded: Encoded, error: Exception) -> UserError:
+    reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+    return UserError(f"cannot read the image {encoded.where} ({reason}): replace or remove it.")
+
+
+def channels_of(image: Image.Image) -> int:
+    """Return 1 for a grey image and 3 for any other."""
+    return 1 if image.mode in _GREY_MODES else 3
+
+
+def pixels(image: Image.Image, size: int | None, channels: int) -> NDArray[np.uint8]:
+    """Return an image as uint8 (H, W, channels): luma or RGB, resized to size × size (bilinear)."""
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    if size is not None and image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    array = np.asarray(image)
+    return array[..., None] if channels == 1 else array
+
+
+def refit(images: NDArray[np.uint8], size: int | None, channels: int | None) -> NDArray[np.uint8]:
+    """Return images (N, H, W, C) as (N, size, size, channels); None keeps what is there."""
+    height, width, depth = images.shape[1:]
+    channels = channels or depth
+    if channels == depth and (size is None or (size, size) == (height, width)):
+        return images
+    rows, columns = (size, size) if size is not None else (height, width)
+    fitted = np.empty((len(images), rows, columns, channels), dtype=np.uint8)
+    for row, image in enumerate(images):
+        fitted[row] = pixels(Image.fromarray(image[..., 0] if depth == 1 else image), size, channels)
+    return fitted
+
+
+class Decoder:
+    """Decodes the images of one dataset to one shape; the first image sets what is not asked for."""
+
+    def __init__(self, size: int | None, channels: int | None) -> None:
+        self._size = size
+        self._channels = channels
+        self._first: _First | None = None
+
+    def decode(self, encoded: Iterable[Encoded], count: int) -> NDArray[np.uint8]:
+        """Return ``count`` images as uint8 (count, H, W, C), in their order.
+
+        Raises UserError for an image that cannot be read, for images that differ in size where no size
+        was asked for, and for a colour image among grey ones where no channel count was asked for.
+        """
+        images = iter(encoded)
+        block = list(itertools.islice(images, _BLOCK))
+        first = self._first = self._first or self._look(block[0])
+        shape = (first.height, first.width) if self._size is None else (self._size, self._size)
+        decoded = np.empty((count, *shape, self._channels or first.channels), dtype=np.uint8)
+        start = 0
+        # Pillow decodes most formats outside the interpreter's lock, so threads help with large images.
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            while block:
+                chunks = [block[row : row + _CHUNK] for row in range(0, len(block), _CHUNK)]
+                for arrays in pool.map(lambda chunk: [self._pixels(one, first) for one in chunk], chunks):
+                    decoded[start : start + len(arrays)] = arrays
+                    start += len(arrays)
+                block = list(itertools.islice(images, _BLOCK))
+        return decoded
+
+    def _look(self, encoded: Encoded) -> _First:
+        with opened(encoded) as image:
+            return _First(encoded.where, image.width, image.height, channels_of(image), image.format)
+
+    def _pixels(self, encoded: Encoded, first: _First) -> NDArray[np.uint8]:
+        with opened(encoded, first.format) as image:
+            if self._size is None and image.size != (first.width, first.height):
+                raise UserError(
+                    f"images differ in size: {first.where} is {first.width}x{first.height} and "
+                    f"{encoded.where} is {image.width}x{image.height}: give the dataset argument size."
+                )
+            if self._channels is None and channels_of(image) > first.channels:
+                raise UserError(
+                    f"{first.where} is grey and {encoded.where} is in colour: give the dataset argument "
+                    "channels, 3 (RGB) or 1 (grey)."
+                )
+            try:
+                return pixels(image, self._size, self._channels or first.channels)
+            except _BROKEN as error:
+                raise _unreadable(encoded, error) from error
+
+
+@dataclass(frozen=True)
+class _First:
+    where: str
+    width: int
+    height: int
+    channels: int
+    format: str | None

@@ -1,0 +1,104 @@
+"""The arguments that a suite may give to a dataset, checked before anything is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdbench.data.splits import balanced
+from kdbench.errors import UserError, unknown
+
+COMMON = ("size", "channels", "limit", "limit_test", "mean", "std")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments that every source of images takes, and in ``own`` those of one source only.
+
+    ``size``: every image is resized to size × size (bilinear). ``channels``: 1 (luma) or 3 (grey is
+    repeated). ``limit``, ``limit_test``: at most so many training (validation part included) and test
+    examples, balanced over the classes. ``mean``, ``std``: one number a channel, in place of those of
+    the training part.
+    """
+
+    size: int | None = None
+    channels: int | None = None
+    limit: int | None = None
+    limit_test: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, args: Mapping[str, Any], own: Sequence[str] | None) -> Options:
+        """Check the arguments of a dataset; ``own`` names the source's own ones, None lets any through.
+
+        Raises UserError for an unknown name (with the nearest right one) or a value out of range.
+        """
+        extra = {name: value for name, value in args.items() if name not in COMMON}
+        if own is not None:
+            for name in extra:
+                if name not in own:
+                    raise unknown("dataset argument", name, [*COMMON, *own])
+        options = cls(
+            size=_count("size", args.get("size")),
+            channels=_count("channels", args.get("channels")),
+            limit=_count("limit", args.get("limit")),
+            limit_test=_count("limit_test", args.get("limit_test")),
+            mean=_numbers("mean", args.get("mean")),
+            std=_numbers("std", args.get("std")),
+            own=extra,
+        )
+        if options.channels not in (None, 1, 3):
+            raise UserError(f"dataset argument channels is {options.channels}: give 1 (grey) or 3 (RGB).")
+        if options.std is not None and min(options.std) <= 0:
+            raise UserError(f"dataset argument std is {list(options.std)}: every entry must be above 0.")
+        return options
+
+    def kept(self, split: str, labels: NDArray[np.int64], num_classes: int) -> NDArray[np.intp] | None:
+        """Return the rows of a source's split that the limits keep, or None where they keep all.
+
+        Raises UserError for a limit that does not leave one example a class.
+        """
+        name, limit = {"train": ("limit", self.limit), "test": ("limit_test", self.limit_test)}.get(
+            split, ("", None)
+        )
+        if limit is None or limit >= len(labels):
+            return None
+        if limit < num_classes:
+            raise UserError(
+                f"dataset argument {name} is {limit}: give at least one example a class ({num_classes})."
+            )
+        return balanced(labels, limit)
+
+    def check_channels(self, channels: int) -> None:
+        """Raise UserError unless ``mean`` and ``std``, where given, have one entry a channel."""
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != channels:
+                raise UserError(
+                    f"dataset argument {name} has {len(values)} entries for images of {channels} "
+                    f"channel{'s' if channels > 1 else ''}: give one number a channel."
+                )
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"dataset argument {name} is {value!r}: give a whole number of at least 1.")
+    return value
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    numbers = list(value) if isinstance(value, (list, tuple)) else []
+    good = [not isinstance(x, bool) and isinstance(x, (int, float)) and math.isfinite(x) for x in numbers]
+    if not numbers or not all(good):
+        raise UserError(f"dataset argument {name} is {value!r}: give a list of numbers, one a channel.")
+    return tuple(float(x) for x in numbers)

@@ -1,0 +1,136 @@
+"""The sources of datasets by name; a file in ``kdbench/data/sources`` registers itself here."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdbench.data.dataset import Description, Raw
+from kdbench.data.options import Options
+from kdbench.errors import UserError, nearest, unknown
+
+ROOT_VARIABLE = "KDBENCH_DATA"
+MODULE_FACTORY = "package.module:factory"
+FILE_FACTORY = "path/file.py:factory"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One dataset as a suite asks for it: ``reference`` is what follows the colon in ``folder:PATH``."""
+
+    name: str
+    reference: str
+    root: Path | None
+    split_seed: int
+    options: Options
+
+    def data_root(self) -> Path:
+        """Return the folder that holds the named datasets; raises UserError where none was given."""
+        if self.root is None:
+            raise UserError(f"dataset {self.name} needs a data root: give --data-root or set {ROOT_VARIABLE}.")
+        return self.root
+
+    def folder(self) -> Path:
+        """Return the folder that ``reference`` names, looked for here and then under the data root."""
+        path = Path(self.reference).expanduser()
+        candidates = [path] if self.root is None else [path, self.root / path]
+        for candidate in candidates:
+            if candidate.is_dir():
+                return candidate
+        looked = " or ".join(str(candidate) for candidate in dict.fromkeys(candidates))
+        raise UserError(f"dataset {self.name}: there is no folder {looked}. Check the path or --data-root.")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to get a dataset: what lists show of it, and the functions that describe and load it.
+
+    ``describe`` is a constant where the source is one fixed dataset, a function where it must look,
+    None where only loading tells. ``options`` names the arguments of this source alone; None passes
+    every argument on to ``load``.
+    """
+
+    name: str
+    title: str
+    reference: str
+    load: Callable[[Request], Raw]
+    describe: Description | Callable[[Request], Description] | None
+    options: tuple[str, ...] | None
+
+
+_SOURCES: dict[str, Source] = {}
+
+
+def source(
+    name: str,
+    *,
+    title: str,
+    reference: str = "",
+    describe: Description | Callable[[Request], Description] | None = None,
+    options: tuple[str, ...] | None = (),
+) -> Callable[[Callable[[Request], Raw]], Callable[[Request], Raw]]:
+    """Register the decorated function as the source ``name``; ``kind:PATH`` takes all names ``kind:...``."""
+
+    def register(load: Callable[[Request], Raw]) -> Callable[[Request], Raw]:
+        if name in _SOURCES:
+            raise ValueError(f"two sources are called {name}")
+        _SOURCES[name] = Source(name, title, reference, load, describe, options)
+        return load
+
+    return register
+
+
+@functools.cache
+def _discover() -> None:
+    package = importlib.import_module("kdbench.data.sources")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def dataset_sources() -> dict[str, Source]:
+    """Return every source by the name that a suite writes: the fixed datasets first, then the patterns."""
+    _discover()
+    return {name: _SOURCES[name] for name in sorted(_SOURCES, key=lambda name: (":" in name, name))}
+
+
+def resolve(
+    name: str, *, root: Path | None, split_seed: int, args: Mapping[str, Any]
+) -> tuple[Source, Request]:
+    """Return the source of a dataset's name, and the checked request to give it.
+
+    Without ``root`` the environment variable KDBENCH_DATA names the data root. Raises UserError for an
+    unknown name or argument.
+    """
+    chosen, reference = _find(name)
+    if root is None and os.environ.get(ROOT_VARIABLE):
+        root = Path(os.environ[ROOT_VARIABLE])
+    root = root.expanduser() if root is not None else None
+    return chosen, Request(name, reference, root, split_seed, Options.parse(args, chosen.options))
+
+
+def _find(name: str) -> tuple[Source, str]:
+    known = dataset_sources()
+    kind, colon, reference = name.partition(":")
+    if not colon:
+        if name in known and ":" not in name:
+            return known[name], ""
+        raise unknown("dataset", name, known)
+    patterns = {key.partition(":")[0]: found for key, found in known.items() if key.endswith(":PATH")}
+    if kind in patterns:
+        if not reference:
+            raise UserError(f"dataset '{name}' names no folder: write {kind}:PATH.")
+        return patterns[kind], reference
+    left = name.rpartition(":")[0]
+    if left.endswith(".py"):
+        return known[FILE_FACTORY], name
+    # A misspelt 'folder' would otherwise be reported as a module that cannot be imported.
+    if nearest(kind, patterns) and kind.isidentifier() and importlib.util.find_spec(kind) is None:
+        raise unknown("kind of dataset", kind, patterns)
+    return known[MODULE_FACTORY], name

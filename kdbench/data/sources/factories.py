@@ -1,0 +1,114 @@
+"""Datasets that a person's own function makes: ``package.module:factory`` and ``path/file.py:factory``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kdbench.data.dataset import Examples, Raw
+from kdbench.data.options import COMMON
+from kdbench.data.registry import FILE_FACTORY, MODULE_FACTORY, Request, source
+from kdbench.errors import UserError, unknown
+from kdbench.factory import load_factory
+
+_KEYS = ("train", "test", "validation", "classes")
+_SHAPES = "uint8 images of shape (N, H, W) or (N, H, W, C) with C of 1 or 3"
+
+
+@source(
+    MODULE_FACTORY,
+    title="a function of an importable module that returns the arrays; its arguments are the dataset's args",
+)
+@source(
+    FILE_FACTORY,
+    title="a function of a Python file that returns the arrays; its arguments are the dataset's args",
+)
+def load(request: Request) -> Raw:
+    """Call the function and check what it returns.
+
+    It returns ``((x_train, y_train), (x_test, y_test))``, or a mapping with ``train``, ``test`` and, if it
+    has them, ``validation`` (pairs) and ``classes`` (names). Images are uint8, channels last: (N, H, W) or
+    (N, H, W, C) with C of 1 or 3; labels are whole numbers 0 .. K − 1, (N,). NumPy arrays and tensors
+    serve alike. Arguments of the dataset that kdbench does not know itself are passed to the function.
+    """
+    name = request.reference
+    factory = load_factory(name)
+    own = dict(request.options.own)
+    _check_arguments(factory, own)
+    try:
+        returned = factory(**own)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"dataset factory {name} raised {type(error).__name__}: {reason}") from error
+    parts = _parts(name, returned)
+    splits = {part: _examples(f"{part} of {name}", parts[part]) for part in _KEYS[:3] if part in parts}
+    if "classes" in parts:
+        classes = tuple(str(label) for label in parts["classes"])
+    else:
+        highest = max(int(examples.labels.max(initial=-1)) for examples in splits.values())
+        classes = tuple(str(label) for label in range(highest + 1))
+    return Raw(splits["train"], splits["test"], classes, splits.get("validation"))
+
+
+def _check_arguments(factory: Any, own: Mapping[str, Any]) -> None:
+    signature = inspect.signature(factory)
+    parameters = signature.parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        for name in own:
+            if name not in signature.parameters:
+                raise unknown("dataset argument", name, [*COMMON, *signature.parameters])
+    try:
+        signature.bind(**own)
+    except TypeError as error:
+        raise UserError(f"the dataset's function cannot be called: {error}. Give it in the args.") from error
+
+
+def _parts(name: str, returned: Any) -> Mapping[str, Any]:
+    if isinstance(returned, Mapping):
+        for key in returned:
+            if key not in _KEYS:
+                raise unknown(f"key returned by {name}", str(key), _KEYS)
+        for key in ("train", "test"):
+            if key not in returned:
+                raise UserError(f"{name} returned no '{key}': return train and test as pairs (images, labels).")
+        return returned
+    if isinstance(returned, (tuple, list)) and len(returned) == 2:
+        return {"train": returned[0], "test": returned[1]}
+    raise UserError(
+        f"{name} returned {_kind(returned)}: return ((x_train, y_train), (x_test, y_test)) or a mapping "
+        "with train, test, and perhaps validation and classes."
+    )
+
+
+def _examples(where: str, pair: Any) -> Examples:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise UserError(f"{where} is {_kind(pair)}: return a pair (images, labels).")
+    images, labels = (_array(values) for values in pair)
+    if images.dtype != np.uint8:
+        raise UserError(f"images of {where} are {images.dtype}: return {_SHAPES}.")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        hint = " Channels come last: permute(0, 2, 3, 1)." if images.ndim == 4 and images.shape[1] in (1, 3) else ""
+        raise UserError(f"images of {where} have shape {images.shape}: return {_SHAPES}.{hint}")
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"labels of {where} are {labels.dtype} of shape {labels.shape}: return whole numbers, shape (N,)."
+        )
+    if len(images) != len(labels):
+        raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: return one label an image.")
+    return Examples(images, labels.astype(np.int64))
+
+
+def _array(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def _kind(value: Any) -> str:
+    length = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+    return f"a {type(value).__name__}{length}"

@@ -1,0 +1,117 @@
+"""Images in folders, one folder a class: torchvision's ImageFolder layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdbench.data.dataset import Description, Examples, Raw
+from kdbench.data.images import Decoder, Encoded, channels_of, opened
+from kdbench.data.registry import Request, source
+from kdbench.data.splits import VALIDATION_NAMES, roles, stratified
+from kdbench.errors import UserError, nearest
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
+TEST_FRACTION = 0.2
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+
+
+def _splits(folder: Path) -> dict[str, Path] | None:
+    """Return the folder of each split, or None where the folders are the classes themselves."""
+    train = folder / "train"
+    if not train.is_dir() or (not _subfolders(train) and _images(train)):
+        return None
+    names = [name for name in ("train", "test", *VALIDATION_NAMES) if (folder / name).is_dir()]
+    return {role: folder / name for role, name in roles(names, f"image folder {folder}").items()}
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    names = tuple(path.name for path in _subfolders(folder))
+    if len(names) < 2:
+        has = f"only the class folder '{names[0]}'" if names else "no class folders"
+        raise UserError(f"{folder} has {has}: put the images of each of two or more classes in a folder.")
+    return names
+
+
+def _listing(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], NDArray[np.int64]]:
+    """Return the images below a split's folder and their labels; every class folder holds one at least."""
+    paths: list[Path] = []
+    labels: list[int] = []
+    for of_class in _subfolders(folder):
+        if of_class.name not in classes:
+            hint = nearest(of_class.name, classes) or " Remove it, or add it to the training split."
+            raise UserError(f"{of_class} is not a class of the training split.{hint}")
+        images = _images(of_class)
+        if not images:
+            raise UserError(f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove it.")
+        paths += images
+        labels += [classes.index(of_class.name)] * len(images)
+    if not paths:
+        raise UserError(f"{folder} holds no class folders with images: add the images or remove it.")
+    return paths, np.array(labels, dtype=np.int64)
+
+
+def describe(request: Request) -> Description:
+    """List the classes and look at the first image only."""
+    folder = request.folder()
+    splits = _splits(folder)
+    train = splits["train"] if splits else folder
+    classes = _classes(train)
+    images = _images(train / classes[0])
+    if not images:
+        raise UserError(f"{train / classes[0]} holds no image: add some or remove the folder.")
+    with opened(Encoded(str(images[0]), images[0])) as image:
+        return Description((channels_of(image), image.height, image.width), len(classes))
+
+
+@source(
+    "folder:PATH",
+    title="images as PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* with a fifth held out as test",
+    reference="torchvision ImageFolder layout",
+    describe=describe,
+)
+def load(request: Request) -> Raw:
+    """Return the splits of a folder of images, under the current directory or the data root.
+
+    Classes are the names of the folders in alphabetical order. Without split folders, a stratified fifth
+    of each class, drawn by ``split_seed``, is the test split.
+    """
+    folder = request.folder()
+    splits = _splits(folder)
+    classes = _classes(splits["train"] if splits else folder)
+    if splits:
+        listings = {role: _listing(path, classes) for role, path in splits.items()}
+    else:
+        paths, labels = _listing(folder, classes)
+        train, test = stratified(
+            labels,
+            classes,
+            TEST_FRACTION,
+            seed=request.split_seed,
+            part="test",
+            mend=f"Add images to {folder}, or make train and test folders in it.",
+        )
+        listings = {
+            role: ([paths[row] for row in rows], labels[rows])
+            for role, rows in (("train", train), ("test", test))
+        }
+    options = request.options
+    decoder = Decoder(options.size, options.channels)
+    decoded = {}
+    for role, (paths, labels) in listings.items():
+        rows = options.kept(role, labels, len(classes))
+        if rows is not None:
+            paths, labels = [paths[row] for row in rows], labels[rows]
+        encoded = (Encoded(str(path), path) for path in paths)
+        decoded[role] = Examples(decoder.decode(encoded, len(paths)), labels)
+    return Raw(decoded["train"], decoded["test"], classes, decoded.get("validation"))

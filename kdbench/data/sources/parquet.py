@@ -1,0 +1,180 @@
+"""Images in the Hugging Face parquet layout: train-*.parquet, test-*.parquet, validation-*.parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdbench.data.dataset import Description, Examples, Raw
+from kdbench.data.images import Decoder, Encoded, channels_of, opened
+from kdbench.data.registry import Request, source
+from kdbench.data.splits import VALIDATION_NAMES, roles
+from kdbench.errors import UserError, nearest
+
+IMAGE_COLUMNS = ("img", "image")
+LABEL_COLUMNS = ("label", "fine_label")
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A folder of parquet files: the files of each split, and the columns that hold image and label.
+
+    ``named_classes`` is None where the schema names no classes.
+    """
+
+    files: Mapping[str, Sequence[Path]]
+    image: str
+    label: str
+    named_classes: tuple[str, ...] | None
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """Return the labels of a split; raises UserError where some are missing."""
+        parts = []
+        for path in self.files[split]:
+            with _reading(path) as file:
+                column = file.read(columns=[self.label]).column(0)
+            if column.null_count:
+                raise UserError(f"{path}: {column.null_count} rows have no {self.label}: remove them.")
+            parts.append(column.to_numpy().astype(np.int64))
+        return np.concatenate(parts)
+
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes: those of the schema, or the label values 0 .. K − 1."""
+        if self.named_classes is not None:
+            return self.named_classes
+        highest = max(int(self.labels(split).max(initial=-1)) for split in self.files)
+        return tuple(str(label) for label in range(highest + 1))
+
+    def encoded(self, split: str, rows: NDArray[np.intp] | None = None) -> Iterator[Encoded]:
+        """Yield the encoded images of a split, or of its ``rows`` (in ascending order) only."""
+        start = 0
+        for path in self.files[split]:
+            start_of_file = start
+            with _reading(path) as file:
+                for batch in file.iter_batches(_BATCH, columns=[f"{self.image}.bytes"]):
+                    stop = start + batch.num_rows
+                    here = range(start, stop) if rows is None else rows[(rows >= start) & (rows < stop)]
+                    contents = batch.column(0).field("bytes")
+                    for row in here:
+                        where = f"{path} row {row - start_of_file}"
+                        content = contents[int(row) - start].as_py()
+                        if content is None:
+                            raise UserError(f"{where} holds no image bytes: embed the images in the file.")
+                        yield Encoded(where, content)
+                    start = stop
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot read {path} ({reason}): fetch the file again.") from error
+
+
+def files_of(folder: Path) -> dict[str, list[Path]]:
+    """Return the parquet files of each split in a folder, in order; empty where there are none."""
+    found = {}
+    for split in ("train", "test", *VALIDATION_NAMES):
+        files = sorted({*folder.glob(f"{split}-*.parquet"), *folder.glob(f"{split}.parquet")})
+        if files:
+            found[split] = files
+    return found
+
+
+def layout(folder: Path, *, image: str | None = None, label: str | None = None) -> Layout:
+    """Read the layout of a folder from its file names and the schema of the first training file.
+
+    Raises UserError where files or columns are missing or are not of the Hugging Face image layout.
+    """
+    found = files_of(folder)
+    files = {role: found[name] for role, name in roles(found, f"parquet folder {folder}").items()}
+    path = files["train"][0]
+    with _reading(path) as file:
+        schema = file.schema_arrow
+    image = _column(schema, path, "image", image, IMAGE_COLUMNS)
+    label = _column(schema, path, "label", label, LABEL_COLUMNS)
+    kind = schema.field(image).type
+    if not (kind.num_fields and kind.get_field_index("bytes") >= 0):
+        raise UserError(f"{path}: column {image} is {kind}; images are a struct of bytes and path.")
+    kind = schema.field(label).type
+    if "int" not in str(kind):
+        raise UserError(f"{path}: column {label} is {kind}; labels are whole numbers 0 .. K-1.")
+    return Layout(files, image, label, _class_names(schema.metadata or {}, label))
+
+
+def _column(schema: Any, path: Path, role: str, asked: str | None, usual: tuple[str, ...]) -> str:
+    if asked is None:
+        asked = next((name for name in usual if name in schema.names), None)
+        if asked is None:
+            raise UserError(
+                f"{path} has no column {' or '.join(usual)} (it has {', '.join(schema.names)}): "
+                f"name it with the dataset argument {role}."
+            )
+    if asked not in schema.names:
+        hint = nearest(str(asked), schema.names) or f" Columns: {', '.join(schema.names)}."
+        raise UserError(f"{path} has no column '{asked}' (dataset argument {role}).{hint}")
+    return asked
+
+
+def _class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...] | None:
+    text = metadata.get(b"huggingface")
+    features = json.loads(text)["info"]["features"] if text else {}
+    names = features.get(label, {}).get("names")
+    return tuple(str(name) for name in names) if names else None
+
+
+def read(found: Layout, request: Request) -> Raw:
+    """Decode every split of a layout, or of train and test the rows that the limits keep."""
+    options = request.options
+    classes = found.classes()
+    decoder = Decoder(options.size, options.channels)
+    splits = {}
+    for split in found.files:
+        labels = found.labels(split)
+        rows = options.kept(split, labels, len(classes))
+        labels = labels if rows is None else labels[rows]
+        if not len(labels):
+            raise UserError(f"{found.files[split][0]}: the {split} split has no rows.")
+        splits[split] = Examples(decoder.decode(found.encoded(split, rows), len(labels)), labels)
+    return Raw(splits["train"], splits["test"], classes, splits.get("validation"))
+
+
+def _layout_of(request: Request) -> Layout:
+    own = request.options.own
+    return layout(request.folder(), image=own.get("image"), label=own.get("label"))
+
+
+def describe(request: Request) -> Description:
+    """Look at the schema and the first image only."""
+    found = _layout_of(request)
+    first = next(found.encoded("train"), None)
+    if first is None:
+        raise UserError(f"{found.files['train'][0]}: the train split has no rows.")
+    with opened(first) as image:
+        return Description((channels_of(image), image.height, image.width), len(found.classes()))
+
+
+@source(
+    "parquet:PATH",
+    title="a folder of train-*.parquet and test-*.parquet files with encoded images; args: image, label",
+    reference="Hugging Face datasets, image layout",
+    describe=describe,
+    options=("image", "label"),
+)
+def load(request: Request) -> Raw:
+    """Return the splits of a folder of parquet files, under the current directory or the data root."""
+    return read(_layout_of(request), request)

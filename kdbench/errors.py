@@ -1,0 +1,29 @@
+"""Errors that a person can mend: one line that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A request that cannot be carried out; its text is one line, and the command line exits with 2."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the candidate nearest to ``name``, or an empty string."""
+    folded = {_fold(candidate): candidate for candidate in candidates}
+    close = difflib.get_close_matches(_fold(str(name)), list(folded), n=1, cutoff=0.6)
+    return f" Did you mean '{folded[close[0]]}'?" if close else ""
+
+
+def _fold(name: str) -> str:
+    """Return a name without what people mix up: case, and letters that look like digits."""
+    return name.lower().translate(str.maketrans("oil", "011"))
+
+
+def unknown(kind: str, name: str, candidates: Iterable[str]) -> UserError:
+    """Return the error for a name that is not known: the nearest right one, or all that are allowed."""
+    candidates = sorted(candidates)
+    hint = nearest(name, candidates) or f" Known: {', '.join(candidates)}."
+    return UserError(f"unknown {kind} '{name}'.{hint}")

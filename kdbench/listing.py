@@ -1,0 +1,179 @@
+"""Plain rows, and their terminal tables, of what kdbench knows, plans and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from kdbench.efficiency import CostReport
+    from kdbench.plan import Plan
+
+Rows = list[dict[str, Any]]
+# The shape at which the distillation literature counts its models.
+ZOO_INPUT = (3, 32, 32)
+ZOO_CLASSES = 100
+
+
+def _models() -> Rows:
+    from kdbench.efficiency import count
+    from kdbench.models import build_model, families
+
+    rows = []
+    for entry in families().values():
+        for name in entry.examples:
+            model = build_model(name, input_shape=ZOO_INPUT, num_classes=ZOO_CLASSES)
+            counts = count(model, ZOO_INPUT)
+            rows.append(
+                {
+                    "name": name,
+                    "params": counts.params,
+                    "macs": counts.macs,
+                    "summary": entry.summary,
+                    "source": entry.source,
+                }
+            )
+    return rows
+
+
+def _methods() -> Rows:
+    from kdbench.methods import methods
+
+    return [
+        {
+            "name": entry.name,
+            "summary": entry.title,
+            "parameters": {key: field.default for key, field in entry.parameters.model_fields.items()},
+            "source": entry.source,
+            "year": entry.year,
+        }
+        for entry in methods().values()
+    ]
+
+
+def _datasets() -> Rows:
+    from kdbench.data import dataset_sources
+
+    return [
+        {"name": name, "summary": source.title, "source": source.reference}
+        for name, source in dataset_sources().items()
+    ]
+
+
+def _metrics() -> Rows:
+    from kdbench.efficiency import columns
+    from kdbench.methods import methods
+    from kdbench.metrics import catalogue
+    from kdbench.records import diagnostic_columns
+
+    known = [*catalogue().values(), *diagnostic_columns(list(methods().values())), *columns((1, 256))]
+    return [
+        {
+            "name": column.name,
+            "summary": column.title,
+            "family": column.family,
+            "direction": column.direction,
+            "unit": column.unit,
+            "range": column.range,
+            "source": column.source,
+        }
+        for column in known
+    ]
+
+
+def _suites() -> Rows:
+    from kdbench.suite import Suite, suite_file, suite_names
+
+    rows = []
+    for name in suite_names():
+        suite = Suite.load(name)
+        rows.append(
+            {
+                "name": name,
+                "summary": suite.description,
+                "dataset": suite.dataset.name,
+                "file": suite_file(name).name,
+            }
+        )
+    return rows
+
+
+LISTINGS: dict[str, Callable[[], Rows]] = {
+    "models": _models,
+    "methods": _methods,
+    "datasets": _datasets,
+    "metrics": _metrics,
+    "suites": _suites,
+}
+ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+
+
+def listing_table(kind: str, rows: Rows) -> Table:
+    """Return a listing as a terminal table."""
+    table = Table(title=kind if kind != "models" else "models, counted at 3x32x32 and 100 classes")
+    for name in rows[0]:
+        numeric = isinstance(rows[0][name], int) and name != "year"
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name == "name")
+    for row in rows:
+        table.add_row(*(_shown(key, value) for key, value in row.items()))
+    return table
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "direction":
+        return ARROWS[value]
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={entry}" for name, entry in value.items())
+    if isinstance(value, int) and key != "year":
+        return f"{value:,}"
+    return str(value)
+
+
+def plan_table(plan: Plan) -> Table:
+    """Return the matrix of a plan: a row a teacher, student and method, with its seeds."""
+    table = Table(title=f"{plan.suite.name}: {plan.suite.description}")
+    for name in ("teacher", "student", "method", "seeds", "note"):
+        table.add_column(name)
+    rows: dict[tuple[str, str, str, str], list[str]] = {}
+    for cell in plan.cells:
+        note = f"skipped: {cell.refusal}" if cell.refusal else ""
+        rows.setdefault((cell.teacher, cell.student, cell.method, note), []).append(str(cell.seed))
+    for (teacher, student, method, note), seeds in rows.items():
+        table.add_row(teacher, student, method, ", ".join(seeds), note)
+    return table
+
+
+def measure_rows(report: CostReport) -> Rows:
+    """Return the costs of models as plain rows; what is null has its reason under ``reasons``."""
+    return [
+        {"model": label, **metrics, "reasons": report.reasons[label]}
+        for label, metrics in report.metrics.items()
+    ]
+
+
+def measure_table(report: CostReport, batch_sizes: Sequence[int]) -> Table:
+    """Return the costs of models as a terminal table, a row a quantity."""
+    from kdbench.efficiency import columns
+
+    table = Table(title="cost of a model", caption=_reasons(report))
+    table.add_column("quantity")
+    table.add_column("unit")
+    for label in report.metrics:
+        table.add_column(label, justify="right")
+    for column in columns(batch_sizes):
+        values = [metrics.get(column.name) for metrics in report.metrics.values()]
+        if any(value is not None for value in values):
+            shown = ("–" if value is None else _number(value) for value in values)
+            table.add_row(f"{column.title} {column.arrow}", column.unit, *shown)
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def _reasons(report: CostReport) -> str:
+    texts = {text for reasons in report.reasons.values() for text in reasons.values()}
+    return "; ".join(sorted(texts))

@@ -1,0 +1,124 @@
+"""``interpolate``: the student's weights are pulled towards the teacher's.
+
+θ_s ← λ·θ_t + (1 − λ)·θ_s after every optimiser step (``every: step``), at the end of every epoch
+(``epoch``) or after the last step (``once``); the loss is CE(z_s, y). Both models must have the same
+architecture. Batch-norm statistics do not interpolate, so they are computed anew from training data
+before the student is evaluated.
+
+``teacher: frozen`` pulls towards the trained teacher. ``teacher: alongside`` pulls towards a second
+network that starts from its own random weights and trains beside the student with cross-entropy.
+
+The loss barrier max_λ [L(θ_λ) − λ·L_t − (1 − λ)·L_s] on the line between the teacher and the trained
+student says whether weights could be averaged at all (Frankle et al., ICML 2020, arXiv 1912.05671).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from kdbench.column import Column
+from kdbench.methods import base
+from kdbench.methods.base import Distiller, Pair, Refusal, cross_entropy, method
+from kdbench.models.features import Outputs
+
+POINTS = 11
+
+
+@method(
+    "interpolate",
+    title="pull the weights towards the teacher's",
+    source="after Frankle et al., ICML 2020 (linear mode connectivity)",
+    year=2020,
+)
+class Interpolate(Distiller):
+    """Cross-entropy, with the student's weights mixed with the teacher's."""
+
+    class Parameters(base.Parameters):
+        """The teacher's share λ, how often it is mixed in, and which teacher it is."""
+
+        lam: float = Field(0.5, ge=0, le=1)
+        every: Literal["step", "epoch", "once"] = "step"
+        teacher: Literal["frozen", "alongside"] = "frozen"
+
+    moves_weights = True
+    columns = (
+        Column(
+            "interpolation_barrier",
+            "loss barrier between teacher and student",
+            family="fidelity",
+            direction="lower",
+            unit="nats",
+            range="[0, ∞)",
+            source="Frankle et al. 2020, arXiv 1912.05671",
+        ),
+    )
+
+    def __init__(self, hyper: Parameters, pair: Pair) -> None:
+        """Prepare; the network that trains alongside is made by ``prepare``."""
+        super().__init__(hyper, pair)
+        self.peer: nn.Module | None = None
+
+    @classmethod
+    def check(cls, hyper: Parameters, pair: Pair) -> None:
+        """Refuse models whose weights do not correspond."""
+        if not pair.same_architecture:
+            raise Refusal(f"weights of '{pair.teacher}' and '{pair.student}' have different names or shapes")
+
+    def prepare(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Make the second network, with fresh random weights, where one trains alongside."""
+        if self.hyper.teacher == "alongside":
+            self.peer = copy.deepcopy(student)
+            for module in self.peer.modules():
+                reset = getattr(module, "reset_parameters", None)
+                if callable(reset):
+                    reset()
+
+    def _towards(self, teacher: nn.Module) -> nn.Module:
+        return teacher if self.peer is None else self.peer
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, target: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """Return the mean cross-entropy."""
+        return {"ce": cross_entropy(student, target)}
+
+    def own_loss(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the cross-entropy of the network that trains alongside, if there is one."""
+        if self.peer is None:
+            return {}
+        return {"teacher_ce": F.cross_entropy(self.peer(x).float(), target)}
+
+    def after_step(self, student: nn.Module, teacher: nn.Module, epoch_ended: bool, ended: bool) -> None:
+        """Mix the teacher's weights in, when it is time."""
+        due = {"step": True, "epoch": epoch_ended, "once": ended}[self.hyper.every]
+        if due:
+            mix(student, self._towards(teacher), self.hyper.lam)
+
+    def diagnose(
+        self, student: nn.Module, teacher: nn.Module, loss: Callable[[nn.Module], float]
+    ) -> dict[str, float]:
+        """Return the loss barrier between the trained student and the teacher, over 11 points."""
+        other = self._towards(teacher)
+        shares = torch.linspace(0, 1, POINTS).tolist()
+        losses = []
+        for share in shares:
+            between = copy.deepcopy(student)
+            mix(between, other, share)
+            losses.append(loss(between))
+        ends = [share * losses[-1] + (1 - share) * losses[0] for share in shares]
+        return {"interpolation_barrier": max(found - end for found, end in zip(losses, ends, strict=True))}
+
+
+@torch.no_grad()
+def mix(student: nn.Module, teacher: nn.Module, share: float) -> None:
+    """Set θ_s ← share·θ_t + (1 − share)·θ_s for every parameter; buffers are left alone."""
+    sources = dict(teacher.named_parameters())
+    for name, parameter in student.named_parameters():
+        parameter.lerp_(sources[name].to(parameter.dtype), share)

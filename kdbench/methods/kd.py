@@ -1,0 +1,55 @@
+"""``kd``: the student matches the teacher's softened probabilities.
+
+L = α·T²·KL(softmax(z_t/T) ‖ softmax(z_s/T)) + β·CE(z_s, y)
+
+Defaults of the CIFAR-100 tables (CRD, ICLR 2020): T = 4, α = 0.9, β = 0.1. The factor T² keeps the
+gradients of the soft term at the scale of the hard one.
+
+Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arXiv 1503.02531.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from kdbench.methods import base
+from kdbench.methods.base import Distiller, cross_entropy, method
+from kdbench.models.features import Outputs
+
+
+def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return T²·KL(softmax(z_t/T) ‖ softmax(z_s/T)), the mean over the batch, in nats.
+
+    Args:
+        student: logits (B, K).
+        teacher: logits (B, K), without gradient.
+        temperature: T > 0.
+    """
+    log_p_student = F.log_softmax(student / temperature, dim=1)
+    log_p_teacher = F.log_softmax(teacher / temperature, dim=1)
+    divergence = F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True)
+    return temperature**2 * divergence
+
+
+@method(
+    "kd", title="softened teacher probabilities", source="Hinton et al. 2015, arXiv 1503.02531", year=2015
+)
+class KD(Distiller):
+    """The original distillation by logits."""
+
+    class Parameters(base.Parameters):
+        """Temperature T, weight α of the soft term, weight β of the hard term."""
+
+        temperature: float = Field(4.0, gt=0)
+        alpha: float = Field(0.9, ge=0)
+        beta: float = Field(0.1, ge=0)
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, target: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """Return the weighted soft and hard terms."""
+        assert teacher is not None
+        soft = soft_loss(student.logits, teacher.logits, self.hyper.temperature)
+        return {"kd": self.hyper.alpha * soft, "ce": self.hyper.beta * cross_entropy(student, target)}

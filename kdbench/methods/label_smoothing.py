@@ -1,0 +1,36 @@
+"""``label_smoothing``: soft targets without a teacher; what a teacher must beat.
+
+L = CE(z_s, (1 − ε)·onehot(y) + ε/K), with ε = 0.1
+
+Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from kdbench.methods import base
+from kdbench.methods.base import Distiller, method
+from kdbench.models.features import Outputs
+
+
+@method(
+    "label_smoothing", title="uniform soft targets, a control", source="Szegedy et al., CVPR 2016", year=2016
+)
+class LabelSmoothing(Distiller):
+    """Cross-entropy with smoothed labels; no teacher."""
+
+    class Parameters(base.Parameters):
+        """ε, the probability that is spread over all classes."""
+
+        epsilon: float = Field(0.1, gt=0, lt=1)
+
+    uses_teacher = False
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, target: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """Return the mean cross-entropy with the smoothed labels."""
+        return {"ce": F.cross_entropy(student.logits, target, label_smoothing=self.hyper.epsilon)}

@@ -1,0 +1,149 @@
+"""The registry of metrics: a decorator that files a function under its column, and `score`, which runs all.
+
+A metric is a pure function of tensors. Its parameter names say what it needs (see
+`kdbench.metrics.tensors` for the names); a parameter with a default is a setting and is left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import ParamSpec
+
+import torch
+from torch import Tensor
+
+from kdbench.column import Column, Direction
+from kdbench.metrics.tensors import Tensors, Undefined, check_not_empty, check_shapes, require_known
+
+P = ParamSpec("P")
+
+# The families that tables show first, in this order; any other follows by name.
+FAMILIES = ("task", "calibration", "fidelity")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered function, the column that its value fills and the tensors that it asks for."""
+
+    column: Column
+    function: Callable[..., float]
+    needs: tuple[str, ...]
+
+
+_METRICS: dict[str, Metric] = {}
+
+
+def metric(
+    name: str,
+    *,
+    title: str,
+    family: str,
+    direction: Direction,
+    range: str,
+    unit: str = "",
+    source: str,
+) -> Callable[[Callable[P, float]], Callable[P, float]]:
+    """Register a function as the metric that fills the column ``name``; the arguments are the column's.
+
+    The function comes back guarded: called with shapes that disagree it raises ValueError, called
+    with no examples it raises Undefined. Raises ValueError where the name is taken or a parameter
+    names a tensor that is not known.
+    """
+    column = Column(name, title, family, direction, unit, range, source)
+
+    def register(function: Callable[P, float]) -> Callable[P, float]:
+        signature = inspect.signature(function)
+        needs = tuple(p.name for p in signature.parameters.values() if p.default is inspect.Parameter.empty)
+        for need in needs:
+            require_known(need, f"the metric '{name}'")
+        if name in _METRICS:
+            raise ValueError(f"a metric named '{name}' is registered already")
+
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> float:
+            arguments = signature.bind(*args, **kwargs).arguments
+            check_shapes(arguments)
+            check_not_empty(arguments)
+            return function(*args, **kwargs)
+
+        _METRICS[name] = Metric(column, guarded, needs)
+        return guarded
+
+    return register
+
+
+def unregister(name: str) -> None:
+    """Forget a metric; raises KeyError where there is none of that name."""
+    del _METRICS[name]
+
+
+def ordered() -> list[Metric]:
+    """Return the metrics in display order.
+
+    The order is by family (task, calibration, fidelity, then others by name), within a family by
+    the name of the module, and within a module from top to bottom.
+    """
+
+    def place(entry: Metric) -> tuple[int, str, str]:
+        family = entry.column.family
+        rank = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+        return rank, family, entry.function.__module__
+
+    return sorted(_METRICS.values(), key=place)
+
+
+def catalogue() -> dict[str, Column]:
+    """Return the column of every metric by name, in display order (see `ordered`)."""
+    return {entry.column.name: entry.column for entry in ordered()}
+
+
+def discover(path: Iterable[str], package: str) -> None:
+    """Import every module of a package, so that a metric file needs no mention anywhere else."""
+    for module in sorted(pkgutil.iter_modules(path), key=lambda module: module.name):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+@torch.no_grad()
+def score(tensors: Mapping[str, Tensor]) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Return the value of every metric, None where it has none, and the reason for each None.
+
+    Shapes: ``logits`` (N, K), ``labels`` (N,), ``teacher_logits`` (N, K), ``train_logits`` (M, K),
+    ``train_labels`` (M,), on one device; each may be left out, and what needs it is then None. What
+    several metrics need is computed once. Values are in display order, computed in float64. None,
+    never a guess, stands where a metric is undefined, a split is empty, the logits that it needs are
+    not finite, or its own value is not finite.
+
+    Raises ValueError for a name that is not known, for shapes that disagree, for labels that are no
+    classes; an exception of a metric other than Undefined propagates, with the metric's name as a note.
+
+    >>> from torch import tensor
+    >>> logits = tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]])
+    >>> values, reasons = score({"logits": logits, "labels": tensor([0, 1, 1])})
+    >>> round(values["top1"], 3), values["agreement"]
+    (0.667, None)
+    >>> reasons["agreement"], reasons["top5"]
+    ("needs the teacher's logits", 'top-5 needs more than 5 classes')
+    """
+    available = Tensors(tensors)
+    values: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    for entry in ordered():
+        name = entry.column.name
+        try:
+            value = float(entry.function(**{need: available[need] for need in entry.needs}))
+        except Undefined as reason:
+            values[name], reasons[name] = None, str(reason)
+            continue
+        except Exception as error:
+            error.add_note(f"while computing the metric '{name}'")
+            raise
+        values[name] = value if math.isfinite(value) else None
+        if not math.isfinite(value):
+            reasons[name] = f"the value is not finite: {'NaN' if math.isnan(value) else value}"
+    return values, reasons

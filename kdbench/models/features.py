@@ -1,0 +1,216 @@
+"""Where features are tapped, on any model, with forward hooks: the model itself stays untouched.
+
+By default the taps are found by one forward pass over a blank image:
+
+- *stages*: the last module at each spatial size, in the order of execution; for a transformer, blocks
+  at even distances;
+- *pooled*: the input of the last linear layer.
+
+A suite may name them instead: ``taps: {stages: [layer1, layer2], pooled: fc}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from kdbench.errors import UserError, nearest
+from kdbench.models.registry import Shape
+
+MAX_BLOCKS = 4
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The dotted names of the modules to tap: outputs of ``stages``, the input of ``pooled``."""
+
+    stages: tuple[str, ...] = ()
+    pooled: str | None = None
+
+
+@dataclass
+class Outputs:
+    """What one forward pass gives: logits (B, K), pooled features (B, D), stages, from input to output.
+
+    A stage is (B, C, H, W) for a convolutional network and (B, N, D) for a transformer. All are float32.
+    """
+
+    logits: Tensor
+    pooled: Tensor | None = None
+    stages: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class FeatureShapes:
+    """The shapes of a model's outputs without the batch dimension."""
+
+    logits: tuple[int, ...]
+    pooled: tuple[int, ...] | None
+    stages: tuple[tuple[int, ...], ...]
+
+
+class FeatureReader:
+    """Runs a model and collects the features that are needed, and no others.
+
+    ``needs`` is a subset of ``{"logits", "pooled", "stages"}``. ``close`` removes the hooks.
+    """
+
+    def __init__(self, model: nn.Module, taps: Taps, needs: frozenset[str]) -> None:
+        """Set the hooks; raises UserError where a tap names no module of the model."""
+        self.model = model
+        self._taps = taps
+        self._needs = needs
+        self._caught: dict[str, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+        modules = dict(model.named_modules())
+        for name in (*taps.stages, *([taps.pooled] if taps.pooled else [])):
+            if name not in modules:
+                raise UserError(f"taps: the model has no module '{name}'.{nearest(name, modules)}")
+        if "stages" in needs:
+            for name in taps.stages:
+                self._handles.append(modules[name].register_forward_hook(self._catch_output(name)))
+        if "pooled" in needs and taps.pooled is not None:
+            self._handles.append(modules[taps.pooled].register_forward_pre_hook(self._catch_input))
+
+    def _catch_output(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._caught[name] = first_tensor(output)
+
+        return hook
+
+    def _catch_input(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._caught["pooled input"] = inputs[0]
+
+    def __call__(self, x: Tensor) -> Outputs:
+        """Run the model on (B, C, H, W) and return its outputs."""
+        self._caught.clear()
+        logits = self.model(x)
+        outputs = Outputs(logits.float())
+        if "pooled" in self._needs and self._taps.pooled is not None:
+            outputs.pooled = self._caught["pooled input"].float()
+        if "stages" in self._needs:
+            outputs.stages = tuple(self._caught[name].float() for name in self._taps.stages)
+        self._caught.clear()
+        return outputs
+
+    def close(self) -> None:
+        """Remove the hooks from the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+
+def first_tensor(output: Any) -> Tensor:
+    """Return the tensor that a module's output consists of or opens with (a GRU returns a pair)."""
+    return output[0] if isinstance(output, tuple | list) else output
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@dataclass(frozen=True)
+class _Visit:
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]
+
+
+def find_taps(model: nn.Module, input_shape: Shape) -> Taps:
+    """Find the taps of a model by one forward pass over two blank images of shape (C, H, W)."""
+    visits: list[_Visit] = []
+    linears: list[tuple[str, tuple[int, ...]]] = []
+    handles = []
+    for name, module in model.named_modules():
+        if not name:
+            continue
+
+        def after(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+            tensor = first_tensor(output)
+            if isinstance(tensor, Tensor):
+                visits.append(_Visit(name, module, tuple(tensor.shape)))
+            if isinstance(module, nn.Linear):
+                linears.append((name, tuple(inputs[0].shape)))
+
+        handles.append(module.register_forward_hook(after))
+    try:
+        run_blank(model, input_shape)
+    finally:
+        for handle in handles:
+            handle.remove()
+    pooled = linears[-1][0] if linears and len(linears[-1][1]) == 2 else None
+    return Taps(stages=_stages(model, visits), pooled=pooled)
+
+
+def _stages(model: nn.Module, visits: list[_Visit]) -> tuple[str, ...]:
+    blocks = _transformer_blocks(model, visits)
+    if blocks:
+        count = min(MAX_BLOCKS, len(blocks))
+        return tuple(blocks[round((i + 1) * len(blocks) / count) - 1] for i in range(count))
+    last: dict[tuple[int, ...], str] = {}
+    for visit in visits:
+        size = visit.shape[2:]
+        if len(visit.shape) == 4 and min(size) > 1:
+            last.pop(size, None)  # keeps the order of execution, by the last module at each size
+            last[size] = visit.name
+    return tuple(last.values())
+
+
+def _transformer_blocks(model: nn.Module, visits: list[_Visit]) -> list[str]:
+    """Return the names of repeated blocks that map tokens (B, N, D) to tokens, in order of execution."""
+    parents = dict(model.named_modules())
+    blocks = []
+    for visit in visits:
+        parent = parents[visit.name.rpartition(".")[0]]
+        siblings = [child for child in parent.children() if type(child) is type(visit.module)]
+        repeated = isinstance(parent, nn.Sequential | nn.ModuleList) and len(siblings) > 1
+        composite = any(True for _ in visit.module.children())
+        if len(visit.shape) == 3 and repeated and composite:
+            blocks.append(visit.name)
+    return blocks
+
+
+def run_blank(model: nn.Module, input_shape: Shape) -> Tensor:
+    """Run a model in evaluation mode on two blank images; raises UserError where it cannot take them."""
+    parameter = next(model.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    try:
+        with _evaluating(model):
+            logits = model(torch.zeros(2, *input_shape, device=device))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"cannot take images of shape {input_shape}: {reason}") from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"must return logits of shape (batch, classes), but returned {found}")
+    return logits
+
+
+def feature_shapes(model: nn.Module, taps: Taps, input_shape: Shape) -> FeatureShapes:
+    """Return the shapes of a model's logits, pooled features and stages, without the batch dimension."""
+    reader = FeatureReader(model, taps, frozenset({"logits", "pooled", "stages"}))
+    try:
+        with _evaluating(model):
+            parameter = next(model.parameters())
+            outputs = reader(torch.zeros(2, *input_shape, device=parameter.device))
+    finally:
+        reader.close()
+    return FeatureShapes(
+        logits=tuple(outputs.logits.shape[1:]),
+        pooled=None if outputs.pooled is None else tuple(outputs.pooled.shape[1:]),
+        stages=tuple(tuple(stage.shape[1:]) for stage in outputs.stages),
+    )

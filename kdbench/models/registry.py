@@ -1,0 +1,166 @@
+"""The names that models go by, and how a name becomes a module.
+
+A model is one function in a file of this package, registered with ``@family``. A family's name is a
+pattern: ``mlp_128_64`` is the family ``mlp`` with the sizes 128 and 64. Models from elsewhere are
+named by where they come from: ``torchvision:resnet18``, ``package.module:factory``,
+``path/file.py:factory``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdbench.errors import UserError, nearest, unknown
+
+Shape = tuple[int, int, int]
+Builder = Callable[..., nn.Module]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models: the pattern of its names, the sizes that listings show, its source.
+
+    ``build`` is called with the groups of the pattern, then ``input_shape=(C, H, W)``,
+    ``num_classes`` and the arguments that a suite gives.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    build: Builder
+    examples: tuple[str, ...]
+    summary: str
+    source: str
+
+
+_FAMILIES: dict[str, Family] = {}
+
+
+def family(
+    name: str, *, pattern: str, examples: tuple[str, ...], summary: str, source: str
+) -> Callable[[Builder], Builder]:
+    """Register a function as the family of models whose names match ``pattern`` in full."""
+
+    def register(build: Builder) -> Builder:
+        _FAMILIES[name] = Family(name, re.compile(pattern), build, examples, summary, source)
+        return build
+
+    return register
+
+
+@cache
+def _discover() -> None:
+    package = importlib.import_module("kdbench.models")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"kdbench.models.{module.name}")
+
+
+def families() -> dict[str, Family]:
+    """Return every family of the zoo by name."""
+    _discover()
+    return dict(sorted(_FAMILIES.items()))
+
+
+def model_names() -> list[str]:
+    """Return the names that listings show: the examples of every family."""
+    return [example for entry in families().values() for example in entry.examples]
+
+
+def build_model(
+    name: str,
+    *,
+    input_shape: Shape,
+    num_classes: int,
+    args: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a model by any name that a suite accepts, with fresh weights from torch's generator.
+
+    Args:
+        name: a name of the zoo, ``torchvision:NAME``, ``package.module:factory`` or ``path/file.py:factory``.
+        input_shape: (C, H, W).
+        num_classes: width of the last layer.
+        args: further keyword arguments of the model.
+
+    Raises:
+        UserError: for an unknown name, arguments that the model does not take, or a model that
+            cannot be built.
+    """
+    builder, positional = _resolve(name)
+    keywords: dict[str, Any] = _standard_arguments(builder, input_shape, num_classes)
+    keywords |= _checked_arguments(name, builder, args or {})
+    try:
+        model = builder(*positional, **keywords)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"model '{name}' could not be built: {type(error).__name__}: {_line(error)}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"model '{name}': the factory returned {type(model).__name__}, not a torch.nn.Module."
+        )
+    return model
+
+
+def _resolve(name: str) -> tuple[Builder, tuple[str, ...]]:
+    if name.startswith("torchvision:"):
+        from kdbench.models.torchvision_zoo import builder_of
+
+        return builder_of(name.removeprefix("torchvision:")), ()
+    if ":" in name:
+        from kdbench.factory import load_factory
+
+        return load_factory(name), ()
+    for entry in families().values():
+        match = entry.pattern.fullmatch(name)
+        if match:
+            return entry.build, match.groups()
+    raise unknown("model", name, model_names())
+
+
+def source_of(name: str) -> str | None:
+    """Return a fingerprint of the user's code behind a model's name; None for zoo and torchvision."""
+    if ":" not in name or name.startswith("torchvision:"):
+        return None
+    from kdbench.factory import factory_fingerprint
+
+    return factory_fingerprint(name)
+
+
+def _standard_arguments(builder: Builder, input_shape: Shape, num_classes: int) -> dict[str, Any]:
+    """Give a factory those of input_shape, in_channels and num_classes that its signature takes."""
+    offered = {"input_shape": input_shape, "in_channels": input_shape[0], "num_classes": num_classes}
+    parameters = inspect.signature(builder).parameters
+    keywords = {key: value for key, value in offered.items() if key in parameters}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        keywords["num_classes"] = num_classes
+    return keywords
+
+
+def _checked_arguments(name: str, builder: Builder, args: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(builder).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        allowed = [key for key, value in parameters.items() if value.kind is not value.POSITIONAL_ONLY]
+        for key in args:
+            if key not in allowed:
+                raise UserError(f"model '{name}' takes no argument '{key}'.{nearest(key, allowed)}")
+    return dict(args)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"
+
+
+def is_file_reference(name: str) -> bool:
+    """Return whether a model's name points at a user's file."""
+    return ":" in name and Path(name.rpartition(":")[0]).suffix == ".py"

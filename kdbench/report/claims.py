@@ -1,0 +1,175 @@
+"""What may be said of the differences: the table with verdicts, one sentence a claim, and how to read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from scipy import stats
+
+from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_methods
+from kdbench.analysis.intervals import sampling_half_width
+from kdbench.analysis.summary import Summary
+from kdbench.column import Column
+from kdbench.report import numerals
+from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
+
+
+def difference_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table:
+    """Return every method's paired difference from the baseline, with interval, p-values and verdict."""
+    comparisons = compare_methods(summary, metric, baseline)
+    column, notes = summary.columns[metric], Notes()
+    decimals = numerals.percent_decimals(summary.test_size)
+    several = len(summary.teacher_names) > 1
+    unit = numerals.difference_unit(column)
+    headings = (
+        *([Heading("teacher", "teacher", numeric=False)] if several else []),
+        Heading("student", "student", numeric=False),
+        Heading("method", "method", numeric=False),
+        Heading("n", "n", help="seeds that both have"),
+        Heading("difference", "Δ", unit=unit),
+        Heading("interval", "95 % interval", unit=unit),
+        Heading("p", "p", help="paired t test"),
+        Heading("p_holm", "p (Holm)"),
+        Heading("verdict", "verdict", numeric=False),
+    )
+    lines = [Line(tuple(_cells(found, several, notes, decimals))) for found in comparisons]
+    tested = sum(found.p is not None for found in comparisons)
+    legend = (
+        f"Method minus {baseline}, paired by seed; {column.title}, {_direction(column)}. Intervals are not "
+        f"corrected for the number of comparisons; verdicts go by p after Holm's correction over {tested}.",
+    )
+    return Table(f"{column.title}: differences from {baseline}", headings, tuple(lines), legend, notes.texts)
+
+
+def _direction(column: Column) -> str:
+    return "no direction is better" if column.direction == "none" else f"{column.direction} is better"
+
+
+def _cells(found: Comparison, several: bool, notes: Notes, decimals: int) -> list[Cell]:
+    verdict = f"{MARKS[found.verdict]} {found.verdict}" if found.verdict else "not tested"
+    interval = _interval(found, decimals) or numerals.DASH
+    return [
+        *([Cell(found.teacher, {"teacher": found.teacher}, sort=found.teacher)] if several else []),
+        Cell(found.student, {"teacher": found.teacher, "student": found.student}, sort=found.student),
+        Cell(found.method, {"method": found.method, "baseline": found.baseline}, sort=found.method),
+        Cell(str(found.n), {"metric": found.metric, "n": found.n}, sort=found.n),
+        Cell(
+            numerals.difference(found.metric, found.difference, decimals),
+            {"difference": found.difference},
+            sort=found.difference,
+        ),
+        Cell(interval, {"difference_low": found.low, "difference_high": found.high}, sort=found.low),
+        Cell(numerals.p_value(found.p), {"p": found.p}, sort=found.p),
+        Cell(numerals.p_value(found.p_holm), {"p_holm": found.p_holm}, sort=found.p_holm),
+        Cell(
+            verdict,
+            {"verdict": found.verdict, "reason": found.reason},
+            notes.number(found.reason),
+            sort=found.verdict or "not tested",
+        ),
+    ]
+
+
+def _interval(found: Comparison, decimals: int) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    low, high = (numerals.difference(found.metric, bound, decimals) for bound in (found.low, found.high))
+    return f"[{low}, {high}]"
+
+
+def statement(found: Comparison, column: Column, decimals: int, several_teachers: bool = False) -> str:
+    """Return a comparison as a sentence.
+
+    For example ``mlp_64: kd(temperature=4) against scratch: +0.8 points [+0.1, +1.5], n = 3, p = 0.040 (Holm)``.
+    """
+    teacher = f" (teacher {found.teacher})" if several_teachers else ""
+    head = f"{found.student}{teacher}: {found.method} against {found.baseline}:"
+    if found.difference is None:
+        return f"{head} not compared: {found.reason}"
+    unit = numerals.difference_unit(column)
+    amount = " ".join(
+        part
+        for part in (
+            numerals.difference(column.name, found.difference, decimals),
+            unit,
+            _interval(found, decimals),
+        )
+        if part
+    )
+    if found.p_holm is None:
+        return f"{head} {amount}, n = {found.n}, not tested: {found.reason}"
+    p = numerals.p_value(found.p_holm)
+    evidence = f"{amount}, n = {found.n}, p {p if p.startswith('<') else f'= {p}'} (Holm)"
+    if found.verdict == "no difference shown":
+        return f"{head} no difference shown ({evidence})"
+    return f"{head} {found.verdict}, {evidence}"
+
+
+def statements(summary: Summary, comparisons: Sequence[Comparison], metric: str) -> list[str]:
+    """Return a sentence for each comparison."""
+    decimals = numerals.percent_decimals(summary.test_size)
+    several = len(summary.teacher_names) > 1
+    return [statement(found, summary.columns[metric], decimals, several) for found in comparisons]
+
+
+def how_to_read(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
+    """Return what a reader must know before using the numbers: what intervals cover, and what few seeds hide."""
+    texts = ["All test figures are of the last epoch; nothing is selected on the test split."]
+    if summary.unfinished:
+        texts.append(f"The run is not complete: {_count(summary.unfinished, 'record')} of the plan are missing.")
+    texts += [*_seeds(summary, comparisons), *_test_set(summary), *_teachers(summary)]
+    return texts
+
+
+def _seeds(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
+    if not summary.measured:
+        return ["No student finished: there is nothing to compare."]
+    largest = summary.seed_counts[-1]
+    if largest < 2:
+        return ["There is one seed: no interval and no test is possible, and any difference may be chance."]
+    texts = []
+    tested = [found for found in comparisons if found.p is not None]
+    if tested:
+        n, m = max(found.n for found in tested), len(tested)
+        plain, strict = (stats.t.ppf(1 - alpha / 2, n - 1) / math.sqrt(n) for alpha in (ALPHA, ALPHA / m))
+        texts.append(
+            f"{n} seeds are {'few' if n < 10 else 'the sample'}: a mean difference must exceed {plain:.1f} times "
+            f"the standard deviation of the paired differences to pass one test, and the first of the "
+            f"{_count(m, 'comparison')} here must exceed {strict:.1f} times. So 'no difference shown' means that "
+            "these seeds cannot tell, not that the methods are equal."
+        )
+    return texts
+
+
+def _test_set(summary: Summary) -> list[str]:
+    known = [mean for row in summary.measured if (mean := row.mean("top1")) is not None]
+    if not known:
+        return []
+    typical, size = sum(known) / len(known), summary.test_size
+    half = 100 * sampling_half_width(typical, size)
+    return [
+        f"Intervals and whiskers cover the chance of training (seeds), not that of the test set. "
+        f"{size:,} test examples by themselves leave ±{half:.1f} points (95 %) around a top-1 of "
+        f"{100 * typical:.0f} %; one example is {100 / size:.2g} points."
+    ]
+
+
+def _teachers(summary: Summary) -> list[str]:
+    single = [row.teacher for row in summary.teachers if len(row.seeds) == 1]
+    if not single or not summary.seed_counts or summary.seed_counts[-1] < 2:
+        return []
+    return [
+        f"{' and '.join(single)} {'is a single trained teacher' if len(single) == 1 else 'are single trained teachers'}: "
+        "intervals are over the seeds of the students and say nothing about another training of the teacher."
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def as_json_rows(table: Table) -> list[dict[str, Any]]:
+    """Return the raw rows of a table."""
+    return table.as_rows()

@@ -1,0 +1,64 @@
+"""The comparison table of a run, as rows and in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from kdbench.analysis.comparison import CONTROL, compare_methods
+from kdbench.analysis.summary import summarise
+from kdbench.report.claims import how_to_read, statements
+from kdbench.report.rendering import SUPERSCRIPTS, for_terminal
+from kdbench.report.table import main_table
+
+# More claims than this would bury the ones that show a difference.
+MANY = 40
+PLAIN = str.maketrans({"±": "+/-", "–": "-", "−": "-", "×": "x", "…": "~", "‖": "||", "Δ": "diff"})
+
+
+def compare(path: str | Path, metric: str = "top1", baseline: str = CONTROL) -> list[dict[str, Any]]:
+    """Return the rows of the comparison table, keyed by column names; JSON can hold them.
+
+    A row has its identity (role, teacher, student, method), n, each shown column with ``_low`` and ``_high``,
+    ``difference`` with its interval, ``p``, ``p_holm`` and ``verdict``, and ``pareto``. What is null could not
+    be computed. Raises UserError for a path, metric or baseline that does not exist.
+    """
+    return main_table(summarise(path), metric, baseline).as_rows()
+
+
+def render(path: str | Path, console: Console, metric: str = "top1", baseline: str = CONTROL) -> None:
+    """Print the comparison table, a sentence for each claim, and what to know when reading them."""
+    summary = summarise(path)
+    table = main_table(summary, metric, baseline)
+    comparisons = compare_methods(summary, metric, baseline)
+    fitted, hidden = for_terminal(table, console.width)
+    console.print(Text(table.title, style="bold"))
+    console.print()
+    console.print(fitted)
+    for line in table.legend:
+        console.print(Text(line, style="dim"))
+    for number, note in enumerate(table.notes, start=1):
+        console.print(Text(f"{str(number).translate(SUPERSCRIPTS)} {note}", style="dim"))
+    if hidden:
+        names = ", ".join(heading.title for heading in hidden)
+        console.print(Text(f"Left out at {console.width} columns: {names}.", style="dim"))
+    if comparisons:
+        console.print()
+        for sentence in _claims(statements(summary, comparisons, metric)):
+            console.print(Text(sentence))
+    console.print()
+    for text in how_to_read(summary, comparisons):
+        console.print(Text(f"Note: {text}"))
+    for failure in summary.failures:
+        what = ", ".join(str(part) for part in (failure.student or failure.teacher, failure.method) if part)
+        console.print(Text(f"{failure.status}: {what}, seed {failure.seed}: {failure.reason}", style="red"))
+
+
+def _claims(sentences: list[str]) -> list[str]:
+    if len(sentences) <= MANY:
+        return sentences
+    shown = [text for text in sentences if "no difference shown" not in text]
+    return [*shown, f"No difference shown in the other {len(sentences) - len(shown)} comparisons."]

@@ -1,0 +1,247 @@
+"""One table, five forms: terminal, Markdown, CSV, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jinja2
+import rich.table
+from markupsafe import Markup
+from rich import box
+from rich.cells import cell_len
+from rich.text import Text
+
+from kdbench.report.table import Cell, Heading, Line, Table
+
+LABELS = ("teacher", "student", "method")
+# Widths that labels are shortened to, one after the other, until the important columns fit.
+LABEL_WIDTHS = (40, 32, 26, 22, 18, 14)
+IMPORTANT = 2
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+PADDING = 2
+STYLES = {"▲": "green", "▼": "red"}
+
+LATEX_SPECIALS = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "_": r"\_",
+        "%": r"\%",
+        "&": r"\&",
+        "#": r"\#",
+        "$": r"\$",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "–": "--",
+        "−": r"$-$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "Δ": r"$\Delta$",
+        "κ": r"$\kappa$",
+        "‖": r"$\Vert$",
+        "▲": r"$\bigtriangleup$",
+        "▼": r"$\bigtriangledown$",
+        "○": r"$\circ$",
+        "◆": r"$\diamondsuit$",
+        "√": r"$\surd$",
+        "∞": r"$\infty$",
+    }
+)
+
+
+def environment() -> jinja2.Environment:
+    """Return the environment of the templates beside this module; autoescape is on."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("kdbench.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def as_html(table: Table) -> Markup:
+    """Return the table as an HTML fragment; the page's script makes it sortable."""
+    return Markup(environment().get_template("table.html").render(table=table))
+
+
+def as_csv(table: Table) -> str:
+    """Return the raw numbers as CSV; what is null is an empty field."""
+    rows = table.as_rows()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_markdown(table: Table) -> str:
+    """Return the table in Markdown, with its legend and notes below."""
+
+    def row(texts: Sequence[str]) -> str:
+        return f"| {' | '.join(texts)} |"
+
+    lines = [
+        row([_markdown(heading.text) for heading in table.headings]),
+        row(["---:" if heading.numeric else ":---" for heading in table.headings]),
+    ]
+    for line in table.lines:
+        lines.append(row([_markdown(cell.text) + _sup(cell.note) for cell in line.cells]))
+    notes = [f"{_sup(number)} {_markdown(note)}" for number, note in enumerate(table.notes, start=1)]
+    below = "  \n".join([*map(_markdown, table.legend), *notes])
+    return "\n".join(lines) + f"\n\n{below}\n"
+
+
+def _sup(note: int | None) -> str:
+    return f"<sup>{note}</sup>" if note else ""
+
+
+def _markdown(text: str) -> str:
+    for special in "\\`*_|<[]":
+        text = text.replace(special, f"\\{special}")
+    return text
+
+
+def as_latex(table: Table) -> str:
+    """Return a LaTeX table; its preamble needs the packages booktabs and graphicx."""
+    align = "".join("r" if heading.numeric else "l" for heading in table.headings)
+    body: list[str] = []
+    previous: Line | None = None
+    for line in table.lines:
+        if previous is not None and line.cells[0].text != previous.cells[0].text:
+            body.append(r"\midrule" if previous.teacher and not line.teacher else r"\addlinespace")
+        cells = [escape_latex(cell.text) + _latex_note(cell.note) for cell in line.cells]
+        body.append(" & ".join(cells) + r" \\")
+        previous = line
+    below = [escape_latex(line) for line in table.legend]
+    below += [f"{_latex_note(number)} {escape_latex(note)}." for number, note in enumerate(table.notes, 1)]
+    return "\n".join(
+        [
+            r"% Needs \usepackage{booktabs} and \usepackage{graphicx}.",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape_latex(table.title)}. {' '.join(below)}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            " & ".join(escape_latex(heading.text) for heading in table.headings) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _latex_note(note: int | None) -> str:
+    return f"$^{{{note}}}$" if note else ""
+
+
+def escape_latex(text: str) -> str:
+    """Return text in which LaTeX's special characters, and the signs of our tables, are commands."""
+    return text.translate(LATEX_SPECIALS)
+
+
+def for_terminal(table: Table, width: int) -> tuple[rich.table.Table, tuple[Heading, ...]]:
+    """Return the table fitted to a terminal, and the headings that had to be left out.
+
+    Labels are shortened in the middle first (never so far that two become one), then the least important
+    columns go.
+    """
+    for limit in LABEL_WIDTHS:
+        shortened = _shorten(table, limit)
+        widths = _widths(shortened)
+        needed = [w for w, heading in zip(widths, table.headings, strict=True) if heading.importance <= IMPORTANT]
+        if sum(needed) + PADDING * len(needed) <= width:
+            break
+    kept = _fitting(shortened.headings, widths, width)
+    return _rich(shortened, kept), tuple(
+        heading for index, heading in enumerate(table.headings) if index not in kept
+    )
+
+
+def _fitting(headings: Sequence[Heading], widths: Sequence[int], width: int) -> set[int]:
+    kept: set[int] = set()
+    used = 0
+    for index in sorted(range(len(headings)), key=lambda index: headings[index].importance):
+        needed = widths[index] + PADDING
+        if headings[index].importance > 0 and used + needed > width:
+            break
+        kept.add(index)
+        used += needed
+    return kept
+
+
+def _rich(table: Table, kept: set[int]) -> rich.table.Table:
+    result = rich.table.Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=True)
+    for index, heading in enumerate(table.headings):
+        if index in kept:
+            result.add_column(_stacked(heading), justify="right" if heading.numeric else "left", no_wrap=True)
+    previous: tuple[str, ...] | None = None
+    labels = sum(heading.key in LABELS for heading in table.headings) - 1
+    for line in table.lines:
+        group = tuple(cell.text for cell in line.cells[:labels])
+        texts = [_rich_cell(cell) for cell in line.cells]
+        if group == previous:
+            texts[:labels] = [Text("")] * labels
+        elif previous is not None:
+            result.add_row()
+        result.add_row(
+            *[text for index, text in enumerate(texts) if index in kept], style="bold" if line.teacher else None
+        )
+        previous = group
+    return result
+
+
+def _rich_cell(cell: Cell) -> Text:
+    style = next((style for mark, style in STYLES.items() if mark in cell.text), "")
+    return Text(_terminal_text(cell), style=style)
+
+
+def _terminal_text(cell: Cell) -> str:
+    return cell.text + (str(cell.note).translate(SUPERSCRIPTS) if cell.note else "")
+
+
+def _stacked(heading: Heading) -> str:
+    first = " ".join(part for part in (heading.title, heading.arrow) if part)
+    return f"{first}\n({heading.unit})" if heading.unit else first
+
+
+def _widths(table: Table) -> list[int]:
+    widths = [max(map(cell_len, _stacked(heading).split("\n"))) for heading in table.headings]
+    for line in table.lines:
+        widths = [max(w, cell_len(_terminal_text(c))) for w, c in zip(widths, line.cells, strict=True)]
+    return widths
+
+
+def _shorten(table: Table, limit: int) -> Table:
+    lines = [list(line.cells) for line in table.lines]
+    for index, heading in enumerate(table.headings):
+        if heading.key in LABELS:
+            short = shorten_labels([cells[index].text for cells in lines], limit)
+            for cells, text in zip(lines, short, strict=True):
+                cells[index] = replace(cells[index], text=text)
+    return replace(
+        table,
+        lines=tuple(replace(line, cells=tuple(c)) for line, c in zip(table.lines, lines, strict=True)),
+    )
+
+
+def shorten_labels(labels: Sequence[str], limit: int) -> list[str]:
+    """Return labels cut in the middle to ``limit`` characters; all stay whole where two would become one."""
+    head = (limit - 1) // 2
+    tail = limit - 1 - head
+    short = [t if len(t) <= limit else f"{t[:head]}…{t[-tail:]}" for t in labels]
+    return short if len(set(short)) == len(set(labels)) else list(labels)

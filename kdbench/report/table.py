@@ -1,0 +1,255 @@
+"""The tables of a report: which columns they show, what their cells say, and what their notes explain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
+from kdbench.analysis.pareto import pareto_front
+from kdbench.analysis.summary import Row, Summary
+from kdbench.column import Column
+from kdbench.report import numerals
+
+MARKS = {
+    "better": "▲",
+    "worse": "▼",
+    "higher": "▲",
+    "lower": "▼",
+    "no difference shown": "○",
+    None: "",
+}
+FRONT = "◆"
+LATENCY = re.compile(r"latency_(?P<device>[a-z]+)_b(?P<batch>\d+)_p50_ms")
+# Beside the headline metric: column, short title, importance (0 stays in the narrowest terminal).
+QUALITY = (("agreement", "agreement", 3), ("error_consistency", "error cons.", 8))
+QUALITY_AFTER = (("ece", "ECE", 6), ("kl_teacher_student", "KL(t‖s)", 7))
+COUNTS = (("params", "params", 2), ("macs", "MACs", 5), ("size_bytes", "size", 9))
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The head of a column; columns of higher ``importance`` numbers leave a narrow terminal first."""
+
+    key: str
+    title: str
+    arrow: str = ""
+    unit: str = ""
+    importance: int = 0
+    numeric: bool = True
+    help: str = ""
+
+    @property
+    def text(self) -> str:
+        """Title, direction arrow and unit on one line."""
+        unit = f"({self.unit})" if self.unit else ""
+        return " ".join(part for part in (self.title, self.arrow, unit) if part)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one place of a table says: text for people, raw values for machines, a note, a sorting key."""
+
+    text: str
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    note: int | None = None
+    sort: float | str | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table; the rows of teachers are set apart."""
+
+    cells: tuple[Cell, ...]
+    teacher: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as data: ``legend`` explains its marks, ``notes`` (numbered from 1) its empty places."""
+
+    title: str
+    headings: tuple[Heading, ...]
+    lines: tuple[Line, ...]
+    legend: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Return the raw values, one dictionary a row, keyed by column names; JSON can hold them."""
+        return [{key: value for cell in line.cells for key, value in cell.raw.items()} for line in self.lines]
+
+
+class Notes:
+    """The footnotes of a table while it is being built: equal reasons share a number."""
+
+    def __init__(self) -> None:
+        """Start without notes."""
+        self._numbers: dict[str, int] = {}
+
+    def number(self, reason: str | None) -> int | None:
+        """Return the number of a reason's note, counted from 1."""
+        return self._numbers.setdefault(reason, len(self._numbers) + 1) if reason else None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The notes in the order of their numbers."""
+        return tuple(self._numbers)
+
+
+def latency_column(summary: Summary) -> str | None:
+    """Return the latency that trade-offs are judged by: CPU at batch 1, or the first that was measured."""
+    found = [name for name in summary.columns if LATENCY.fullmatch(name) and summary.has(name)]
+    return min(found, key=lambda name: name != "latency_cpu_b1_p50_ms", default=None)
+
+
+def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | None]:
+    """Return for each row whether it is on the Pareto front of its teacher; None where a number is missing."""
+    directed = cost is not None and summary.columns[metric].direction != "none"
+    if cost is None or not directed:
+        return [None] * len(summary.rows)
+    result: list[bool | None] = [None] * len(summary.rows)
+    for teacher in summary.teacher_names:
+        members = [index for index, row in enumerate(summary.rows) if row.teacher == teacher]
+        values = [summary.rows[index].mean(metric) for index in members]
+        costs = [summary.rows[index].mean(cost) for index in members]
+        front = pareto_front(
+            values,
+            costs,
+            value_direction=summary.columns[metric].direction,
+            cost_direction=summary.columns[cost].direction,
+        )
+        for index, value, price, member in zip(members, values, costs, front, strict=True):
+            result[index] = member if value is not None and price is not None else None
+    return result
+
+
+def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table:
+    """Return the headline table: every (student, method), the teachers first, judged by ``metric``.
+
+    Raises UserError for an unknown metric or baseline.
+    """
+    comparisons = {(c.teacher, c.student, c.method): c for c in compare_methods(summary, metric, baseline)}
+    notes, cost = Notes(), latency_column(summary)
+    decimals = numerals.percent_decimals(summary.test_size)
+    shown = _measured_headings(summary, metric, cost)
+    several = len(summary.teacher_names) > 1
+    lines = []
+    for row, member in zip(summary.rows, front_of(summary, metric, cost), strict=True):
+        found = comparisons.get((row.teacher, row.student or "", row.method or ""))
+        cells = _identity(row, several, metric)
+        for heading in shown:
+            if heading.key == "difference":
+                cells.append(_difference_cell(found, summary.columns[metric], baseline, notes, decimals))
+            elif heading.key == "pareto":
+                cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
+            else:
+                cells.append(_metric_cell(row, heading.key, heading.key == metric, notes, decimals))
+        lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
+    headings = (*_identity_headings(several), *shown)
+    legend = _legend(summary, metric, baseline, cost, len(comparisons))
+    return Table(_title(summary, metric), headings, tuple(lines), legend, notes.texts)
+
+
+def _title(summary: Summary, metric: str) -> str:
+    manifest = summary.manifest
+    return f"{summary.columns[metric].title} and cost on {manifest['dataset']} (suite {manifest['suite']})"
+
+
+def _identity_headings(several: bool) -> list[Heading]:
+    teacher = [Heading("teacher", "teacher", numeric=False)] if several else []
+    student = Heading("student", "student", numeric=False)
+    method = Heading("method", "method", numeric=False)
+    return [*teacher, student, method, Heading("n", "n", help="seeds that the row rests on", importance=1)]
+
+
+def _identity(row: Row, several: bool, metric: str) -> list[Cell]:
+    teacher = Cell(row.teacher, sort=row.teacher)
+    identity = {"role": row.role, "teacher": row.teacher, "student": row.student}
+    n = row.metrics[metric].n
+    counts = {"n": n, "failed": row.failed}
+    return [
+        *([teacher] if several else []),
+        Cell(row.model, identity, sort=row.model),
+        Cell(row.method or "(teacher)", {"method": row.method}, sort=row.method or ""),
+        Cell(str(n), counts, sort=n, hint=f"{row.failed} failed" if row.failed else ""),
+    ]
+
+
+def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[Heading]:
+    def heading(name: str, title: str, importance: int) -> list[Heading]:
+        column = summary.columns.get(name)
+        if column is None or (name == metric and importance > 0):
+            return []
+        return [Heading(name, title, column.arrow, numerals.unit(column), importance, help=column.title)]
+
+    column = summary.columns[metric]
+    delta = Heading(
+        "difference",
+        "Δ",
+        unit=numerals.difference_unit(column),
+        help=f"difference of {column.title} from the baseline, paired by seed",
+    )
+    headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta]
+    if metric != "top1":
+        headings += heading("top1", "top-1", 1)
+    for entry in (*QUALITY, *QUALITY_AFTER, *COUNTS):
+        headings += heading(*entry)
+    if cost is not None and (match := LATENCY.fullmatch(cost)):
+        device, batch = match["device"], match["batch"]
+        headings += heading(cost, f"{device} b{batch} p50", 1)
+        headings += heading(f"speedup_{device}_b{batch}", f"speed-up b{batch}", 4)
+    return [*headings, Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)]
+
+
+def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: int) -> Cell:
+    interval = row.metrics[name]
+    raw = {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    if interval.mean is None:
+        return Cell(numerals.DASH, raw, notes.number(interval.reason))
+    half = interval.half_width
+    hint = ""
+    if interval.low is not None and interval.high is not None:
+        bounds = (numerals.number(name, bound, decimals) for bound in (interval.low, interval.high))
+        hint = f"95 % interval {' to '.join(bounds)}, n = {interval.n}"
+    if headline:
+        note = notes.number(interval.reason) if half is None else None
+        return Cell(numerals.with_interval(name, interval.mean, half, decimals), raw, note, interval.mean, hint)
+    return Cell(numerals.number(name, interval.mean, decimals), raw, sort=interval.mean, hint=hint)
+
+
+def _difference_cell(
+    found: Comparison | None, column: Column, baseline: str, notes: Notes, decimals: int
+) -> Cell:
+    keys = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
+    raw: dict[str, Any] = {"metric": column.name, "baseline": baseline} | dict.fromkeys(keys)
+    if found is None:
+        return Cell("", raw | {"difference_n": None, "difference_reason": None})
+    values = (found.difference, found.low, found.high, found.p, found.p_holm, found.verdict)
+    raw |= dict(zip(keys, values, strict=True))
+    raw |= {"difference_n": found.n, "difference_reason": found.reason}
+    if found.difference is None:
+        return Cell(numerals.DASH, raw, notes.number(found.reason))
+    text = f"{numerals.difference(column.name, found.difference, decimals)} {MARKS[found.verdict]}".rstrip()
+    return Cell(text, raw, notes.number(found.reason), found.difference, found.verdict or "not tested")
+
+
+def _legend(summary: Summary, metric: str, baseline: str, cost: str | None, count: int) -> tuple[str, ...]:
+    column = summary.columns[metric]
+    words = ("higher", "lower") if column.direction == "none" else ("better", "worse")
+    epoch = "the epoch that was best on validation" if metric.endswith("_best_val") else "the last epoch"
+    lines = [f"Values are means over n training seeds, of {epoch}, on {summary.test_size:,} test examples."]
+    if any(row.metrics[metric].half_width is not None for row in summary.rows):
+        lines.append("± is half the 95 % t interval of that mean.")
+    if count:
+        lines.append(
+            f"Δ is the paired difference from {baseline}: ▲ {words[0]}, ▼ {words[1]} (p < 0.05, Holm over "
+            f"{count} comparisons), ○ no difference shown."
+        )
+    if cost is not None and column.direction != "none":
+        lines.append(
+            f"{FRONT} is on the Pareto front of {column.name} against {cost}, by the means, teacher included."
+        )
+    return tuple(lines)

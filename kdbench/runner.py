@@ -1,0 +1,218 @@
+"""Carrying out a plan: teachers, costs, then cohort by cohort, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from kdbench import machine
+from kdbench.costs import Costs, measure_costs
+from kdbench.data import load_dataset
+from kdbench.errors import UserError
+from kdbench.plan import Plan, make_plan
+from kdbench.progress import Progress
+from kdbench.records import Scores, all_columns, now
+from kdbench.session import Device, Session, resolve_device
+from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
+from kdbench.students import CohortRun
+from kdbench.suite import Suite
+from kdbench.teachers import obtain
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its directory and the number of cells by status."""
+
+    path: Path
+    ok: int
+    failed: int
+    skipped: int
+
+
+def run(
+    suite: Suite,
+    out: str | Path | None = None,
+    *,
+    data_root: Path | None = None,
+    device: Device = "auto",
+    teacher_store: Path | None = None,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run a suite, or go on with it: cells that have a record are not done again.
+
+    Args:
+        suite: what to run.
+        out: the run directory; ``runs/NAME`` by default.
+        data_root: the folder that holds datasets.
+        device: where to train.
+        teacher_store: where trained teachers are shared; ``teachers`` beside the run directory by default.
+        retry_failed: run cells again that failed before.
+        progress: is told what happens.
+
+    Raises:
+        UserError: for a request that cannot be carried out; nothing is lost.
+    """
+    progress = progress or Progress()
+    target = resolve_device(device)
+    plan = make_plan(suite, data_root)
+    directory = _claim(Path(out) if out else Path("runs") / suite.name, plan)
+    try:
+        with directory.lock():
+            store = teacher_store or directory.path.parent / "teachers"
+            return _Run(plan, directory, store, target, data_root, progress).carry_out(retry_failed)
+    except filelock.Timeout:
+        raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None
+
+
+def _claim(path: Path, plan: Plan) -> RunDirectory:
+    """Make the run directory, or make sure that an existing folder is this suite's."""
+    directory = RunDirectory(path)
+    if (path / "run.json").is_file():
+        name = directory.manifest()["suite"]
+        if name != plan.suite.name:
+            raise UserError(
+                f"{path} holds a run of suite '{name}', not '{plan.suite.name}': choose another --out."
+            )
+    elif path.exists() and (not path.is_dir() or any(file.name != ".lock" for file in path.iterdir())):
+        raise UserError(f"{path} exists and is not a run directory: choose another --out.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {path}: {error.strerror}. Choose another --out.") from None
+    return directory
+
+
+class _Run:
+    """One suite being carried out in one run directory."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        directory: RunDirectory,
+        store: Path,
+        device: torch.device,
+        data_root: Path | None,
+        progress: Progress,
+    ) -> None:
+        self.plan = plan
+        self.directory = directory
+        self.store = store
+        self.device = device
+        self.data_root = data_root
+        self.progress = progress
+
+    def carry_out(self, retry_failed: bool) -> Outcome:
+        if retry_failed:
+            self._forget_failures()
+        waiting = [cell for cell in self.plan.cells if self.directory.record("cells", cell.id) is None]
+        missing = [t for t in self.plan.teachers if self.directory.record("teachers", t.id) is None]
+        self.progress.plan(len(self.plan.cohorts), len(self.plan.cells), len(self.plan.cells) - len(waiting))
+        if waiting or missing:
+            session = self._open_session()
+            self._write_manifest(session)
+            teachers = {
+                plan.id: obtain(plan, session, self.directory, self.store, self.progress)
+                for plan in self.plan.teachers
+                if plan in missing or any(cell.teacher == plan.label for cell in waiting)
+            }
+        costs = measure_costs(self.plan, self.directory, self.progress)
+        if waiting:
+            for number, cohort in enumerate(self.plan.cohorts, start=1):
+                pending = [cell for cell in cohort.cells if cell in waiting]
+                if pending:
+                    self.progress.cohort(number, cohort.label)
+                    CohortRun(
+                        cohort, teachers[cohort.teacher.id], session, costs, self.directory, self.progress
+                    ).carry_out(pending)
+        self._refresh_costs(costs)
+        write_results(self.directory)
+        return self._outcome()
+
+    def _open_session(self) -> Session:
+        entry = self.plan.suite.dataset
+        data = load_dataset(
+            entry.name,
+            root=self.data_root,
+            validation_fraction=entry.validation_fraction,
+            split_seed=entry.split_seed,
+            args=entry.args,
+        )
+        for cell in self.plan.cells:
+            record = self.directory.record("cells", cell.id)
+            known = record and record["provenance"].get("data_checksum")
+            if known and known != data.checksum:
+                raise UserError(
+                    f"the data of '{entry.name}' changed since {self.directory.path} was begun "
+                    f"(checksum {known[:12]} then, {data.checksum[:12]} now): choose another --out."
+                )
+        return Session(self.plan.suite, data, self.device)
+
+    def _write_manifest(self, session: Session) -> None:
+        suite, data = self.plan.suite, session.data
+        used = list({cell.registered.name: cell.registered for cell in self.plan.cells}.values())
+        path = self.directory.path
+        started = read_json(path / "run.json")["started"] if (path / "run.json").is_file() else now()
+        write_atomic(path / "suite.yaml", suite.to_yaml())
+        write_json(
+            path / "columns.json",
+            [column.as_json() for column in all_columns(suite.measure.batch_sizes, used)],
+        )
+        write_json(
+            path / "run.json",
+            {
+                "suite": suite.name,
+                "description": suite.description,
+                "dataset": suite.dataset.name,
+                "classes": list(data.classes),
+                "input_shape": list(data.input_shape),
+                "sizes": {
+                    "train": len(data.train.labels),
+                    "validation": len(data.validation.labels),
+                    "test": len(data.test.labels),
+                },
+                "seeds": list(suite.seeds),
+                "teachers": [teacher.id for teacher in self.plan.teachers],
+                "cells": [cell.id for cell in self.plan.cells],
+                "machine": machine.fingerprint(),
+                "versions": machine.versions(),
+                "kdbench": machine.versions()["kdbench"],
+                "started": started,
+            },
+        )
+
+    def _forget_failures(self) -> None:
+        for cell in self.plan.cells:
+            record = self.directory.record("cells", cell.id)
+            if record and record["status"] == "failed":
+                shutil.rmtree(self.directory.folder("cells", cell.id))
+
+    def _refresh_costs(self, costs: Costs) -> None:
+        """Put costs into records that were written under other measuring settings, or by another suite."""
+        for teacher in self.plan.teachers:
+            record = self.directory.record("teachers", teacher.id)
+            if record and record.get("cost_id") != costs.id(teacher.label):
+                self._rewrite("teachers", record, costs, teacher.label, teacher.label)
+        for cell in self.plan.cells:
+            record = self.directory.record("cells", cell.id)
+            if record and record["status"] == "ok" and record.get("cost_id") != costs.id(cell.teacher):
+                self._rewrite("cells", record, costs, cell.teacher, cell.student)
+
+    def _rewrite(self, kind: Kind, record: dict[str, Any], costs: Costs, teacher: str, model: str) -> None:
+        scores = Scores(record["metrics"], record["reasons"], record["tables"])
+        costs.add_to(scores, teacher, model)
+        self.directory.write_record(
+            kind,
+            record | {"metrics": scores.metrics, "reasons": scores.reasons, "cost_id": costs.id(teacher)},
+        )
+
+    def _outcome(self) -> Outcome:
+        statuses = [record["status"] for record in self.directory.records() if record["role"] == "student"]
+        return Outcome(
+            self.directory.path, statuses.count("ok"), statuses.count("failed"), statuses.count("skipped")
+        )

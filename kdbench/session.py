@@ -1,0 +1,86 @@
+"""What all cohorts of a run share: the data on the device, and what results are stamped with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdbench import machine
+from kdbench.data import Augment, Batches, Dataset
+from kdbench.errors import UserError
+from kdbench.records import Predictions, now
+from kdbench.suite import Recipe, Suite
+from kdbench.training.evaluation import accuracy_and_nll, predict, recompute_batch_norm
+from kdbench.training.precision import resolve
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def resolve_device(device: Device) -> torch.device:
+    """Return the device to use; raises UserError where CUDA is asked for and there is none."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device on this machine; use --device cpu or auto.")
+    return torch.device(device)
+
+
+class Session:
+    """A dataset on a device, ready to be trained on and predicted."""
+
+    def __init__(self, suite: Suite, data: Dataset, device: torch.device) -> None:
+        """Move the splits to the device; the training split carries the suite's augmentation."""
+        self.data = data
+        self.device = device
+        self.dataset_label = suite.dataset.name
+        augment = Augment(**suite.dataset.augment.model_dump())
+        self.train = Batches(data.train, data.mean, data.std, device=device, augment=augment)
+        self.validation = Batches(data.validation, data.mean, data.std, device=device)
+        self.test = Batches(data.test, data.mean, data.std, device=device)
+        self._stamp = {
+            "kdbench": machine.versions()["kdbench"],
+            "git": machine.git_commit(),
+            "machine": machine.fingerprint(),
+            "versions": machine.versions(),
+            "data_checksum": data.checksum,
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+        }
+
+    @property
+    def labels(self) -> dict[str, Tensor]:
+        """The labels of the splits by name."""
+        splits = {"test": self.data.test, "validation": self.data.validation, "train": self.data.train}
+        return {name: split.labels for name, split in splits.items() if len(split.labels)}
+
+    def provenance(self, recipe: Recipe, started: str) -> dict[str, Any]:
+        """Return what a result is stamped with: versions, machine, data, precision, times."""
+        precision = resolve(recipe.precision, self.device)
+        return {**self._stamp, "precision": precision, "started": started, "finished": now()}
+
+    def predict_all(self, model: nn.Module, best: Mapping[str, Tensor] | None) -> Predictions:
+        """Return the logits of every split, and those of the best epoch's weights on test and validation."""
+        has_validation = len(self.validation) > 0
+        predictions = Predictions(
+            test=predict(model, self.test),
+            train=predict(model, self.train),
+            validation=predict(model, self.validation) if has_validation else None,
+        )
+        if best is not None:
+            at_best = copy.deepcopy(model)
+            at_best.load_state_dict(best)
+            predictions.test_best = predict(at_best, self.test)
+            predictions.validation_best = predict(at_best, self.validation) if has_validation else None
+        return predictions
+
+    def held_out_loss(self, model: nn.Module) -> float:
+        """Return the mean NLL of a model whose weights were put together, on validation (or else train).
+
+        Its batch-norm statistics are computed anew first, for they do not mix.
+        """
+        recompute_batch_norm(model, self.train)
+        return accuracy_and_nll(model, self.validation if len(self.validation) else self.train)[1]

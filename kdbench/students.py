@@ -1,0 +1,203 @@
+"""Students: a cohort is trained, and every student of it evaluated and recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from kdbench.costs import Costs
+from kdbench.models import build_model, load_checkpoint
+from kdbench.plan import Cell, Cohort
+from kdbench.progress import Progress
+from kdbench.records import Scores, diagnostic_columns, nonzero, now, score_predictions, write_files
+from kdbench.session import Session
+from kdbench.store import RunDirectory
+from kdbench.teachers import Teacher
+from kdbench.training.checkpoint import saved_ids
+from kdbench.training.cohort import Tutor, train
+from kdbench.training.precision import resolve
+from kdbench.training.seeds import derive
+from kdbench.training.trainee import Trainee
+
+
+class CohortRun:
+    """One cohort being trained, evaluated and recorded."""
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        teacher: Teacher,
+        session: Session,
+        costs: Costs,
+        directory: RunDirectory,
+        progress: Progress,
+    ) -> None:
+        """Take the cohort, its teacher, and where its records go."""
+        self.cohort = cohort
+        self.teacher = teacher
+        self.session = session
+        self.costs = costs
+        self.directory = directory
+        self.progress = progress
+        self.checkpoint = directory.path / "cohorts" / f"{cohort.id}.pt"
+        self.methods = tuple({cell.registered.name: cell.registered for cell in cohort.cells}.values())
+
+    def carry_out(self, pending: Sequence[Cell]) -> None:
+        """Train the pending cells; those that a checkpoint holds go on from it, together."""
+        for cell in pending:
+            if cell.refusal:
+                self._record(cell, now(), status="skipped", reason=cell.refusal)
+        runnable = [cell for cell in pending if not cell.refusal]
+        saved = saved_ids(self.checkpoint)
+        begun = [cell for cell in runnable if cell.id in saved]
+        fresh = [cell for cell in runnable if cell.id not in saved]
+        for group in (begun, fresh):
+            if group:
+                self._train(group)
+                self.checkpoint.unlink(missing_ok=True)
+
+    def _train(self, cells: Sequence[Cell]) -> None:
+        started = now()
+        trainees: dict[Cell, Trainee] = {}
+        for cell in cells:
+            try:
+                trainee = self._trainee(cell)
+            except Exception as error:  # a method or a model of the user's own may raise anything
+                reason = f"could not be built: {type(error).__name__}: {' '.join(str(error).split())}"
+                self._record(cell, started, status="failed", reason=reason)
+            else:
+                trainees[cell] = trainee
+        if not trainees:
+            return
+        self.progress.begin(f"{len(trainees)} students", self.cohort.recipe.epochs, "epoch")
+        train(
+            list(trainees.values()),
+            Tutor(self.teacher.model, self.teacher.plan.taps),
+            self.session.train,
+            self.session.validation,
+            seed=derive("cohort", self.cohort.seed),
+            checkpoint=self.checkpoint,
+            on_epoch=lambda epoch, active: self.progress.advance(epoch, _lost(active)),
+        )
+        self.progress.end(f"{sum(trainee.train_seconds for trainee in trainees.values()):.0f} s of training")
+        for cell, trainee in trainees.items():
+            self._finish(cell, trainee, started)
+
+    def _trainee(self, cell: Cell) -> Trainee:
+        data = self.session.data
+        # The same first weights for one student and seed whatever the method: comparisons are paired.
+        torch.manual_seed(derive("student", cell.entry.name, cell.seed))
+        model = build_model(
+            cell.entry.name, input_shape=data.input_shape, num_classes=data.num_classes, args=cell.entry.args
+        )
+        if cell.entry.checkpoint:
+            load_checkpoint(model, cell.entry.checkpoint)
+        model = model.to(self.session.device, memory_format=torch.channels_last)
+        torch.manual_seed(derive("method", cell.id))
+        distiller = cell.registered.distiller(cell.hyper, cell.pair)
+        distiller.prepare(model, self.teacher.model)
+        return Trainee(
+            id=cell.id,
+            model=model,
+            taps=cell.taps,
+            distiller=distiller.to(self.session.device),
+            recipe=cell.recipe,
+            device=self.session.device,
+            precision=resolve(cell.recipe.precision, self.session.device),
+        )
+
+    def _finish(self, cell: Cell, trainee: Trainee, started: str) -> None:
+        """Evaluate a trained student and write its record."""
+        if trainee.failure is None:
+            best = trainee.best.weights if trainee.best else None
+            predictions = self.session.predict_all(trainee.model, best)
+            if not predictions.test.isfinite().all():
+                trainee.failure = f"diverged: logits are not finite after epoch {len(trainee.history)}"
+        if trainee.failure is not None:
+            self._record(cell, started, trainee, status="failed", reason=trainee.failure)
+            return
+        scores = score_predictions(
+            predictions,
+            self.session.data.test.labels,
+            self.session.data.train.labels,
+            self.teacher.predictions,
+            without_best="there is no validation split",
+        )
+        scores.add(*self._diagnostics(cell, trainee))
+        adapter = sum(parameter.numel() for parameter in trainee.distiller.parameters())
+        scores.add(
+            {"params_nonzero": nonzero(trainee.model.parameters()), "params_adapter": adapter},
+            {},
+        )
+        self.costs.add_to(scores, cell.teacher, cell.student)
+        write_files(
+            self.directory.folder("cells", cell.id),
+            stem="student",
+            last=trainee.model.state_dict(),
+            best=best,
+            predictions=predictions,
+            labels=self.session.labels,
+            history=trainee.history,
+        )
+        self._record(cell, started, trainee, scores)
+
+    def _diagnostics(self, cell: Cell, trainee: Trainee) -> tuple[dict[str, float | None], dict[str, str]]:
+        """Return the numbers that only some methods have; for the others they are null with the reason."""
+        own = trainee.distiller.diagnose(trainee.model, self.teacher.model, self.session.held_out_loss)
+        values: dict[str, float | None] = {}
+        reasons = {}
+        for column in diagnostic_columns(self.methods):
+            value = own.get(column.name)
+            finite = value is not None and math.isfinite(value)
+            values[column.name] = value if finite else None
+            if not finite:
+                reasons[column.name] = (
+                    "the value is not finite"
+                    if column.name in own
+                    else f"not defined for {cell.registered.name}"
+                )
+        return values, reasons
+
+    def _record(
+        self,
+        cell: Cell,
+        started: str,
+        trainee: Trainee | None = None,
+        scores: Scores | None = None,
+        *,
+        status: str = "ok",
+        reason: str | None = None,
+    ) -> None:
+        scores = scores or Scores()
+        self.directory.write_record(
+            "cells",
+            {
+                "id": cell.id,
+                "role": "student",
+                "status": status,
+                "reason": reason,
+                "dataset": self.session.dataset_label,
+                "teacher": cell.teacher,
+                "student": cell.student,
+                "method": cell.method,
+                "method_name": cell.registered.name,
+                "seed": cell.seed,
+                "cohort": cell.cohort,
+                "config": cell.config,
+                "cost_id": self.costs.id(cell.teacher),
+                "metrics": scores.metrics,
+                "reasons": scores.reasons,
+                "tables": scores.tables,
+                "best_epoch": trainee.best.epoch if trainee and trainee.best else None,
+                "epochs": cell.recipe.epochs,
+                "durations": {"train_seconds": trainee.train_seconds if trainee else None},
+                "provenance": self.session.provenance(cell.recipe, started),
+            },
+        )
+
+
+def _lost(trainees: Sequence[Trainee]) -> str:
+    failed = sum(trainee.failure is not None for trainee in trainees)
+    return f"{failed} failed" if failed else ""

@@ -1,0 +1,258 @@
+"""What to run: a suite is one YAML file, checked field by field before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from kdbench.errors import UserError, nearest, unknown
+from kdbench.yaml_source import YamlSource
+
+
+class Strict(BaseModel):
+    """A part of a suite; a field that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augment(Strict):
+    """Random changes of the training images, made on the device."""
+
+    crop_padding: int = Field(0, ge=0, le=64)
+    flip: bool = False
+
+
+class DatasetEntry(Strict):
+    """The data: its source, the part of train that is kept for validation, the augmentation."""
+
+    name: str
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    split_seed: int = 0
+    augment: Augment = Augment()
+    args: dict[str, Any] = {}
+
+
+class OptimizerFields(Strict):
+    """What may differ between the students of one cohort: the optimiser and its schedule."""
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(5e-4, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = "cosine"
+    milestones: tuple[int, ...] = ()
+    gamma: float = Field(0.1, gt=0, le=1)
+    warmup: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OptimizerFields:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule 'step' needs milestones, for example [150, 180, 210]")
+        return self
+
+
+class Recipe(OptimizerFields):
+    """How a model is trained. ``warmup`` is the share of the training in which lr rises linearly."""
+
+    epochs: int = Field(240, ge=1)
+    batch_size: int = Field(64, ge=2)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class TapsEntry(Strict):
+    """The modules whose features are read, where they are not to be found automatically."""
+
+    stages: tuple[str, ...] | None = None
+    pooled: str | None = None
+
+
+def _from_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class ModelEntry(Strict):
+    """A model: any name that ``kdbench measure`` takes, with its arguments."""
+
+    name: str
+    args: dict[str, Any] = {}
+    label: str | None = None
+    checkpoint: Path | None = None
+    taps: TapsEntry | None = None
+    recipe: dict[str, Any] = {}
+
+    @property
+    def shown(self) -> str:
+        """The name that tables show."""
+        if self.label:
+            return self.label
+        arguments = ",".join(f"{key}={value}" for key, value in sorted(self.args.items()))
+        return f"{self.name}({arguments})" if arguments else self.name
+
+
+class TeacherEntry(ModelEntry):
+    """A teacher: a model with a seed of its own; it is trained once, or loaded from its checkpoint."""
+
+    seed: int = 0
+
+
+class MethodEntry(BaseModel):
+    """A method, the students that it is for, and its hyper-parameters; a list of values makes a grid."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    label: str | None = None
+    students: tuple[str, ...] | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The hyper-parameters that the suite sets."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class MeasureEntry(Strict):
+    """Which costs are measured, and how long."""
+
+    latency: bool = True
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 256)
+    threads: int | None = Field(None, ge=1)
+    min_samples: int = Field(100, ge=11)
+    min_seconds: float = Field(0.5, ge=0)
+    max_seconds: float = Field(20.0, gt=0)
+    timeout_s: float = Field(900.0, gt=0)
+
+
+Student = Annotated[ModelEntry, BeforeValidator(_from_name)]
+Teacher = Annotated[TeacherEntry, BeforeValidator(_from_name)]
+Method = Annotated[MethodEntry, BeforeValidator(_from_name)]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Suite(Strict):
+    """One benchmark: every student is made by every method from every teacher, once a seed."""
+
+    name: str = Field(pattern=NAME)
+    description: str = ""
+    dataset: Annotated[DatasetEntry, BeforeValidator(_from_name)]
+    teachers: tuple[Teacher, ...] = Field(min_length=1)
+    students: tuple[Student, ...] = Field(min_length=1)
+    methods: tuple[Method, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    recipe: Recipe = Recipe()
+    measure: MeasureEntry = MeasureEntry()
+    inapplicable: Literal["error", "skip"] = "error"
+
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> Suite:
+        for kind, labels in (
+            ("teacher", [teacher.shown for teacher in self.teachers]),
+            ("student", [student.shown for student in self.students]),
+            ("seed", [str(seed) for seed in self.seeds]),
+        ):
+            for label in labels:
+                if labels.count(label) > 1:
+                    raise ValueError(f"duplicate cells: {kind} '{label}' is listed twice; give one a label")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Suite:
+        """Read a suite by the name of one that ships with kdbench, or from a YAML file.
+
+        Args:
+            path: a name (``quickstart``) or the path of a file.
+            overrides: ``key=value`` pairs such as ``recipe.epochs=3``; values are YAML.
+
+        Raises:
+            UserError: naming file, line and field, what was found, and what is allowed.
+        """
+        file = suite_file(path)
+        source = YamlSource.read(file)
+        for override in overrides:
+            source.override(override)
+        if not isinstance(source.value, dict):
+            raise UserError(f"{file}: a suite is a mapping of fields such as 'dataset' and 'students'.")
+        try:
+            return cls.model_validate({"name": file.stem} | source.value)
+        except ValidationError as error:
+            raise UserError(_describe(error, source)) from None
+
+    def to_yaml(self) -> str:
+        """Return the suite with every default filled in, as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def suite_folder() -> Path:
+    """Return the folder of the suites that ship with kdbench."""
+    package = Path(__file__).parent
+    installed = package / "benchmarks"
+    return installed if installed.is_dir() else package.parent / "benchmarks"
+
+
+def suite_names() -> list[str]:
+    """Return the names of the suites that ship with kdbench."""
+    return sorted(file.stem for file in suite_folder().glob("*.yaml"))
+
+
+def suite_file(path: str | Path) -> Path:
+    """Return the file of a suite given by name or by path; raises UserError where there is none."""
+    file = Path(path)
+    if file.suffix in (".yaml", ".yml"):
+        if file.is_file():
+            return file
+        raise UserError(f"no suite file at {file}. 'kdbench list suites' shows those that ship with kdbench.")
+    shipped = suite_folder() / f"{path}.yaml"
+    if shipped.is_file():
+        return shipped
+    raise unknown("suite", str(path), suite_names())
+
+
+def _describe(error: ValidationError, source: YamlSource) -> str:
+    """Say in one line what the first mistake is and where it stands."""
+    details = error.errors()
+    first = details[0]
+    location = tuple(part for part in first["loc"] if not str(part).startswith("function-"))
+    field = ".".join(str(part) for part in location) or "suite"
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        allowed = _fields_at(location[:-1])
+        text = f"unknown field '{location[-1]}'.{nearest(str(location[-1]), allowed)}"
+        text += "" if "Did you mean" in text else f" Known: {', '.join(sorted(allowed))}."
+    elif kind == "missing":
+        text = "the field is missing"
+    else:
+        found = "" if isinstance(first["input"], dict) else f"found {first['input']!r}; "
+        message = first["msg"].removeprefix("Value error, ")
+        text = found + message[0].lower() + message[1:]
+        expected = first.get("ctx", {}).get("expected")
+        if kind == "literal_error" and expected:
+            text += "." + nearest(
+                str(first["input"]), expected.replace("'", "").replace(" or ", ", ").split(", ")
+            )
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return f"{source.where(location)}: {field}: {text}{more}"
+
+
+def _fields_at(location: Sequence[Any]) -> list[str]:
+    """Return the names of the fields that may stand at a location of a suite."""
+    models: dict[str, type[BaseModel]] = {
+        "dataset": DatasetEntry,
+        "teachers": TeacherEntry,
+        "students": ModelEntry,
+        "methods": MethodEntry,
+        "recipe": Recipe,
+        "measure": MeasureEntry,
+        "augment": Augment,
+        "taps": TapsEntry,
+    }
+    for part in reversed(location):
+        if part in models:
+            return list(models[part].model_fields)
+    return list(Suite.model_fields)

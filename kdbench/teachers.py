@@ -1,0 +1,187 @@
+"""Teachers: each is trained once, or loaded from its checkpoint, and shared by every suite that names it.
+
+A teacher lives in the *teacher store*, a folder beside the run directory, under the id that is a hash of
+its dataset, model, recipe and seed. A run copies its record and logits, so that it can be read alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import torch
+from torch import nn
+
+from kdbench.errors import UserError
+from kdbench.methods import Pair
+from kdbench.methods.scratch import Scratch
+from kdbench.models import build_model, load_checkpoint
+from kdbench.plan import TeacherPlan
+from kdbench.progress import Progress
+from kdbench.records import Predictions, nonzero, now, read_predictions, score_predictions, write_files
+from kdbench.session import Session
+from kdbench.store import RunDirectory
+from kdbench.training.cohort import train
+from kdbench.training.precision import resolve
+from kdbench.training.seeds import derive
+from kdbench.training.trainee import Trainee
+
+# A teacher that is right less than this many times as often as chance teaches nothing.
+NEAR_CHANCE = 1.5
+
+
+@dataclass
+class Teacher:
+    """A teacher that is ready: its model in evaluation mode on the device, and its logits."""
+
+    plan: TeacherPlan
+    model: nn.Module
+    predictions: Predictions
+
+
+def obtain(
+    plan: TeacherPlan, session: Session, run: RunDirectory, store: Path, progress: Progress
+) -> Teacher:
+    """Return a teacher, trained or loaded if the store does not hold it yet, and copy it into the run.
+
+    Raises:
+        UserError: where its training diverged, or its checkpoint does not fit.
+    """
+    shelf = RunDirectory(store)
+    folder = shelf.folder("teachers", plan.id)
+    weights = folder / "teacher.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / ".lock"):
+        record = shelf.record("teachers", plan.id)
+        if record is None or not weights.is_file():
+            _make(plan, session, shelf, progress)
+            record = shelf.record("teachers", plan.id)
+    assert record is not None
+    if record["provenance"]["data_checksum"] != session.data.checksum:
+        raise UserError(
+            f"teacher '{plan.label}' was trained on other data under the name "
+            f"'{session.dataset_label}': delete {folder} to train it again."
+        )
+    model = _model(plan, session)
+    load_checkpoint(model, weights)
+    _copy(folder, run.folder("teachers", plan.id))
+    _report(plan, record["metrics"], session, progress)
+    return Teacher(plan, model.eval(), read_predictions(folder))
+
+
+def _model(plan: TeacherPlan, session: Session) -> nn.Module:
+    torch.manual_seed(derive("teacher", plan.entry.name, plan.entry.seed))
+    model = build_model(
+        plan.entry.name,
+        input_shape=session.data.input_shape,
+        num_classes=session.data.num_classes,
+        args=plan.entry.args,
+    )
+    return model.to(session.device, memory_format=torch.channels_last)
+
+
+def _make(plan: TeacherPlan, session: Session, shelf: RunDirectory, progress: Progress) -> None:
+    started = now()
+    model = _model(plan, session)
+    folder = shelf.folder("teachers", plan.id)
+    trainee = None
+    if plan.entry.checkpoint:
+        load_checkpoint(model, plan.entry.checkpoint)
+        without_best = "the teacher was loaded from a checkpoint"
+    else:
+        without_best = "there is no validation split"
+        trainee = _train(plan, model, session, folder, progress)
+    best = trainee.best if trainee else None
+    predictions = session.predict_all(model, best.weights if best else None)
+    scores = score_predictions(
+        predictions, session.data.test.labels, session.data.train.labels, None, without_best=without_best
+    )
+    scores.add({"params_nonzero": nonzero(model.parameters()), "params_adapter": 0}, {})
+    write_files(
+        folder,
+        stem="teacher",
+        last=model.state_dict(),
+        best=best.weights if best else None,
+        predictions=predictions,
+        labels=session.labels,
+        history=trainee.history if trainee else (),
+    )
+    shelf.write_record(
+        "teachers",
+        {
+            "id": plan.id,
+            "role": "teacher",
+            "status": "ok",
+            "reason": None,
+            "dataset": session.dataset_label,
+            "teacher": plan.label,
+            "student": None,
+            "method": None,
+            "method_name": None,
+            "seed": plan.entry.seed,
+            "cohort": None,
+            "config": plan.config,
+            "metrics": scores.metrics,
+            "reasons": scores.reasons,
+            "tables": scores.tables,
+            "best_epoch": best.epoch if best else None,
+            "epochs": plan.recipe.epochs if trainee else None,
+            "durations": {"train_seconds": trainee.train_seconds if trainee else None},
+            "provenance": session.provenance(plan.recipe, started),
+        },
+    )
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _train(
+    plan: TeacherPlan, model: nn.Module, session: Session, folder: Path, progress: Progress
+) -> Trainee:
+    shapes = plan.shapes
+    pair = Pair(plan.label, plan.label, shapes, shapes, session.data.num_classes, same_architecture=True)
+    trainee = Trainee(
+        id=plan.id,
+        model=model,
+        taps=plan.taps,
+        distiller=Scratch(Scratch.Parameters(), pair).to(session.device),
+        recipe=plan.recipe,
+        device=session.device,
+        precision=resolve(plan.recipe.precision, session.device),
+    )
+    progress.begin(f"teacher {plan.label}", plan.recipe.epochs, "epoch")
+    train(
+        [trainee],
+        None,
+        session.train,
+        session.validation,
+        seed=derive("teacher", plan.entry.seed),
+        checkpoint=folder / "checkpoint.pt",
+        on_epoch=lambda epoch, _: progress.advance(epoch),
+    )
+    progress.end(f"{trainee.train_seconds:.0f} s")
+    if trainee.failure:
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        raise UserError(f"teacher '{plan.label}' {trainee.failure}. Lower its lr, or set clip_norm.")
+    return trainee
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a teacher's files into a run, the record last."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.glob("*"), key=lambda file: file.name == "record.json"):
+        if file.name.startswith(".") or (target / file.name).exists():
+            continue
+        shutil.copyfile(file, target / f".{file.name}.partial")
+        (target / f".{file.name}.partial").replace(target / file.name)
+
+
+def _report(plan: TeacherPlan, metrics: dict[str, float], session: Session, progress: Progress) -> None:
+    top1 = metrics["top1"]
+    progress.note(f"teacher {plan.label}: top-1 {top1:.2%} on {len(session.data.test.labels):,} test images")
+    chance = 1 / session.data.num_classes
+    if top1 < NEAR_CHANCE * chance:
+        progress.warn(
+            f"teacher {plan.label} is near chance ({top1:.1%}, chance is {chance:.1%}): wrong checkpoint, "
+            "class order or normalisation? Students cannot learn from it."
+        )

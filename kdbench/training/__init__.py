@@ -1,0 +1,1 @@
+"""The cohort engine: one teacher pass, many students."""

@@ -1,0 +1,38 @@
+"""The state of a cohort after every epoch, so that a killed run goes on with the same bits.
+
+There is no generator state in it: every random stream is seeded by its purpose (``seeds``).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from kdbench.store import write_atomic
+from kdbench.training.trainee import Trainee
+
+
+def write_state(path: Path, epoch: int, trainees: Sequence[Trainee]) -> None:
+    """Write the state of all trainees after an epoch, atomically."""
+    content = {"epoch": epoch, "trainees": {trainee.id: trainee.state() for trainee in trainees}}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(path, buffer.getvalue(), durable=False)
+
+
+def saved_ids(path: Path) -> set[str]:
+    """Return the ids of the trainees whose state a checkpoint holds."""
+    return set(torch.load(path, weights_only=True)["trainees"]) if path.is_file() else set()
+
+
+def read_state(path: Path, trainees: Sequence[Trainee]) -> int:
+    """Restore the trainees and return the last finished epoch; 0 where there is no checkpoint."""
+    if not path.is_file():
+        return 0
+    content = torch.load(path, map_location=trainees[0].device, weights_only=True)
+    for trainee in trainees:
+        trainee.restore(content["trainees"][trainee.id])
+    return int(content["epoch"])

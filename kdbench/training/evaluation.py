@@ -1,0 +1,68 @@
+"""Running a trained model over a split, in evaluation mode and float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.data import Batches
+
+BATCH = 512
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch a model to evaluation without gradients, and back to the mode it was in."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def predict(model: nn.Module, batches: Batches) -> Tensor:
+    """Return the logits (N, K) of a split in its own order, float32, on the CPU."""
+    with evaluating(model):
+        parts = [model(x).float() for x, _, _ in batches.ordered(BATCH)]
+    return torch.cat(parts).cpu()
+
+
+def accuracy_and_nll(model: nn.Module, batches: Batches) -> tuple[float, float]:
+    """Return top-1 accuracy and mean negative log-likelihood (nats) of a model on a split."""
+    right = torch.zeros((), device=batches.device, dtype=torch.float64)
+    nll = torch.zeros((), device=batches.device, dtype=torch.float64)
+    with evaluating(model):
+        for x, y, _ in batches.ordered(BATCH):
+            logits = model(x).float()
+            right += (logits.argmax(1) == y).sum()
+            nll += F.cross_entropy(logits, y, reduction="sum")
+    return right.item() / len(batches), nll.item() / len(batches)
+
+
+def recompute_batch_norm(model: nn.Module, batches: Batches) -> None:
+    """Set every batch-norm's running statistics to the average over one pass of the training images.
+
+    Needed after weights were changed other than by training: the old statistics belong to other weights.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    training = model.training
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative average instead of an exponential one
+    model.train()
+    with torch.no_grad():
+        for x, _, _ in batches.ordered(BATCH):
+            if len(x) > 1:
+                model(x)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    model.train(training)

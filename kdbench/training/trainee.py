@@ -1,0 +1,158 @@
+"""One model in training: its weights, method, optimiser, history and best epoch."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.data import Batches
+from kdbench.methods import Distiller
+from kdbench.models import FeatureReader, Outputs, Taps
+from kdbench.suite import Recipe
+from kdbench.training.evaluation import accuracy_and_nll, recompute_batch_norm
+from kdbench.training.precision import Precision, autocast
+from kdbench.training.schedule import factor, make_optimizer
+from kdbench.training.seeds import derive
+
+State = dict[str, Any]
+
+
+@dataclass
+class Best:
+    """The epoch that was best on validation: highest accuracy, then lowest NLL, then earliest."""
+
+    epoch: int
+    top1: float
+    nll: float
+    weights: dict[str, Tensor]
+
+
+@dataclass
+class Step:
+    """Where a step stands in the training, from 0 to 1, and whether it is the last of something."""
+
+    epoch: int
+    index: int
+    progress: float
+    epoch_ended: bool
+    ended: bool
+
+
+@dataclass
+class Trainee:
+    """A model that trains in a cohort. ``failure`` says why it left, once it has."""
+
+    id: str
+    model: nn.Module
+    taps: Taps
+    distiller: Distiller
+    recipe: Recipe
+    device: torch.device
+    precision: Precision
+    history: list[dict[str, float | int | None]] = field(default_factory=list)
+    best: Best | None = None
+    failure: str | None = None
+    train_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Set the hooks and the optimiser; the method's own parameters train with the student's."""
+        self.reader = FeatureReader(self.model, self.taps, self.distiller.needs)
+        self.trained = [*self.model.parameters(), *self.distiller.parameters()]
+        self.optimizer = make_optimizer(self.recipe, self.trained)
+        self._sums: dict[str, Tensor] = {}
+        self._right = torch.zeros((), device=self.device)
+        self._seen = 0
+
+    def begin_epoch(self) -> None:
+        """Clear the sums of the epoch and switch to training mode."""
+        self.model.train()
+        self.distiller.train()
+        self._sums = {}
+        self._right = torch.zeros((), device=self.device)
+        self._seen = 0
+
+    def step(
+        self, x: Tensor, y: Tensor, teacher: Outputs | None, teacher_model: nn.Module | None, step: Step
+    ) -> None:
+        """Take one optimiser step on a batch; nothing is read back from the device."""
+        started = time.perf_counter()
+        # Dropout and the like depend on this student and this step only, not on who else is in the cohort.
+        torch.manual_seed(derive(self.id, step.epoch, step.index))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr * factor(self.recipe, step.progress)
+        with autocast(self.precision, self.device):
+            outputs = self.reader(x)
+            own = self.distiller.own_loss(x, y)
+        terms = self.distiller(outputs, teacher, y, step.progress) | own
+        loss = torch.stack(list(terms.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained, self.recipe.clip_norm)
+        self.optimizer.step()
+        self.distiller.after_step(self.model, teacher_model or self.model, step.epoch_ended, step.ended)
+        self._note(terms, outputs.logits, y)
+        self.train_seconds += time.perf_counter() - started
+
+    def _note(self, terms: dict[str, Tensor], logits: Tensor, y: Tensor) -> None:
+        for name, term in terms.items():
+            weighted = term.detach() * len(y)
+            self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
+        self._right += (logits.detach().argmax(1) == y).sum()
+        self._seen += len(y)
+
+    def end_epoch(self, epoch: int, train: Batches, validation: Batches) -> None:
+        """Read the sums of the epoch back, look for divergence, evaluate on validation, keep the best."""
+        terms = {name: value.item() / self._seen for name, value in self._sums.items()}
+        broken = [name for name, value in terms.items() if not math.isfinite(value)]
+        if broken:
+            kind = "NaN" if math.isnan(terms[broken[0]]) else "infinite"
+            self.failure = f"diverged: the loss term '{broken[0]}' became {kind} in epoch {epoch}"
+            return
+        row: dict[str, float | int | None] = {
+            "epoch": epoch,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "loss": sum(terms.values()),
+            **{f"loss_{name}": value for name, value in terms.items()},
+            "train_top1": self._right.item() / self._seen,
+            "validation_top1": None,
+            "validation_nll": None,
+            "seconds": self.train_seconds - sum(float(old["seconds"] or 0) for old in self.history),
+        }
+        if self.distiller.moves_weights:
+            recompute_batch_norm(self.model, train)
+        if len(validation):
+            top1, nll = accuracy_and_nll(self.model, validation)
+            row |= {"validation_top1": top1, "validation_nll": nll if math.isfinite(nll) else None}
+            if self.best is None or (top1, -nll) > (self.best.top1, -self.best.nll):
+                self.best = Best(epoch, top1, nll, copy.deepcopy(self.model.state_dict()))
+        self.history.append(row)
+
+    def state(self) -> State:
+        """Return everything that training needs to go on, as tensors and plain values."""
+        best = self.best
+        return {
+            "model": self.model.state_dict(),
+            "distiller": self.distiller.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "best": None if best is None else (best.epoch, best.top1, best.nll, best.weights),
+            "failure": self.failure,
+            "train_seconds": self.train_seconds,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self.model.load_state_dict(state["model"])
+        self.distiller.load_state_dict(state["distiller"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = state["history"]
+        self.best = None if state["best"] is None else Best(*state["best"])
+        self.failure = state["failure"]
+        self.train_seconds = state["train_seconds"]

@@ -1,0 +1,49 @@
+"""Shared settings: one thread a test process, a small suite that trains in seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# before torch is imported: two test processes share two cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from kdbench.suite import Suite
+
+SMALL = """
+description: a suite that trains in seconds
+dataset: {name: digits, args: {limit: 300, limit_test: 200}, validation_fraction: 0.2}
+teachers: [{name: cnn_4, recipe: {epochs: 2}}]
+students: [mlp_16, cnn_2]
+methods:
+  - scratch
+  - {name: kd, temperature: 2}
+seeds: [0, 1]
+recipe: {epochs: 2, batch_size: 50, lr: 0.05, precision: fp32}
+measure: {latency: false}
+"""
+
+
+@pytest.fixture
+def write_suite(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a suite file, the small one by default."""
+
+    def write(text: str = SMALL, name: str = "small") -> Path:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+@pytest.fixture
+def small_suite(write_suite: Callable[..., Path]) -> Callable[..., Suite]:
+    """Return a function that loads the small suite with overrides."""
+
+    def load(*overrides: str) -> Suite:
+        return Suite.load(write_suite(), overrides)
+
+    return load

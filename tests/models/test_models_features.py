@@ -1,0 +1,78 @@
+"""Taps: found on every kind of model, named by a user, without touching the model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kdbench.errors import UserError
+from kdbench.models import FeatureReader, Taps, build_model, feature_shapes, find_taps
+from kdbench.models.features import run_blank
+
+ALL = frozenset({"logits", "pooled", "stages"})
+
+
+@pytest.mark.parametrize(
+    ("name", "pooled", "stages"),
+    [
+        ("mlp_32_16", (16,), ()),
+        ("gru_32", (32,), ()),
+        ("cnn_8", (32,), ((8, 32, 32), (16, 16, 16), (32, 8, 8))),
+        ("resnet20", (64,), ((16, 32, 32), (32, 16, 16), (64, 8, 8))),
+        ("resnet8x4", (256,), ((64, 32, 32), (128, 16, 16), (256, 8, 8))),
+    ],
+)
+def test_taps_are_found(name: str, pooled: tuple[int, ...], stages: tuple[tuple[int, ...], ...]) -> None:
+    model = build_model(name, input_shape=(3, 32, 32), num_classes=10)
+    shapes = feature_shapes(model, find_taps(model, (3, 32, 32)), (3, 32, 32))
+    assert (shapes.logits, shapes.pooled, shapes.stages) == ((10,), pooled, stages)
+
+
+def test_stages_of_torchvisions_resnet_and_blocks_of_its_transformer() -> None:
+    with torch.device("meta"):
+        resnet = build_model("torchvision:resnet18", input_shape=(3, 64, 64), num_classes=10)
+        transformer = build_model("torchvision:vit_b_16", input_shape=(3, 224, 224), num_classes=10)
+    taps = find_taps(resnet, (3, 64, 64))
+    assert taps == Taps(("relu", "layer1", "layer2", "layer3", "layer4"), "fc")
+    taps = find_taps(transformer, (3, 224, 224))
+    assert [name.rpartition("_")[2] for name in taps.stages] == ["2", "5", "8", "11"]
+    shapes = feature_shapes(transformer, taps, (3, 224, 224))
+    assert shapes.stages == ((197, 768),) * 4 and shapes.pooled == (768,)
+
+
+def test_features_are_what_the_model_computes() -> None:
+    torch.manual_seed(0)
+    model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3).eval()
+    reader = FeatureReader(model, find_taps(model, (1, 8, 8)), ALL)
+    x = torch.randn(5, 1, 8, 8)
+    outputs = reader(x)
+    assert outputs.pooled is not None
+    torch.testing.assert_close(outputs.stages[-1].mean((2, 3)), outputs.pooled)
+    torch.testing.assert_close(model.head(outputs.pooled), outputs.logits)
+    reader.close()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_only_what_is_needed_is_collected() -> None:
+    model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3)
+    outputs = FeatureReader(model, find_taps(model, (1, 8, 8)), frozenset({"logits"}))(torch.zeros(2, 1, 8, 8))
+    assert outputs.pooled is None and outputs.stages == ()
+
+
+def test_finding_taps_leaves_the_model_as_it_was() -> None:
+    model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3)
+    model.stages[0].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    find_taps(model, (1, 8, 8))
+    assert model.training and not model.stages[0].training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_wrong_taps_and_wrong_inputs_are_named() -> None:
+    model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3)
+    with pytest.raises(UserError, match=r"no module 'haed'. Did you mean 'head'"):
+        FeatureReader(model, Taps(("haed",)), ALL)
+    with pytest.raises(UserError, match=r"cannot take images of shape \(3, 8, 8\)"):
+        run_blank(model, (3, 8, 8))
+    with pytest.raises(UserError, match="must return logits of shape"):
+        run_blank(torch.nn.Conv2d(1, 2, 3), (1, 8, 8))

@@ -1,0 +1,152 @@
+"""Plans: ids that follow the configuration, and requests that are refused before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdbench.errors import UserError
+from kdbench.models import build_model
+from kdbench.plan import Plan, make_plan
+from kdbench.suite import Suite
+
+Load = Callable[..., Suite]
+
+
+def ids(plan: Plan) -> dict[tuple[str, str, int], str]:
+    return {(cell.student, cell.method, cell.seed): cell.id for cell in plan.cells}
+
+
+def test_the_matrix_is_expanded_into_cohorts(small_suite: Load) -> None:
+    plan = make_plan(small_suite())
+    assert len(plan.cohorts) == 2 and len(plan.cells) == 2 * 2 * 2
+    assert [cohort.seed for cohort in plan.cohorts] == [0, 1]
+    assert {cell.method for cell in plan.cells} == {"scratch", "kd(temperature=2)"}
+    assert len(set(ids(plan).values())) == 8
+    row = plan.rows()[0]
+    assert {"id", "teacher", "student", "method", "seed", "cohort"} <= set(row)
+
+
+def test_a_list_of_values_is_a_grid(small_suite: Load) -> None:
+    suite = small_suite("methods.1={name: kd, temperature: [1, 4], alpha: [0.5, 0.9]}")
+    labels = {cell.method for cell in make_plan(suite).cells}
+    assert labels == {
+        "scratch",
+        "kd(temperature=1,alpha=0.5)",
+        "kd(temperature=1)",
+        "kd(alpha=0.5)",
+        "kd",
+    }
+
+
+def test_ids_do_not_depend_on_names_seeds_or_neighbours(small_suite: Load) -> None:
+    plan = ids(make_plan(small_suite()))
+    same = [
+        ids(make_plan(small_suite("name=other", "description=x", "seeds=[1]"))),
+        ids(make_plan(small_suite("measure.batch_sizes=[1, 8]", "inapplicable=skip"))),
+        ids(make_plan(small_suite("students=[cnn_2, gru_4]"))),
+        ids(make_plan(small_suite("methods.1={name: kd, temperature: 2.0, alpha: 0.9}"))),
+    ]
+    for other in same:
+        shared = plan.keys() & other.keys()
+        assert shared and all(plan[key] == other[key] for key in shared)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "recipe.lr=0.06",
+        "recipe.epochs=3",
+        "recipe.weight_decay=0",
+        "dataset.validation_fraction=0.3",
+        "dataset.split_seed=1",
+        "dataset.augment.flip=true",
+        "dataset.args.limit=200",
+        "teachers.0.seed=1",
+        "teachers.0.recipe.epochs=3",
+        "teachers.0.name=cnn_2",
+    ],
+)
+def test_ids_change_with_whatever_changes_a_result(small_suite: Load, override: str) -> None:
+    before, after = make_plan(small_suite()), make_plan(small_suite(override))
+    assert not set(ids(before).values()) & set(ids(after).values())
+
+
+def test_a_students_own_recipe_changes_its_cells_only(small_suite: Load) -> None:
+    before = ids(make_plan(small_suite()))
+    after = ids(make_plan(small_suite("students.1={name: cnn_2, recipe: {lr: 0.01}}")))
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == {key for key in before if key[0] == "cnn_2"}
+    with pytest.raises(UserError, match=r"recipe\.epochs is shared by the cohort"):
+        make_plan(small_suite("students.1={name: cnn_2, recipe: {epochs: 3}}"))
+
+
+def test_ids_follow_the_content_of_a_users_files(small_suite: Load, tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("from kdbench.models.mlp import MLP\ndef net(num_classes):\n    return MLP(64, [4], num_classes)\n")
+    override = f"students=[{{name: '{file}:net', label: mine}}]"
+    before = ids(make_plan(small_suite(override)))
+    assert before == ids(make_plan(small_suite(override)))
+    file.write_text(file.read_text().replace("[4]", "[5]"))
+    after = ids(make_plan(small_suite(override)))
+    assert before.keys() == after.keys() and not set(before.values()) & set(after.values())
+
+
+def test_a_checkpoint_decides_the_teachers_id_by_its_content(small_suite: Load, tmp_path: Path) -> None:
+    def teacher_id(seed: int) -> str:
+        torch.manual_seed(seed)
+        torch.save(build_model("cnn_4", input_shape=(1, 8, 8), num_classes=10).state_dict(), tmp_path / "w.pth")
+        override = f"teachers=[{{name: cnn_4, checkpoint: {tmp_path / 'w.pth'}}}]"
+        return make_plan(small_suite(override)).teachers[0].id
+
+    assert teacher_id(0) == teacher_id(0) != teacher_id(1)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("students=[resnet2O]", "unknown model 'resnet2O'. Did you mean 'resnet20'?"),
+        ("methods=[scrach]", "unknown method 'scrach'. Did you mean 'scratch'?"),
+        ("dataset.name=digts", "Did you mean 'digits'?"),
+        ("dataset.args={limt: 3}", "Did you mean 'limit'?"),
+        ("methods.1={name: kd, temprature: 2}", "method 'kd' has no parameter 'temprature'. Did you mean"),
+        ("methods.1={name: kd, temperature: 0}", "method 'kd': temperature: found 0; input should be greater"),
+        ("methods.1={name: kd, students: [mlp_61]}", "unknown student 'mlp_61'. Did you mean 'mlp_16'?"),
+        ("methods=[scratch, {name: scratch, label: again}]", "duplicate cells"),
+        ("methods=[{name: kd, temperature: [2, 2]}]", "duplicate cells"),
+        ("methods=[{name: kd, students: []}]", "has no cells"),
+        ("methods=[interpolate]", "method 'interpolate' cannot work with teacher 'cnn_4' and student 'mlp_16'"),
+        ("methods=[fitnet]", "student 'mlp_16' has no stages"),
+        ("teachers=[{name: cnn_4, checkpoint: nowhere.pth}]", "checkpoint nowhere.pth does not exist"),
+        ("students=['torchvision:resnet18']", "cannot take images of shape (1, 8, 8)"),
+        ("students.0={name: cnn_2, label: x, args: {widht: 2}}", "takes no argument 'widht'"),
+        ("students.0={name: cnn_4, label: x, taps: {stages: [stagse]}}", "no module 'stagse'. Did you mean 'stages'?"),
+        ("students.0={name: mlp_16, recipe: {lrr: 1}}", "unknown recipe field 'lrr'. Did you mean 'lr'?"),
+        ("students.0={name: mlp_16, recipe: {lr: -1}}", "student 'mlp_16': recipe.lr: Input should be greater"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(small_suite: Load, override: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_plan(small_suite(override))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_inapplicable_cells_can_be_skipped_with_their_reason(small_suite: Load) -> None:
+    plan = make_plan(small_suite("methods=[scratch, fitnet]", "inapplicable=skip"))
+    skipped = [cell for cell in plan.cells if cell.refusal]
+    assert {cell.student for cell in skipped} == {"mlp_16"}
+    assert plan.rows()[1]["status"] == "skipped" and "no stages" in plan.rows()[1]["reason"]
+    with pytest.raises(UserError, match="no cells that can be run"):
+        make_plan(small_suite("methods=[fitnet]", "students=[mlp_16]", "inapplicable=skip"))
+
+
+def test_a_model_with_other_classes_than_the_data_is_refused(small_suite: Load, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("from kdbench.models.mlp import MLP\ndef net():\n    return MLP(64, [4], 7)\n")
+    with pytest.raises(UserError, match="gives 7 classes, the dataset has 10"):
+        make_plan(small_suite(f"students=['{tmp_path}/net.py:net']"))
+
+
