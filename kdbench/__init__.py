@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdbench.efficiency import measure
+    from kdbench.efficiency.measure import measure
     from kdbench.plan import make_plan
     from kdbench.report import compare, write_report
     from kdbench.runner import run
@@ -29,7 +29,7 @@ _HOMES = {
     "compare": ("kdbench.report", "compare"),
     "load": ("kdbench.store", "load"),
     "make_plan": ("kdbench.plan", "make_plan"),
-    "measure": ("kdbench.efficiency", "measure"),
+    "measure": ("kdbench.efficiency.measure", "measure"),
     "run": ("kdbench.runner", "run"),
     "write_report": ("kdbench.report", "write_report"),
 }

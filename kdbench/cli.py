@@ -79,9 +79,9 @@ def run(
     device: DeviceOption = "auto",
     seeds: Seeds = None,
     overrides: Overrides = None,
-    teachers: Annotated[
+    teacher_store: Annotated[
         Path | None,
-        typer.Option("--teachers", help="Folder of trained teachers that runs share; default beside --out."),
+        typer.Option("--teacher-store", help="Folder whose teachers/ runs share; default that of --out."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
     quiet: Quiet = False,
@@ -99,7 +99,7 @@ def run(
     arguments: dict[str, Any] = {
         "data_root": data_root,
         "device": device,
-        "teacher_store": teachers,
+        "teacher_store": teacher_store,
         "retry_failed": retry_failed,
     }
     try:
@@ -156,7 +156,10 @@ def compare(
     ] = "scratch",
     as_json: AsJson = False,
 ) -> None:
-    """Print the comparison table of a run: means, intervals, significance, Pareto marks."""
+    """Print the comparison table of a run.
+
+    Means with intervals over seeds, differences with corrected significance, Pareto marks.
+    """
     from kdbench import report
 
     if as_json:
@@ -170,7 +173,10 @@ def report(
     path: RunArgument,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default RUN/report.")] = None,
 ) -> None:
-    """(Re)write tables, figures and the HTML page of a run from its records."""
+    """Rewrite tables, figures and the HTML page.
+
+    All of it is made anew from the records of the run; nothing is trained.
+    """
     from kdbench.report import write_report
     from kdbench.store import RunDirectory, write_results
 
@@ -193,15 +199,21 @@ def measure(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure what models cost: parameters, multiply-adds, bytes, latency."""
+    """Measure what models cost.
+
+    Parameters, multiply-adds, bytes and latency; ratios refer to the first model, or to --against.
+    """
     shape = _integers("--input", input_shape, 3)
     sizes = _integers("--batch-sizes", batches)
     from kdbench.console import ConsoleProgress
     from kdbench.efficiency import ModelJob, Protocol
     from kdbench.efficiency import measure as measure_models
     from kdbench.listing import measure_rows, measure_table
+    from kdbench.models.registry import find_builder
     from kdbench.progress import Progress
 
+    for name in models:
+        find_builder(name)
     reference = against or models[0]
     names = list(dict.fromkeys([reference, *models]))
     devices = ("cpu", "cuda") if device == "auto" else (device,)
@@ -264,7 +276,10 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Validate a suite without running it, or a run directory's checksums and completeness."""
+    """Validate a suite, or a run directory.
+
+    A suite is checked without running it, a run directory for completeness and checksums.
+    """
     if path.is_dir():
         from kdbench.store import check as check_run
 

@@ -29,8 +29,8 @@ def load_factory(reference: str) -> Callable[..., Any]:
         return found
     public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
     hint = nearest(name, public) or (f" It has: {', '.join(sorted(public))}." if public else "")
-    fault = f"has no '{name}'" if found is None else f"'{name}' is not a function or class"
-    raise UserError(f"{place} {fault}.{hint}" if found is None else f"{fault} in {place}.{hint}")
+    fault = "no" if found is None else "no function or class"
+    raise UserError(f"there is {fault} '{name}' in {place}.{hint}")
 
 
 def factory_fingerprint(reference: str) -> str:

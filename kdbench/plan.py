@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from kdbench.data import describe_dataset
 from kdbench.errors import UserError, nearest
+from kdbench.factory import factory_fingerprint
 from kdbench.methods import Method, Pair, Parameters, Refusal, find_method
 from kdbench.models import FeatureShapes, Taps, build_model, feature_shapes, find_taps, fitting_weights
 from kdbench.models.features import run_blank
 from kdbench.models.registry import Shape, source_of
 from kdbench.store import content_id, sha256_of
-from kdbench.suite import MethodEntry, ModelEntry, OptimizerFields, Recipe, Suite, TeacherEntry
+from kdbench.suite import DatasetEntry, MethodEntry, ModelEntry, OptimizerFields, Recipe, Suite, TeacherEntry
 
 # Part of every id. Raise it when a change of the code changes results, so that old records are not reused.
 ENGINE = 1
@@ -208,7 +209,7 @@ def _teacher(suite: Suite, entry: TeacherEntry, sketch: Sketch) -> TeacherPlan:
     recipe = _override(Recipe, suite.recipe, entry, "teacher")
     config = {
         "engine": ENGINE,
-        "dataset": suite.dataset.model_dump(mode="json"),
+        "dataset": _dataset_config(suite.dataset),
         "model": _model_config(entry),
         "seed": entry.seed,
         "recipe": None if entry.checkpoint else recipe.model_dump(mode="json"),
@@ -225,7 +226,7 @@ def _cells(
     classes: int,
 ) -> Iterator[Cell]:
     cohort = content_id(
-        [teacher.id, suite.dataset.model_dump(mode="json"), suite.recipe.model_dump(mode="json"), seed]
+        [teacher.id, _dataset_config(suite.dataset), suite.recipe.model_dump(mode="json"), seed]
     )
     teacher_sketch = sketches["teacher", teacher.label]
     for student in suite.students:
@@ -244,7 +245,7 @@ def _cells(
                 continue
             config = {
                 "engine": ENGINE,
-                "dataset": suite.dataset.model_dump(mode="json"),
+                "dataset": _dataset_config(suite.dataset),
                 "teacher": teacher.id,
                 "student": _model_config(student),
                 "method": {"name": variant.registered.name, **variant.hyper.model_dump(mode="json")},
@@ -318,6 +319,14 @@ def _override(fields: type[OptimizerFields], recipe: Recipe, entry: ModelEntry, 
         raise UserError(
             f"{role} '{entry.shown}': {where}: {first['msg'].removeprefix('Value error, ')}."
         ) from None
+
+
+def _dataset_config(entry: DatasetEntry) -> dict[str, Any]:
+    """Return what decides the data: the entry of the suite, and the code of a user's own factory."""
+    config = entry.model_dump(mode="json")
+    if ":" in entry.name and entry.name.partition(":")[0] not in ("folder", "parquet"):
+        config["source"] = factory_fingerprint(entry.name)
+    return config
 
 
 def _model_config(entry: ModelEntry) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def run(
         out: the run directory; ``runs/NAME`` by default.
         data_root: the folder that holds datasets.
         device: where to train.
-        teacher_store: where trained teachers are shared; ``teachers`` beside the run directory by default.
+        teacher_store: the folder whose ``teachers`` runs share; that of the run directory by default.
         retry_failed: run cells again that failed before.
         progress: is told what happens.
 
@@ -64,7 +64,7 @@ def run(
     directory = _claim(Path(out) if out else Path("runs") / suite.name, plan)
     try:
         with directory.lock():
-            store = teacher_store or directory.path.parent / "teachers"
+            store = teacher_store or directory.path.parent
             return _Run(plan, directory, store, target, data_root, progress).carry_out(retry_failed)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None

@@ -94,7 +94,7 @@ class CohortRun:
         )
         if cell.entry.checkpoint:
             load_checkpoint(model, cell.entry.checkpoint)
-        model = model.to(self.session.device, memory_format=torch.channels_last)
+        model = model.to(self.session.device).to(memory_format=torch.channels_last)
         torch.manual_seed(derive("method", cell.id))
         distiller = cell.registered.distiller(cell.hyper, cell.pair)
         distiller.prepare(model, self.teacher.model)

@@ -1,7 +1,8 @@
 """Teachers: each is trained once, or loaded from its checkpoint, and shared by every suite that names it.
 
-A teacher lives in the *teacher store*, a folder beside the run directory, under the id that is a hash of
-its dataset, model, recipe and seed. A run copies its record and logits, so that it can be read alone.
+A teacher lives in the *teacher store*, by default the folder ``teachers`` beside the run directory, under the
+id that is a hash of its dataset, model, recipe and seed. A run copies its files, so that
+it can be read alone.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _model(plan: TeacherPlan, session: Session) -> nn.Module:
         num_classes=session.data.num_classes,
         args=plan.entry.args,
     )
-    return model.to(session.device, memory_format=torch.channels_last)
+    return model.to(session.device).to(memory_format=torch.channels_last)
 
 
 def _make(plan: TeacherPlan, session: Session, shelf: RunDirectory, progress: Progress) -> None:

@@ -16,13 +16,13 @@ from kdbench.suite import Suite
 SMALL = """
 description: a suite that trains in seconds
 dataset: {name: digits, args: {limit: 300, limit_test: 200}, validation_fraction: 0.2}
-teachers: [{name: cnn_4, recipe: {epochs: 2}}]
+teachers: [{name: cnn_4, recipe: {epochs: 4}}]
 students: [mlp_16, cnn_2]
 methods:
   - scratch
   - {name: kd, temperature: 2}
 seeds: [0, 1]
-recipe: {epochs: 2, batch_size: 50, lr: 0.05, precision: fp32}
+recipe: {epochs: 2, batch_size: 25, lr: 0.1, precision: fp32}
 measure: {latency: false}
 """
 

@@ -86,7 +86,9 @@ def test_a_students_own_recipe_changes_its_cells_only(small_suite: Load) -> None
 
 def test_ids_follow_the_content_of_a_users_files(small_suite: Load, tmp_path: Path) -> None:
     file = tmp_path / "net.py"
-    file.write_text("from kdbench.models.mlp import MLP\ndef net(num_classes):\n    return MLP(64, [4], num_classes)\n")
+    file.write_text(
+        "from kdbench.models.mlp import MLP\ndef net(num_classes):\n    return MLP(64, [4], num_classes)\n"
+    )
     override = f"students=[{{name: '{file}:net', label: mine}}]"
     before = ids(make_plan(small_suite(override)))
     assert before == ids(make_plan(small_suite(override)))
@@ -95,10 +97,28 @@ def test_ids_follow_the_content_of_a_users_files(small_suite: Load, tmp_path: Pa
     assert before.keys() == after.keys() and not set(before.values()) & set(after.values())
 
 
+def test_ids_follow_the_code_of_a_users_dataset(small_suite: Load, tmp_path: Path) -> None:
+    file = tmp_path / "data.py"
+    file.write_text(
+        "import numpy as np\n"
+        "def blobs():\n"
+        "    labels = np.arange(40) % 2\n"
+        "    images = (100 * labels[:, None, None] + np.zeros((40, 8, 8))).astype('uint8')\n"
+        "    return (images, labels), (images[:20], labels[:20])\n"
+    )
+    override = f"dataset={{name: '{file}:blobs'}}"
+    before = ids(make_plan(small_suite(override)))
+    assert before == ids(make_plan(small_suite(override)))
+    file.write_text(file.read_text().replace("100 *", "120 *"))
+    assert not set(before.values()) & set(ids(make_plan(small_suite(override))).values())
+
+
 def test_a_checkpoint_decides_the_teachers_id_by_its_content(small_suite: Load, tmp_path: Path) -> None:
     def teacher_id(seed: int) -> str:
         torch.manual_seed(seed)
-        torch.save(build_model("cnn_4", input_shape=(1, 8, 8), num_classes=10).state_dict(), tmp_path / "w.pth")
+        torch.save(
+            build_model("cnn_4", input_shape=(1, 8, 8), num_classes=10).state_dict(), tmp_path / "w.pth"
+        )
         override = f"teachers=[{{name: cnn_4, checkpoint: {tmp_path / 'w.pth'}}}]"
         return make_plan(small_suite(override)).teachers[0].id
 
@@ -113,19 +133,31 @@ def test_a_checkpoint_decides_the_teachers_id_by_its_content(small_suite: Load, 
         ("dataset.name=digts", "Did you mean 'digits'?"),
         ("dataset.args={limt: 3}", "Did you mean 'limit'?"),
         ("methods.1={name: kd, temprature: 2}", "method 'kd' has no parameter 'temprature'. Did you mean"),
-        ("methods.1={name: kd, temperature: 0}", "method 'kd': temperature: found 0; input should be greater"),
+        (
+            "methods.1={name: kd, temperature: 0}",
+            "method 'kd': temperature: found 0; input should be greater",
+        ),
         ("methods.1={name: kd, students: [mlp_61]}", "unknown student 'mlp_61'. Did you mean 'mlp_16'?"),
         ("methods=[scratch, {name: scratch, label: again}]", "duplicate cells"),
         ("methods=[{name: kd, temperature: [2, 2]}]", "duplicate cells"),
         ("methods=[{name: kd, students: []}]", "has no cells"),
-        ("methods=[interpolate]", "method 'interpolate' cannot work with teacher 'cnn_4' and student 'mlp_16'"),
+        (
+            "methods=[interpolate]",
+            "method 'interpolate' cannot work with teacher 'cnn_4' and student 'mlp_16'",
+        ),
         ("methods=[fitnet]", "student 'mlp_16' has no stages"),
         ("teachers=[{name: cnn_4, checkpoint: nowhere.pth}]", "checkpoint nowhere.pth does not exist"),
         ("students=['torchvision:resnet18']", "cannot take images of shape (1, 8, 8)"),
         ("students.0={name: cnn_2, label: x, args: {widht: 2}}", "takes no argument 'widht'"),
-        ("students.0={name: cnn_4, label: x, taps: {stages: [stagse]}}", "no module 'stagse'. Did you mean 'stages'?"),
+        (
+            "students.0={name: cnn_4, label: x, taps: {stages: [stagse]}}",
+            "no module 'stagse'. Did you mean 'stages'?",
+        ),
         ("students.0={name: mlp_16, recipe: {lrr: 1}}", "unknown recipe field 'lrr'. Did you mean 'lr'?"),
-        ("students.0={name: mlp_16, recipe: {lr: -1}}", "student 'mlp_16': recipe.lr: Input should be greater"),
+        (
+            "students.0={name: mlp_16, recipe: {lr: -1}}",
+            "student 'mlp_16': recipe.lr: Input should be greater",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_one_line(small_suite: Load, override: str, expected: str) -> None:
@@ -145,8 +177,8 @@ def test_inapplicable_cells_can_be_skipped_with_their_reason(small_suite: Load) 
 
 
 def test_a_model_with_other_classes_than_the_data_is_refused(small_suite: Load, tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text("from kdbench.models.mlp import MLP\ndef net():\n    return MLP(64, [4], 7)\n")
+    (tmp_path / "net.py").write_text(
+        "from kdbench.models.mlp import MLP\ndef net():\n    return MLP(64, [4], 7)\n"
+    )
     with pytest.raises(UserError, match="gives 7 classes, the dataset has 10"):
         make_plan(small_suite(f"students=['{tmp_path}/net.py:net']"))
-
-

@@ -44,7 +44,7 @@ def test_a_write_that_fails_keeps_the_old_content(tmp_path: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="No space left on device. Free space"):
+    with pytest.raises(UserError, match="No space left on device"):
         write_atomic(file, "new")
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
@@ -69,7 +69,9 @@ def run_with_one_cell(path: Path) -> RunDirectory:
 def test_check_finds_what_is_missing_changed_and_failed(tmp_path: Path) -> None:
     run = run_with_one_cell(tmp_path)
     assert [f.problem for f in check(tmp_path)] == ["not finished: it has no record.json"]
-    run.write_record("cells", {"id": "def", "role": "student", "status": "failed", "reason": "diverged", "metrics": {}})
+    run.write_record(
+        "cells", {"id": "def", "role": "student", "status": "failed", "reason": "diverged", "metrics": {}}
+    )
     assert [f.problem for f in check(tmp_path)] == ["failed: diverged"]
     (run.folder("cells", "abc") / "history.csv").write_text("epoch\n2\n")
     assert "checksum differs" in check(tmp_path)[0].problem

@@ -26,4 +26,4 @@ def read_histories(run: RunDirectory, records: Iterable[Mapping[str, Any]]) -> p
     if not frames:
         return pd.DataFrame(columns=[*IDENTITY, "epoch"])
     together = pd.concat(frames, ignore_index=True)
-    return together[[*IDENTITY, *together.columns.difference(IDENTITY, sort=False)]]
+    return together[[*IDENTITY, *together.columns.difference([*IDENTITY], sort=False)]]

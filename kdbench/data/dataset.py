@@ -29,6 +29,7 @@ class Examples:
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
+        """Return the number of examples."""
         return len(self.labels)
 
     def take(self, rows: NDArray[np.intp]) -> Examples:
@@ -55,8 +56,8 @@ class Raw:
         digest = hashlib.sha256(json.dumps(self.classes).encode())
         for name, examples in self.splits().items():
             digest.update(json.dumps([name, examples.images.shape]).encode())
-            digest.update(np.ascontiguousarray(examples.images))
-            digest.update(np.ascontiguousarray(examples.labels, dtype="<i8"))
+            digest.update(np.ascontiguousarray(examples.images).data)
+            digest.update(np.ascontiguousarray(examples.labels, dtype="<i8").data)
         return digest.hexdigest()
 
 
@@ -71,6 +72,7 @@ class Split:
     labels: Tensor
 
     def __len__(self) -> int:
+        """Return the number of examples."""
         return len(self.labels)
 
 

@@ -94,6 +94,7 @@ class Decoder:
     """Decodes the images of one dataset to one shape; the first image sets what is not asked for."""
 
     def __init__(self, size: int | None, channels: int | None) -> None:
+        """Set the size and channels to bring every image to; None keeps those of the first image."""
         self._size = size
         self._channels = channels
         self._first: _First | None = None

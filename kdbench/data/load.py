@@ -89,9 +89,7 @@ def describe_dataset(
     return Description((channels, options.size or height, options.size or width), found.num_classes)
 
 
-def _check(
-    name: str, raw: Raw, expected: Description | Callable[..., Description] | None
-) -> None:
+def _check(name: str, raw: Raw, expected: Description | Callable[..., Description] | None) -> None:
     """Raise UserError for data that cannot be trained on, or is not the dataset that the name stands for."""
     num_classes = len(raw.classes)
     if num_classes < 2:
@@ -121,9 +119,8 @@ def _check(
         found = Description((channels, height, width), num_classes)
         if found != expected:
             raise UserError(
-                f"the files of {name} hold {num_classes} classes of {_text(raw.train.images.shape[1:])} images, "
-                f"not {expected.num_classes} of {_text((*expected.input_shape[1:], expected.input_shape[0]))}: "
-                "they are of another dataset."
+                f"the files of {name} hold {num_classes} classes of images of shape {found.input_shape}, not "
+                f"{expected.num_classes} of {expected.input_shape}: they are of another dataset."
             )
 
 
@@ -140,7 +137,8 @@ def _fitted(raw: Raw, options: Options) -> Raw:
         kept = examples if rows is None else examples.take(rows)
         return replace(kept, images=refit(kept.images, options.size, options.channels))
 
-    return replace(raw, **{split: fit(split, examples) for split, examples in raw.splits().items()})
+    fitted = {split: fit(split, examples) for split, examples in raw.splits().items()}
+    return Raw(fitted["train"], fitted["test"], raw.classes, fitted.get("validation"))
 
 
 def _validation(raw: Raw, fraction: float, seed: int) -> tuple[Examples, Examples]:

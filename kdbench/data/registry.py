@@ -34,7 +34,9 @@ class Request:
     def data_root(self) -> Path:
         """Return the folder that holds the named datasets; raises UserError where none was given."""
         if self.root is None:
-            raise UserError(f"dataset {self.name} needs a data root: give --data-root or set {ROOT_VARIABLE}.")
+            raise UserError(
+                f"dataset {self.name} needs a data root: give --data-root or set {ROOT_VARIABLE}."
+            )
         return self.root
 
     def folder(self) -> Path:

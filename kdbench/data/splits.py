@@ -42,7 +42,7 @@ def stratified(
     for rows, side in ((size, part), (total - size, "training")):
         if rows < len(classes):
             raise UserError(
-                f"a {part} part of {fraction:g} of {total} examples makes a {side} part of {rows}, fewer "
+                f"{fraction:g} of {total} examples as {part} part leaves {rows} in the {side} part, fewer "
                 f"than one a class ({len(classes)} classes). {mend}"
             )
     # RandomState's streams never change between numpy versions, so a seed means one split for ever.

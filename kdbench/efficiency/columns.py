@@ -60,7 +60,9 @@ _COUNTS = [
     Column("params", "Parameters", "cost", "lower", "", "[0, ∞)", "torch"),
     Column("params_nonzero", "Parameters that are not zero", "cost", "lower", "", "[0, params]", "torch"),
     Column("params_adapter", "Parameters of training only", "cost", "lower", "", "[0, ∞)", "torch"),
-    Column("macs", "Multiply-adds, one example", "cost", "lower", "", "[0, ∞)", "fvcore; conv + matmul, 1 each"),
+    Column(
+        "macs", "Multiply-adds, one example", "cost", "lower", "", "[0, ∞)", "fvcore; conv + matmul, 1 each"
+    ),
     Column("size_bytes", "Size of the file", "cost", "lower", "bytes", "[0, ∞)", "safetensors"),
     Column(
         "compression_ratio",

@@ -25,7 +25,8 @@ from kdbench.errors import UserError
 class Counts:
     """The counts of one model; a count that cannot be had is None, and ``reasons`` says why.
 
-    ``macs_torch`` is torch's own count of the same forward pass, halved (it counts a multiply-add as 2).
+    ``macs_torch`` is torch's own count of the same forward pass, halved (it counts a multiply-add as 2);
+    where it is another figure than ``macs``, ``note`` says so.
     ``uncounted`` holds the operators that multiply and that fvcore has no rule for, with the number of
     their calls.
     """
@@ -39,6 +40,7 @@ class Counts:
     macs_by_operator: dict[str, int] = field(default_factory=dict)
     uncounted: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> Counts:
         size = serialized_bytes(model.state_dict())
     except UserError as error:
         reasons["size_bytes"] = str(error)
+    note = None
+    if counted and macs_torch is not None and macs_torch != counted.headline:
+        note = f"torch's own counter gives {macs_torch:,} multiply-adds"
     parameters = list(model.parameters())
     return Counts(
         params=sum(parameter.numel() for parameter in parameters),
@@ -79,6 +84,7 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> Counts:
         macs_by_operator=counted.by_operator if counted else {},
         uncounted=counted.uncounted if counted else {},
         reasons=reasons,
+        note=note,
     )
 
 

@@ -11,6 +11,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from statistics import median
 
@@ -61,47 +62,47 @@ def time_models(
     have four dimensions, they and the weights are laid out channels_last. A model that raises is left out,
     with its reason in ``failures``, and the others go on.
     """
-    layout = torch.channels_last if inputs.dim() == 4 else torch.preserve_format
-    inputs = inputs.to(memory_format=layout)
+    if inputs.dim() == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
     timer = cuda_timer() if inputs.is_cuda else cpu_timer
-    timing = Timing()
+    failures: dict[str, str] = {}
     calls: dict[str, Call] = {}
     expected_ms: dict[str, float] = {}
+    for label, model in models.items():
+        on_warm_up(label)
+        try:
+            call = _placed(model, inputs)
+            with torch.inference_mode():
+                ms = warm_up(call, timer, protocol)
+        except Exception as error:
+            failures[label] = failure(error)
+            continue
+        if ms * SAMPLES_NEEDED[50] > 1000 * protocol.max_seconds:
+            failures[label] = (
+                f"one call takes {ms / 1000:.3g} s: {SAMPLES_NEEDED[50]} samples do not fit "
+                f"into max_seconds = {protocol.max_seconds:g}"
+            )
+            continue
+        calls[label], expected_ms[label] = call, ms
     with torch.inference_mode():
-        for label, model in models.items():
-            on_warm_up(label)
-            try:
-                model.to(device=inputs.device, memory_format=layout).eval()
-                calls[label] = _Forward(model, inputs)
-                expected_ms[label] = warm_up(calls[label], timer, protocol)
-            except Exception as error:
-                timing.failures[label] = failure(error)
-        for label, ms in expected_ms.items():
-            if ms * SAMPLES_NEEDED[50] > 1000 * protocol.max_seconds:
-                timing.failures[label] = (
-                    f"one call takes {ms / 1000:.3g} s: {SAMPLES_NEEDED[50]} samples do not fit "
-                    f"into max_seconds = {protocol.max_seconds:g}"
-                )
-        ready = {label: call for label, call in calls.items() if label not in timing.failures}
-        rounds = interleave(ready, expected_ms, timer, protocol, reference, on_turn)
-    return Timing(rounds.turns, timing.failures | rounds.failures)
+        rounds = interleave(calls, expected_ms, timer, protocol, reference, on_turn)
+    return Timing(rounds.turns, failures | rounds.failures)
 
 
-@dataclass(frozen=True)
-class _Forward:
-    model: nn.Module
-    inputs: Tensor
-
-    def __call__(self) -> object:
-        return self.model(self.inputs)
+def _placed(model: nn.Module, inputs: Tensor) -> Call:
+    """Put a model where its inputs are, in their layout, and return its forward pass as a call."""
+    model.to(inputs.device).eval()
+    if inputs.dim() == 4:
+        model.to(memory_format=torch.channels_last)
+    return partial(model, inputs)
 
 
 def warm_up(call: Call, timer: Timer, protocol: Protocol) -> float:
     """Call until the latency is stable; return the median of the last calls in milliseconds.
 
-    Stable means ``warmup_calls`` calls and ``warmup_seconds``, and the medians of the last two windows of five
-    calls within 5 %. A model that does not settle is taken as it is after ``max_seconds``, but never after one
-    call, which pays for set-up.
+    Stable means ``warmup_calls`` calls and ``warmup_seconds``, and the medians of the last two windows of
+    five calls within 5 %. A model that does not settle is taken as it is after ``max_seconds``, but never
+    after one call, which pays for set-up.
     """
     latest: list[float] = []
     seconds = 0.0
@@ -121,7 +122,7 @@ def _stable(latest: list[float]) -> bool:
 
 
 def chunk_size(expected_ms: float, protocol: Protocol) -> int:
-    """Return the calls of one turn, so that the rounds together give the samples that the protocol asks for."""
+    """Return the calls of one turn, so that the rounds together give the samples that the protocol wants."""
     most = 1000 * protocol.max_seconds / expected_ms
     wanted = max(protocol.min_samples, 1000 * protocol.min_seconds / expected_ms)
     if most >= SAMPLES_NEEDED[99]:
@@ -139,13 +140,15 @@ class _Tally:
     samples: int = 0
     seconds: float = 0.0
 
-    def spent(self, protocol: Protocol) -> bool:
-        return self.seconds >= protocol.max_seconds
+    def spent(self, protocol: Protocol, rounds_begun: int) -> bool:
+        """Whether the time is used up that the rounds so far may take: an even share for each round."""
+        share = min(1.0, rounds_begun / protocol.rounds)
+        return self.seconds >= share * protocol.max_seconds
 
     def satisfied(self, protocol: Protocol) -> bool:
-        return self.spent(protocol) or (
-            self.samples >= self.chunk * protocol.rounds and self.seconds >= protocol.min_seconds
-        )
+        """Whether samples and seconds are enough, or all the time is used up."""
+        enough = self.samples >= self.chunk * protocol.rounds and self.seconds >= protocol.min_seconds
+        return enough or self.spent(protocol, protocol.rounds)
 
 
 def interleave(
@@ -179,8 +182,8 @@ def interleave(
             for label in running[first:] + running[:first]:
                 on_turn(label, round_)
                 try:
-                    turn = Turn(label, round_, _take_turn(calls[label], tallies[label], timer, protocol))
-                    timing.turns.append(turn)
+                    taken = _take_turn(calls[label], tallies[label], timer, protocol, round_)
+                    timing.turns.append(Turn(label, round_, taken))
                 except Exception as error:
                     timing.failures[label] = failure(error)
             round_ += 1
@@ -188,12 +191,12 @@ def interleave(
         gc.enable()
 
 
-def _take_turn(call: Call, tally: _Tally, timer: Timer, protocol: Protocol) -> list[float]:
+def _take_turn(call: Call, tally: _Tally, timer: Timer, protocol: Protocol, round_: int) -> list[float]:
     taken: list[float] = []
-    if tally.spent(protocol):
+    if tally.spent(protocol, round_ + 1):
         return taken
     timer(call)
-    while len(taken) < tally.chunk and not tally.spent(protocol):
+    while len(taken) < tally.chunk and not tally.spent(protocol, round_ + 1):
         taken.append(timer(call))
         tally.samples += 1
         tally.seconds += taken[-1] / 1000
@@ -208,7 +211,7 @@ def cpu_timer(call: Call) -> float:
 
 
 def cuda_timer() -> Timer:
-    """Return a timer that gives the time between two events around a call on the current CUDA stream, in ms."""
+    """Return a timer that gives the ms between two events around a call on the current CUDA stream."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
 
     def timer(call: Call) -> float:

@@ -1,51 +1,40 @@
-"""Measuring what models cost, in a fresh process that has the machine to itself."""
+"""The cost of models, measured in a process of its own: what a caller asks for and what it gets back."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from kdbench import machine
-from kdbench.efficiency.columns import timing_names
+import kdbench
 from kdbench.efficiency.process import supervise
-from kdbench.efficiency.protocol import DEVICES, Protocol
-from kdbench.efficiency.samples import SAMPLE_COLUMNS, summarise
+from kdbench.efficiency.protocol import Protocol
+from kdbench.efficiency.report import CostReport, WorkerResult, build_report
+from kdbench.efficiency.samples import SAMPLE_COLUMNS
+from kdbench.efficiency.steps import BUILD
+from kdbench.errors import UserError, unknown
+from kdbench.machine import fingerprint, load_average, measuring_lock, versions
 from kdbench.progress import Progress
 from kdbench.store import read_json, write_json
-
-COUNTED = ("params", "params_nonzero", "macs", "size_bytes")
-RATIOS = {"compression_ratio": "size_bytes", "theoretical_speedup": "macs"}
-NO_ADAPTER = "a model by itself has no parameters of training only"
-
-Metrics = dict[str, float | None]
-Reasons = dict[str, str]
 
 
 @dataclass(frozen=True)
 class ModelJob:
-    """A model to measure: its label in the results, a name that a suite accepts, and its arguments."""
+    """A model to measure: the label that results carry, its name, arguments, and trained weights if any."""
 
     label: str
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CostReport:
-    """What was measured: columns and reasons by label, the raw samples, and the conditions."""
-
-    metrics: dict[str, Metrics]
-    reasons: dict[str, Reasons]
-    samples: pd.DataFrame
-    conditions: dict[str, Any]
+    checkpoint: str | None = None
 
 
 def measure(
@@ -57,23 +46,32 @@ def measure(
     protocol: Protocol | None = None,
     progress: Progress | None = None,
 ) -> CostReport:
-    """Count and time models in a process of their own, one kdbench at a time on this machine.
+    """Count and time models against one another, in a fresh process under the machine's measuring lock.
 
     Args:
         models: what to measure.
         input_shape: (C, H, W).
         num_classes: width of the last layer.
-        reference: label of the model that ratios and speed-ups refer to, usually the teacher.
-        protocol: how to time; without devices only counts are taken.
+        reference: label of the model that ratios and speed-ups are taken to, usually the teacher.
+        protocol: how to time; without devices only counts are taken, and no lock.
         progress: is told what happens.
 
-    A model that cannot be measured, and a process that dies or hangs, leave null columns with their reason.
+    A model that fails, or kills or hangs the worker, has None for every figure that this cost it, with the
+    reason; the others are then measured again without it.
 
     Raises:
-        UserError: where another process measures for longer than the protocol waits.
+        UserError: for no models, labels that repeat, a reference that is not among them; and where
+            another process keeps the measuring lock for longer than the protocol waits.
     """
     protocol = protocol or Protocol()
     progress = progress or Progress()
+    labels = [model.label for model in models]
+    if not labels:
+        raise UserError("there is no model to measure: name at least one.")
+    if len(set(labels)) != len(labels):
+        raise UserError(f"model labels repeat: {', '.join(sorted(labels))}. Give each model its own label.")
+    if reference is not None and reference not in labels:
+        raise unknown("reference model", reference, labels)
     job = {
         "models": [asdict(model) for model in models],
         "input_shape": list(input_shape),
@@ -81,110 +79,79 @@ def measure(
         "reference": reference,
         "protocol": protocol.as_json(),
     }
-    load_before = machine.load_average()
-    result, samples, problem = _in_own_process(job, protocol, progress)
-    metrics: dict[str, Metrics] = {}
-    reasons: dict[str, Reasons] = {}
-    for model in models:
-        metrics[model.label], reasons[model.label] = _costs(
-            model.label, reference, result, samples, protocol, problem
-        )
-    conditions = {
-        "machine": machine.fingerprint(),
-        "torch": torch.__version__,
-        "threads": result.get("threads"),
-        "load_average_before": load_before,
-        "load_average_after": machine.load_average(),
+    conditions: dict[str, Any] = {
+        "reference": reference,
+        "input_shape": list(input_shape),
+        "precision": "fp32",
         "protocol": protocol.as_json(),
-        "problem": problem,
+        "machine": fingerprint(),
+        "versions": versions(),
     }
-    return CostReport(metrics, reasons, samples, conditions)
+    lock = measuring_lock(protocol.lock_timeout_s) if protocol.devices else nullcontext()
+    with lock:
+        conditions |= {"started": _now(), "load_average_before": load_average()}
+        result = _result(job, labels, protocol, progress, has_cuda=bool(conditions["machine"]["gpus"]))
+        conditions |= {"finished": _now(), "load_average_after": load_average()}
+    conditions |= {"threads": result.threads, "counts": result.counts}
+    trained = {model.label for model in models if model.checkpoint is not None}
+    return build_report(labels, reference, protocol, trained, result, conditions)
 
 
-def _in_own_process(
-    job: dict[str, Any], protocol: Protocol, progress: Progress
-) -> tuple[dict[str, Any], pd.DataFrame, str | None]:
-    """Return the worker's result, its samples, and why there is no result where there is none."""
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    passes = len(protocol.batch_sizes) * sum(device in devices for device in protocol.devices)
-    done = 0
-
-    def listen(line: str) -> None:
-        nonlocal done
-        try:
-            message = json.loads(line)
-            doing, what = message["doing"], message["what"]
-        except (json.JSONDecodeError, TypeError, KeyError):
-            return  # a model of the user's own may print
-        done += doing == "done"
-        progress.advance(done, f"{doing} {what}")
-
-    with tempfile.TemporaryDirectory(prefix="kdbench-") as name, machine.measuring_lock(protocol.lock_timeout_s):
-        folder = Path(name)
-        write_json(folder / "job.json", job)
-        progress.begin(f"measuring {len(job['models'])} models", max(1, passes), "pass")
-        problem = supervise(
-            [sys.executable, "-m", "kdbench.efficiency.worker", str(folder / "job.json"), str(folder)],
-            on_line=listen,
-            timeout_s=protocol.timeout_s,
-            stderr=folder / "stderr.txt",
-        )
-        progress.end(problem or "done")
-        if problem is None:
-            return read_json(folder / "result.json"), pd.read_parquet(folder / "latency.parquet"), None
-    return {}, pd.DataFrame(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS), problem
+def _result(
+    job: dict[str, Any], labels: Sequence[str], protocol: Protocol, progress: Progress, has_cuda: bool
+) -> WorkerResult:
+    """Run workers until one comes to its end; what ended a worker is left out of the next."""
+    failures: dict[str, dict[str, str]] = {label: {} for label in labels}
+    passes = len(protocol.batch_sizes) * sum(has_cuda or device != "cuda" for device in protocol.devices)
+    while True:
+        left = sum(BUILD not in failures[label] for label in labels)
+        if not left:
+            break
+        with tempfile.TemporaryDirectory(prefix="kdbench-cost-") as name:
+            folder = Path(name)
+            progress.begin(f"measuring {left} models", max(1, passes), "pass")
+            reason, culprit = _run_worker({**job, "failures": failures}, folder, protocol, progress)
+            progress.end(reason or "done")
+            if reason is None:
+                samples = pd.read_parquet(folder / "latency.parquet")
+                return WorkerResult(**read_json(folder / "result.json"), samples=samples)
+        if culprit is None:
+            failures = {label: {BUILD: reason} | failed for label, failed in failures.items()}
+        else:
+            label, step = culprit
+            # A model that ends a second worker is not tried a third time.
+            failures[label][BUILD if failures[label] else step] = reason
+    nothing = pd.DataFrame(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
+    return WorkerResult(threads=None, counts={}, failures=failures, samples=nothing)
 
 
-def _costs(
-    label: str,
-    reference: str | None,
-    result: Mapping[str, Any],
-    samples: pd.DataFrame,
-    protocol: Protocol,
-    problem: str | None,
-) -> tuple[Metrics, Reasons]:
-    failure = problem or result.get("failures", {}).get(label)
-    counts = result.get("counts", {}).get(label, {})
-    metrics: Metrics = {}
-    reasons: Reasons = {}
-    for name in COUNTED:
-        metrics[name] = counts.get(name)
-        if metrics[name] is None:
-            reasons[name] = failure or counts.get("reasons", {}).get(name, "it could not be counted")
-    metrics["params_adapter"], reasons["params_adapter"] = None, NO_ADAPTER
-    base = result.get("counts", {}).get(reference, {})
-    for name, of in RATIOS.items():
-        mine, theirs = counts.get(of), base.get(of)
-        metrics[name] = theirs / mine if mine and theirs else None
-        if metrics[name] is None:
-            reasons[name] = "no reference model was given" if reference is None else f"{of} is not known of both"
-    for device in DEVICES:
-        for batch in protocol.batch_sizes:
-            values, why = _timing(label, reference, result, samples, protocol, failure, device, batch)
-            metrics |= values
-            reasons |= why
-    return metrics, reasons
+def _run_worker(
+    job: dict[str, Any], folder: Path, protocol: Protocol, progress: Progress
+) -> tuple[str | None, tuple[str, str] | None]:
+    """Return why the worker failed, or None, and the model and step that it was at."""
+    culprit: tuple[str, str] | None = None
+    passed = 0
+
+    def on_line(line: str) -> None:
+        nonlocal culprit, passed
+        event = json.loads(line)
+        passed += event["event"] == "passed"
+        # While models take turns, the last report does not tell whose turn it was.
+        culprit = (event["label"], event["step"]) if event["event"] == "step" else None
+        progress.advance(passed, " ".join(str(event[key]) for key in ("step", "label") if key in event))
+
+    write_json(folder / "job.json", job)
+    # The worker runs the same sources as this process, installed or not.
+    path = [str(Path(kdbench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    reason = supervise(
+        [sys.executable, "-m", "kdbench.efficiency.worker", str(folder / "job.json"), str(folder)],
+        on_line=on_line,
+        timeout_s=protocol.timeout_s,
+        stderr=folder / "stderr.txt",
+        environment={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+    )
+    return reason, culprit
 
 
-def _timing(
-    label: str,
-    reference: str | None,
-    result: Mapping[str, Any],
-    samples: pd.DataFrame,
-    protocol: Protocol,
-    failure: str | None,
-    device: str,
-    batch: int,
-) -> tuple[Metrics, Reasons]:
-    reason = failure
-    if device not in protocol.devices:
-        reason = f"latency on {device} was not asked for"
-    elif device == "cuda" and not torch.cuda.is_available():
-        reason = "no CUDA device on this machine"
-    for entry in result.get("not_timed", []):
-        if (entry["model"], entry["device"], entry["batch"]) == (label, device, batch):
-            reason = entry["reason"]
-    if reason is not None:
-        names = timing_names(device, batch).values()
-        return dict.fromkeys(names), dict.fromkeys(names, reason)
-    return summarise(samples, label, reference, device, batch)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

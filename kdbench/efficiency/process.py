@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before its first line a process loads Python and torch, which a cold disk makes slow.
 STARTUP_SECONDS = 120.0
+
+# Windows has no such signal, and no process there ends with its negative number.
+_SIGKILL = getattr(signal, "SIGKILL", 9)
 
 
 def supervise(
@@ -20,17 +23,17 @@ def supervise(
     on_line: Callable[[str], None],
     timeout_s: float,
     stderr: Path,
-    environment: dict[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> str | None:
     """Run a command to its end and pass on each line of its output; return None, or why it did not succeed.
 
     The reason tells silence (no line for ``timeout_s``; the process and its children are then killed),
     death by a signal, and a failing exit code apart, with the last line of the standard error, which
-    is kept in the file ``stderr``. This process sleeps between lines and takes no time from the child.
+    is kept in the file ``stderr``. The caller sleeps between lines and takes no time from the child.
     """
-    silent = threading.Event()
-    with stderr.open("wb") as errors:
-        process = subprocess.Popen(
+    with (
+        stderr.open("wb") as errors,
+        subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -40,19 +43,30 @@ def supervise(
             errors="replace",
             env=environment,
             start_new_session=True,
-        )
-    try:
-        for line in _lines(process, timeout_s, silent):
-            on_line(line)
-        code = _wait(process, timeout_s, silent)
-    finally:
-        _kill(process)
-        if process.stdout is not None:
-            process.stdout.close()
-    if silent.is_set():
-        return f"the measuring process made no progress for {timeout_s:g} s and was killed"
+        ) as process,
+    ):
+        watch = _Watchdog(process)
+        assert process.stdout is not None
+        try:
+            patience = max(STARTUP_SECONDS, timeout_s)
+            while True:
+                with watch.limit(patience):
+                    line = process.stdout.readline()
+                # A line without its end was cut off by the death of the process.
+                if not line.endswith("\n"):
+                    break
+                on_line(line.rstrip("\n"))
+                patience = timeout_s
+            with watch.limit(timeout_s):
+                code = process.wait()
+        finally:
+            watch.kill()
+    if watch.silence is not None:
+        return f"the measuring process made no progress for {watch.silence:g} s and was killed"
     if code == 0:
         return None
+    if code == -_SIGKILL:
+        return "the measuring process was killed by SIGKILL, often a sign of too little memory"
     last = _last_line(stderr)
     detail = f": {last}" if last else ""
     if code < 0:
@@ -60,44 +74,35 @@ def supervise(
     return f"the measuring process ended with code {code}{detail}"
 
 
-def _lines(process: subprocess.Popen[str], timeout_s: float, silent: threading.Event) -> Iterator[str]:
-    def give_up() -> None:
-        silent.set()
-        _kill(process)
+class _Watchdog:
+    """Kills a process and everything that it started when one step takes longer than its limit."""
 
-    assert process.stdout is not None
-    patience = max(STARTUP_SECONDS, timeout_s)
-    while True:
-        watchdog = threading.Timer(patience, give_up)
-        watchdog.daemon = True
-        watchdog.start()
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.silence: float | None = None
+
+    @contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        timer = threading.Timer(seconds, self._expire, [seconds])
+        timer.daemon = True
+        timer.start()
         try:
-            line = process.stdout.readline()
+            yield
         finally:
-            watchdog.cancel()
-        # A line without its end was cut off by the death of the process.
-        if not line.endswith("\n"):
+            timer.cancel()
+
+    def kill(self) -> None:
+        # Once the process is reaped its number may belong to another.
+        if self.process.returncode is not None:
             return
-        yield line.rstrip("\n")
-        patience = timeout_s
-
-
-def _wait(process: subprocess.Popen[str], timeout_s: float, silent: threading.Event) -> int:
-    try:
-        return process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        silent.set()
-        _kill(process)
-        return process.wait()
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    """Kill the process and everything that it started; nothing happens where it is gone already."""
-    with suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(self.process.pid, _SIGKILL)
         else:
-            process.kill()
+            self.process.kill()
+
+    def _expire(self, seconds: float) -> None:
+        self.silence = seconds
+        self.kill()
 
 
 def _signal_name(number: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from kdbench.errors import UserError, unknown
 
@@ -60,7 +60,9 @@ class Protocol:
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}.")
         if self.max_seconds <= self.min_seconds:
-            raise UserError(f"max_seconds must exceed min_seconds ({self.min_seconds:g}), not {self.max_seconds:g}.")
+            raise UserError(
+                f"max_seconds must exceed min_seconds ({self.min_seconds:g}), not {self.max_seconds:g}."
+            )
         if self.timeout_s <= 0:
             raise UserError(f"timeout_s must be positive, not {self.timeout_s:g}.")
 
@@ -73,4 +75,5 @@ class Protocol:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Protocol:
         """Return the protocol that ``as_json`` wrote."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        return cls(**cast(dict[str, Any], plain))

@@ -19,6 +19,8 @@ SAMPLE_COLUMNS = {
     "ms": "float64",
 }
 
+NO_REFERENCE = "no reference model was given"
+
 Values = dict[str, float | None]
 Reasons = dict[str, str]
 
@@ -50,8 +52,9 @@ def speedup(reference: pd.DataFrame, model: pd.DataFrame) -> tuple[float | None,
     """
     medians = [frame.groupby("round")["ms"].median() for frame in (reference, model)]
     ratios = (medians[0] / medians[1]).dropna()
-    if len(ratios) < SAMPLES_NEEDED[50]:
-        return None, f"the speed-up needs {SAMPLES_NEEDED[50]} rounds with the reference; {len(ratios)} were timed"
+    needed = SAMPLES_NEEDED[50]
+    if len(ratios) < needed:
+        return None, f"the speed-up needs {needed} rounds with the reference; {len(ratios)} were timed"
     return float(ratios.median()), None
 
 
@@ -67,10 +70,10 @@ def summarise(
     values["throughput"] = None if median is None else 1000 * batch / median
     if median is None:
         reasons["throughput"] = reasons["p50"]
-    if reference is None:
-        values["speedup"], reason = None, "no reference model was given"
-    else:
-        values["speedup"], reason = speedup(place[place["model"] == reference], own)
+    ratio, reason = (
+        (None, NO_REFERENCE) if reference is None else speedup(place[place["model"] == reference], own)
+    )
+    values["speedup"] = ratio
     if reason is not None:
         reasons["speedup"] = reason
     return (

@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -94,7 +93,7 @@ def build_model(
         UserError: for an unknown name, arguments that the model does not take, or a model that
             cannot be built.
     """
-    builder, positional = _resolve(name)
+    builder, positional = find_builder(name)
     keywords: dict[str, Any] = _standard_arguments(builder, input_shape, num_classes)
     keywords |= _checked_arguments(name, builder, args or {})
     try:
@@ -112,7 +111,8 @@ def build_model(
     return model
 
 
-def _resolve(name: str) -> tuple[Builder, tuple[str, ...]]:
+def find_builder(name: str) -> tuple[Builder, tuple[str, ...]]:
+    """Return the function behind a model's name and what the name gives it; raises UserError if unknown."""
     if name.startswith("torchvision:"):
         from kdbench.models.torchvision_zoo import builder_of
 
@@ -159,8 +159,3 @@ def _checked_arguments(name: str, builder: Builder, args: Mapping[str, Any]) -> 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or "no message"
-
-
-def is_file_reference(name: str) -> bool:
-    """Return whether a model's name points at a user's file."""
-    return ":" in name and Path(name.rpartition(":")[0]).suffix == ".py"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from scipy import stats
 
@@ -82,7 +81,7 @@ def _interval(found: Comparison, decimals: int) -> str:
 def statement(found: Comparison, column: Column, decimals: int, several_teachers: bool = False) -> str:
     """Return a comparison as a sentence.
 
-    For example ``mlp_64: kd(temperature=4) against scratch: +0.8 points [+0.1, +1.5], n = 3, p = 0.040 (Holm)``.
+    For example ``mlp_64: dkd against scratch: better, +0.8 points [+0.1, +1.5], n = 3, p = 0.040 (Holm)``.
     """
     teacher = f" (teacher {found.teacher})" if several_teachers else ""
     head = f"{found.student}{teacher}: {found.method} against {found.baseline}:"
@@ -115,10 +114,12 @@ def statements(summary: Summary, comparisons: Sequence[Comparison], metric: str)
 
 
 def how_to_read(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
-    """Return what a reader must know before using the numbers: what intervals cover, and what few seeds hide."""
+    """Return what a reader must know of the numbers: what intervals cover, and what few seeds hide."""
     texts = ["All test figures are of the last epoch; nothing is selected on the test split."]
     if summary.unfinished:
-        texts.append(f"The run is not complete: {_count(summary.unfinished, 'record')} of the plan are missing.")
+        texts.append(
+            f"The run is not complete: {_count(summary.unfinished, 'record')} of the plan are missing."
+        )
     texts += [*_seeds(summary, comparisons), *_test_set(summary), *_teachers(summary)]
     return texts
 
@@ -135,10 +136,10 @@ def _seeds(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
         n, m = max(found.n for found in tested), len(tested)
         plain, strict = (stats.t.ppf(1 - alpha / 2, n - 1) / math.sqrt(n) for alpha in (ALPHA, ALPHA / m))
         texts.append(
-            f"{n} seeds are {'few' if n < 10 else 'the sample'}: a mean difference must exceed {plain:.1f} times "
-            f"the standard deviation of the paired differences to pass one test, and the first of the "
-            f"{_count(m, 'comparison')} here must exceed {strict:.1f} times. So 'no difference shown' means that "
-            "these seeds cannot tell, not that the methods are equal."
+            f"{n} seeds{' are few' if n < 10 else ''}: a mean difference passes one paired t test if it "
+            f"exceeds {plain:.1f} times the standard deviation of the differences; with Holm's correction "
+            f"the clearest of the {_count(m, 'comparison')} here must exceed {strict:.1f} times. 'No "
+            "difference shown' means that these seeds cannot tell, not that the methods are equal."
         )
     return texts
 
@@ -152,7 +153,7 @@ def _test_set(summary: Summary) -> list[str]:
     return [
         f"Intervals and whiskers cover the chance of training (seeds), not that of the test set. "
         f"{size:,} test examples by themselves leave ±{half:.1f} points (95 %) around a top-1 of "
-        f"{100 * typical:.0f} %; one example is {100 / size:.2g} points."
+        f"{100 * typical:.0f} %; one example is {numerals.significant(100 / size, 2)} points."
     ]
 
 
@@ -160,16 +161,13 @@ def _teachers(summary: Summary) -> list[str]:
     single = [row.teacher for row in summary.teachers if len(row.seeds) == 1]
     if not single or not summary.seed_counts or summary.seed_counts[-1] < 2:
         return []
+    names = " and ".join(single)
+    are = "is a single trained teacher" if len(single) == 1 else "are each a single trained teacher"
     return [
-        f"{' and '.join(single)} {'is a single trained teacher' if len(single) == 1 else 'are single trained teachers'}: "
-        "intervals are over the seeds of the students and say nothing about another training of the teacher."
+        f"{names} {are}: intervals are over the seeds of the students and say nothing about another training "
+        "of the teacher."
     ]
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def as_json_rows(table: Table) -> list[dict[str, Any]]:
-    """Return the raw rows of a table."""
-    return table.as_rows()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,14 @@ from kdbench.report.table import main_table
 
 # More claims than this would bury the ones that show a difference.
 MANY = 40
-PLAIN = str.maketrans({"±": "+/-", "–": "-", "−": "-", "×": "x", "…": "~", "‖": "||", "Δ": "diff"})
 
 
 def compare(path: str | Path, metric: str = "top1", baseline: str = CONTROL) -> list[dict[str, Any]]:
     """Return the rows of the comparison table, keyed by column names; JSON can hold them.
 
-    A row has its identity (role, teacher, student, method), n, each shown column with ``_low`` and ``_high``,
-    ``difference`` with its interval, ``p``, ``p_holm`` and ``verdict``, and ``pareto``. What is null could not
-    be computed. Raises UserError for a path, metric or baseline that does not exist.
+    A row has its identity (role, teacher, student, method), n, each shown column with ``_low`` and
+    ``_high``, ``difference`` with its interval, ``p``, ``p_holm`` and ``verdict``, and ``pareto``. What could
+    not be computed is None. Raises UserError for a path, metric or baseline that does not exist.
     """
     return main_table(summarise(path), metric, baseline).as_rows()
 
@@ -48,10 +48,10 @@ def render(path: str | Path, console: Console, metric: str = "top1", baseline: s
     if comparisons:
         console.print()
         for sentence in _claims(statements(summary, comparisons, metric)):
-            console.print(Text(sentence))
+            console.print(Text(_hanging(sentence, console.width)))
     console.print()
     for text in how_to_read(summary, comparisons):
-        console.print(Text(f"Note: {text}"))
+        console.print(Text(_hanging(f"Note: {text}", console.width)))
     for failure in summary.failures:
         what = ", ".join(str(part) for part in (failure.student or failure.teacher, failure.method) if part)
         console.print(Text(f"{failure.status}: {what}, seed {failure.seed}: {failure.reason}", style="red"))
@@ -62,3 +62,7 @@ def _claims(sentences: list[str]) -> list[str]:
         return sentences
     shown = [text for text in sentences if "no difference shown" not in text]
     return [*shown, f"No difference shown in the other {len(sentences) - len(shown)} comparisons."]
+
+
+def _hanging(text: str, width: int) -> str:
+    return textwrap.fill(text, width, subsequent_indent="    ", break_on_hyphens=False)

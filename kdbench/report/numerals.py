@@ -21,6 +21,11 @@ PERCENT = {
     "student_only",
     "both_wrong",
     "retention",
+    "retention_chance_corrected",
+    "churn",
+    "negative_flips",
+    "positive_flips",
+    "inherited_errors",
 }
 COUNTS = {"params", "params_nonzero", "params_adapter", "macs", "activations"}
 
@@ -34,9 +39,7 @@ def unit(column: Column) -> str:
     """Return the unit that belongs in the heading of a column; sizes and counts carry theirs in the cell."""
     if is_percent(column.name):
         return "%"
-    if column.name.endswith("_bytes"):
-        return ""
-    return column.unit
+    return "" if column.name.endswith("_bytes") or column.unit == "×" else column.unit
 
 
 def number(column: str, value: float | None, decimals: int = 1) -> str:
@@ -83,7 +86,7 @@ def percent_decimals(test_size: int) -> int:
 
 
 def p_value(p: float | None) -> str:
-    """Return a p-value with two significant digits; below 0.001 only that it is."""
+    """Return a p-value with three decimals below 0.1 and two above; below 0.001 only that it is."""
     if p is None:
         return DASH
     if p < 0.001:

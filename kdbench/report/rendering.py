@@ -92,13 +92,13 @@ def as_markdown(table: Table) -> str:
         return f"| {' | '.join(texts)} |"
 
     lines = [
-        row([_markdown(heading.text) for heading in table.headings]),
+        row([escape_markdown(heading.text) for heading in table.headings]),
         row(["---:" if heading.numeric else ":---" for heading in table.headings]),
     ]
     for line in table.lines:
-        lines.append(row([_markdown(cell.text) + _sup(cell.note) for cell in line.cells]))
-    notes = [f"{_sup(number)} {_markdown(note)}" for number, note in enumerate(table.notes, start=1)]
-    below = "  \n".join([*map(_markdown, table.legend), *notes])
+        lines.append(row([escape_markdown(cell.text) + _sup(cell.note) for cell in line.cells]))
+    notes = [f"{_sup(number)} {escape_markdown(note)}" for number, note in enumerate(table.notes, start=1)]
+    below = "  \n".join([*map(escape_markdown, table.legend), *notes])
     return "\n".join(lines) + f"\n\n{below}\n"
 
 
@@ -106,7 +106,8 @@ def _sup(note: int | None) -> str:
     return f"<sup>{note}</sup>" if note else ""
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Return text in which the characters that Markdown would read as markup are escaped."""
     for special in "\\`*_|<[]":
         text = text.replace(special, f"\\{special}")
     return text
@@ -163,7 +164,9 @@ def for_terminal(table: Table, width: int) -> tuple[rich.table.Table, tuple[Head
     for limit in LABEL_WIDTHS:
         shortened = _shorten(table, limit)
         widths = _widths(shortened)
-        needed = [w for w, heading in zip(widths, table.headings, strict=True) if heading.importance <= IMPORTANT]
+        needed = [
+            w for w, heading in zip(widths, table.headings, strict=True) if heading.importance <= IMPORTANT
+        ]
         if sum(needed) + PADDING * len(needed) <= width:
             break
     kept = _fitting(shortened.headings, widths, width)
@@ -177,15 +180,15 @@ def _fitting(headings: Sequence[Heading], widths: Sequence[int], width: int) -> 
     used = 0
     for index in sorted(range(len(headings)), key=lambda index: headings[index].importance):
         needed = widths[index] + PADDING
-        if headings[index].importance > 0 and used + needed > width:
-            break
-        kept.add(index)
-        used += needed
+        if headings[index].importance == 0 or used + needed <= width:
+            kept.add(index)
+            used += needed
     return kept
 
 
 def _rich(table: Table, kept: set[int]) -> rich.table.Table:
-    result = rich.table.Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=True)
+    # One space of padding and the box's one between columns: the PADDING that widths are reckoned with.
+    result = rich.table.Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for index, heading in enumerate(table.headings):
         if index in kept:
             result.add_column(_stacked(heading), justify="right" if heading.numeric else "left", no_wrap=True)
@@ -199,7 +202,8 @@ def _rich(table: Table, kept: set[int]) -> rich.table.Table:
         elif previous is not None:
             result.add_row()
         result.add_row(
-            *[text for index, text in enumerate(texts) if index in kept], style="bold" if line.teacher else None
+            *[text for index, text in enumerate(texts) if index in kept],
+            style="bold" if line.teacher else None,
         )
         previous = group
     return result

@@ -106,7 +106,7 @@ def latency_column(summary: Summary) -> str | None:
 
 
 def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | None]:
-    """Return for each row whether it is on the Pareto front of its teacher; None where a number is missing."""
+    """Return whether each row is on the Pareto front of its teacher; None where a number is missing."""
     directed = cost is not None and summary.columns[metric].direction != "none"
     if cost is None or not directed:
         return [None] * len(summary.rows)
@@ -216,7 +216,9 @@ def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: in
         hint = f"95 % interval {' to '.join(bounds)}, n = {interval.n}"
     if headline:
         note = notes.number(interval.reason) if half is None else None
-        return Cell(numerals.with_interval(name, interval.mean, half, decimals), raw, note, interval.mean, hint)
+        return Cell(
+            numerals.with_interval(name, interval.mean, half, decimals), raw, note, interval.mean, hint
+        )
     return Cell(numerals.number(name, interval.mean, decimals), raw, sort=interval.mean, hint=hint)
 
 

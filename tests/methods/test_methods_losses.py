@@ -179,7 +179,9 @@ def test_the_barrier_is_zero_on_a_line_and_positive_over_a_hill() -> None:
     distiller = make("interpolate", pair(same=True))
     linear = distiller.diagnose(student, teacher, lambda model: 3 * float(model.head.bias[0]))
     assert linear["interpolation_barrier"] == pytest.approx(0, abs=1e-6)
-    hill = distiller.diagnose(student, teacher, lambda model: float(model.head.bias[0] * (1 - model.head.bias[0])))
+    hill = distiller.diagnose(
+        student, teacher, lambda model: float(model.head.bias[0] * (1 - model.head.bias[0]))
+    )
     assert hill["interpolation_barrier"] == pytest.approx(0.25, abs=1e-6)
 
 

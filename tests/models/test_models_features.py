@@ -55,7 +55,9 @@ def test_features_are_what_the_model_computes() -> None:
 
 def test_only_what_is_needed_is_collected() -> None:
     model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3)
-    outputs = FeatureReader(model, find_taps(model, (1, 8, 8)), frozenset({"logits"}))(torch.zeros(2, 1, 8, 8))
+    outputs = FeatureReader(model, find_taps(model, (1, 8, 8)), frozenset({"logits"}))(
+        torch.zeros(2, 1, 8, 8)
+    )
     assert outputs.pooled is None and outputs.stages == ()
 
 

@@ -69,7 +69,9 @@ def test_optimisers_carry_the_recipe(name: str) -> None:
 def test_seeds_follow_their_purpose() -> None:
     assert derive("a", 1) == derive("a", 1)
     assert len({derive("a", 1), derive("a", 2), derive("b", 1), derive("a", 1, 0)}) == 4
-    assert torch.equal(torch.randperm(9, generator=generator("x")), torch.randperm(9, generator=generator("x")))
+    assert torch.equal(
+        torch.randperm(9, generator=generator("x")), torch.randperm(9, generator=generator("x"))
+    )
     assert 0 <= derive("a") < 2**63
 
 

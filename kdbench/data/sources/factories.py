@@ -21,10 +21,12 @@ _SHAPES = "uint8 images of shape (N, H, W) or (N, H, W, C) with C of 1 or 3"
 @source(
     MODULE_FACTORY,
     title="a function of an importable module that returns the arrays; its arguments are the dataset's args",
+    options=None,
 )
 @source(
     FILE_FACTORY,
     title="a function of a Python file that returns the arrays; its arguments are the dataset's args",
+    options=None,
 )
 def load(request: Request) -> Raw:
     """Call the function and check what it returns.
@@ -75,7 +77,9 @@ def _parts(name: str, returned: Any) -> Mapping[str, Any]:
                 raise unknown(f"key returned by {name}", str(key), _KEYS)
         for key in ("train", "test"):
             if key not in returned:
-                raise UserError(f"{name} returned no '{key}': return train and test as pairs (images, labels).")
+                raise UserError(
+                    f"{name} returned no '{key}': return pairs (images, labels) for train and test."
+                )
         return returned
     if isinstance(returned, (tuple, list)) and len(returned) == 2:
         return {"train": returned[0], "test": returned[1]}
@@ -94,14 +98,15 @@ def _examples(where: str, pair: Any) -> Examples:
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        hint = " Channels come last: permute(0, 2, 3, 1)." if images.ndim == 4 and images.shape[1] in (1, 3) else ""
+        first = images.ndim == 4 and images.shape[1] in (1, 3)
+        hint = " Channels come last: permute(0, 2, 3, 1)." if first else ""
         raise UserError(f"images of {where} have shape {images.shape}: return {_SHAPES}.{hint}")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
             f"labels of {where} are {labels.dtype} of shape {labels.shape}: return whole numbers, shape (N,)."
         )
     if len(images) != len(labels):
-        raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: return one label an image.")
+        raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: return one an image.")
     return Examples(images, labels.astype(np.int64))
 
 

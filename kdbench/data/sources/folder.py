@@ -53,7 +53,9 @@ def _listing(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], NDArra
             raise UserError(f"{of_class} is not a class of the training split.{hint}")
         images = _images(of_class)
         if not images:
-            raise UserError(f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove it.")
+            raise UserError(
+                f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove the folder."
+            )
         paths += images
         labels += [classes.index(of_class.name)] * len(images)
     if not paths:

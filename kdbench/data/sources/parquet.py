@@ -100,6 +100,8 @@ def layout(folder: Path, *, image: str | None = None, label: str | None = None) 
 
     Raises UserError where files or columns are missing or are not of the Hugging Face image layout.
     """
+    import pyarrow as pa
+
     found = files_of(folder)
     files = {role: found[name] for role, name in roles(found, f"parquet folder {folder}").items()}
     path = files["train"][0]
@@ -108,10 +110,10 @@ def layout(folder: Path, *, image: str | None = None, label: str | None = None) 
     image = _column(schema, path, "image", image, IMAGE_COLUMNS)
     label = _column(schema, path, "label", label, LABEL_COLUMNS)
     kind = schema.field(image).type
-    if not (kind.num_fields and kind.get_field_index("bytes") >= 0):
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         raise UserError(f"{path}: column {image} is {kind}; images are a struct of bytes and path.")
     kind = schema.field(label).type
-    if "int" not in str(kind):
+    if not pa.types.is_integer(kind):
         raise UserError(f"{path}: column {label} is {kind}; labels are whole numbers 0 .. K-1.")
     return Layout(files, image, label, _class_names(schema.metadata or {}, label))
 
@@ -131,9 +133,8 @@ def _column(schema: Any, path: Path, role: str, asked: str | None, usual: tuple[
 
 
 def _class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...] | None:
-    text = metadata.get(b"huggingface")
-    features = json.loads(text)["info"]["features"] if text else {}
-    names = features.get(label, {}).get("names")
+    info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
+    names = info.get("features", {}).get(label, {}).get("names")
     return tuple(str(name) for name in names) if names else None
 
 

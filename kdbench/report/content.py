@@ -1,0 +1,137 @@
+"""What a report says, before it takes a form: facts, tables, figures, failures, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdbench.analysis.comparison import compare_methods
+from kdbench.analysis.summary import Failure, Summary
+from kdbench.report import numerals
+from kdbench.report.claims import difference_table, how_to_read
+from kdbench.report.gallery import Plate
+from kdbench.report.table import Table, main_table
+
+Facts = tuple[tuple[str, str], ...]
+# What records are stamped with one by one; they may differ where a run was carried out in pieces.
+STAMPS = ("device", "precision", "threads", "data_checksum", "git", "kdbench")
+
+
+@dataclass(frozen=True)
+class Content:
+    """The parts of a report, in the order in which it shows them."""
+
+    title: str
+    description: str
+    facts: Facts
+    reading: tuple[str, ...]
+    main: Table
+    differences: Table
+    plates: tuple[Plate, ...]
+    failures: tuple[Failure, ...]
+    nulls: Facts
+    provenance: tuple[tuple[str, Facts], ...]
+    warnings: tuple[str, ...]
+
+
+def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
+    """Return what the report of a run says."""
+    manifest = summary.manifest
+    comparisons = compare_methods(summary)
+    return Content(
+        title=f"{manifest['suite']}: knowledge distillation on {manifest['dataset']}",
+        description=manifest.get("description", ""),
+        facts=_facts(summary),
+        reading=tuple(how_to_read(summary, comparisons)),
+        main=main_table(summary),
+        differences=difference_table(summary),
+        plates=tuple(plates),
+        failures=summary.failures,
+        nulls=_nulls(summary),
+        provenance=(
+            ("Run", _run(summary)),
+            ("Machine", tuple(_flat(manifest["machine"]))),
+            ("Versions", tuple(_flat(manifest["versions"]))),
+        ),
+        warnings=tuple(_warnings(summary)),
+    )
+
+
+def _facts(summary: Summary) -> Facts:
+    manifest, failed = summary.manifest, len(summary.failures)
+    sizes = manifest["sizes"]
+    done = f"{len(summary.records) - failed} done, {failed} failed or skipped"
+    if summary.unfinished:
+        done += f", {summary.unfinished} not run"
+    return (
+        ("dataset", f"{manifest['dataset']}, {len(manifest['classes'])} classes"),
+        ("examples", ", ".join(f"{size:,} {split}" for split, size in sizes.items())),
+        ("teachers", ", ".join(summary.teacher_names) or numerals.DASH),
+        ("students", f"{len(summary.student_names)}"),
+        ("methods", f"{len(summary.methods)}"),
+        ("seeds", ", ".join(map(str, manifest["seeds"]))),
+        ("records", done),
+    )
+
+
+def _nulls(summary: Summary) -> Facts:
+    """Return each reason for a missing number with the columns it holds for; failures are told elsewhere."""
+    finished = [row for row in summary.rows if row.seeds]
+    columns: dict[str, dict[str, None]] = {}
+    for row in finished:
+        for name, reasons in row.reasons.items():
+            for reason in reasons:
+                columns.setdefault(reason, {})[name] = None
+    return tuple((reason, ", ".join(names)) for reason, names in columns.items())
+
+
+def _run(summary: Summary) -> Facts:
+    manifest = summary.manifest
+    shape = " × ".join(map(str, manifest["input_shape"]))
+    stamps = ((name, ", ".join(_stamped(summary, name)) or numerals.DASH) for name in STAMPS)
+    return (
+        ("suite", manifest["suite"]),
+        ("started", manifest["started"]),
+        ("input shape", shape),
+        ("seeds", ", ".join(map(str, manifest["seeds"]))),
+        *stamps,
+    )
+
+
+def _stamped(summary: Summary, name: str) -> tuple[str, ...]:
+    values = (record.get("provenance", {}).get(name) for record in summary.records)
+    return tuple(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def _flat(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for key, value in values.items():
+        text = _text(value)
+        if text:
+            yield key.replace("_", " "), text
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_text, value)) or "none"
+    return str(value)
+
+
+def _warnings(summary: Summary) -> Iterable[str]:
+    for name in ("data_checksum", "device", "precision", "git"):
+        values = _stamped(summary, name)
+        if len(values) > 1:
+            yield f"Records differ in {name.replace('_', ' ')}: {', '.join(values)}."
+    machine = summary.manifest["machine"]
+    stamps = [record.get("provenance", {}).get("machine") for record in summary.records]
+    other = sum(1 for stamp in stamps if stamp and _hardware(stamp) != _hardware(machine))
+    if other:
+        yield f"{other} of {len(stamps)} records come from another machine than the one that is listed."
+
+
+def _hardware(machine: Mapping[str, Any]) -> tuple[Any, Any]:
+    return machine.get("cpu"), machine.get("gpus") or []

@@ -1,0 +1,170 @@
+"""Accuracy against each cost, with the Pareto front: what a model costs for what it can do."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from kdbench.analysis.pareto import pareto_front
+from kdbench.analysis.summary import Row, Summary
+from kdbench.report import style
+from kdbench.report.figures import NothingToDraw
+from kdbench.report.labels import Label, Mark, place
+from kdbench.report.table import LATENCY
+
+ORDER = 1
+COUNTS = ("macs", "params", "size_bytes")
+# More points than this in a panel would hide each other.
+CROWD = 64
+# Of more models than this only those on the front are named.
+NAMED = 13
+ACROSS = 3
+
+
+def title(summary: Summary) -> str:
+    """Say what the figure shows."""
+    return f"Top-1 accuracy against cost: {style.subject(summary)}"
+
+
+def caption(summary: Summary) -> str:
+    """Say what the axes, marks and whiskers mean."""
+    rows, thinned = _rows(summary)
+    low, _ = style.accuracy_limits(rows)
+    parts = [
+        "Test top-1 accuracy, last epoch, against each cost (log scale); up and left is better.",
+        style.whiskers(summary),
+        thinned,
+        "The line is the Pareto front of the means, teacher included; it does not say that its steps are "
+        "beyond chance.",
+        "Methods that cost the same are set side by side around their common cost.",
+        style.truncation(low),
+        style.examples(summary),
+        _left_out(summary),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def draw(summary: Summary) -> Figure:
+    """Draw one panel a cost; raises NothingToDraw where no accuracy or no cost is known."""
+    (rows, _), costs = _rows(summary), _costs(summary)
+    if not costs or not any(row.role == "student" for row in rows):
+        raise NothingToDraw("no student has both an accuracy and a cost")
+    across = min(ACROSS, len(costs))
+    down = math.ceil(len(costs) / across)
+    figure = style.new_figure(title(summary), width=4.1 * across + 0.3, height=3.5 * down + 1.1)
+    grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    panels = list(grid.flat)
+    front = Line2D([], [], color=style.INK, linewidth=1.0, label="Pareto front")
+    style.legend_beside(figure, panels[len(costs) :], [*style.legend_handles(summary, rows), front])
+    panels = panels[: len(costs)]
+    groups = [_panel(axes, summary, rows, cost) for axes, cost in zip(panels, costs, strict=True)]
+    for axes in grid[:, 0]:
+        axes.set_ylabel("top-1 accuracy (%)")
+    for axes in panels:
+        axes.tick_params(labelleft=True)
+    figure.draw_without_rendering()
+    for axes, (labels, marks) in zip(panels, groups, strict=True):
+        place(axes, labels, marks)
+    return figure
+
+
+def _rows(summary: Summary) -> tuple[tuple[Row, ...], str]:
+    teachers = tuple(row for row in summary.teachers if row.mean("top1") is not None)
+    students, thinned = style.rows_shown(summary, CROWD)
+    return teachers + students, thinned
+
+
+def _costs(summary: Summary) -> list[str]:
+    names = [
+        name for name in (*COUNTS, *filter(LATENCY.fullmatch, summary.columns)) if name in summary.columns
+    ]
+    return [name for name in names if any((row.mean(name) or 0) > 0 for row in summary.measured)]
+
+
+def _left_out(summary: Summary) -> str:
+    known = _costs(summary)
+    missing = [n for n in summary.columns if (n in COUNTS or LATENCY.fullmatch(n)) and n not in known]
+    reasons = dict.fromkeys(why for name in missing for why in summary.footnotes.get(name, ("not recorded",)))
+    return f"Not measured: {', '.join(missing)} ({'; '.join(reasons)})." if missing else ""
+
+
+def _panel(axes: Axes, summary: Summary, rows: Sequence[Row], cost: str) -> tuple[list[Label], list[Mark]]:
+    points = [(row, price) for row in rows if (price := row.mean(cost)) is not None and price > 0]
+    prices = [price for _, price in points]
+    low, high = min(prices), max(prices)
+    pad = max((high / low) ** 0.09, 1.25)
+    style.log_cost_axis(axes, cost, low / pad, high * pad)
+    axes.set_ylim(*style.accuracy_limits(rows))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xlabel(style.cost_label(summary, cost))
+    labels, marks = _points(axes, summary, points)
+    members, risers = _front(axes, points)
+    if len(labels) > NAMED:
+        labels = [label for label in labels if label.text in members]
+    return labels, [*marks, *risers]
+
+
+def _front(axes: Axes, points: Sequence[tuple[Row, float]]) -> tuple[set[str], list[Mark]]:
+    """Draw the front as steps; return its models, and its upright parts, which labels must not cross."""
+    accuracy = [row.mean("top1") for row, _ in points]
+    members = pareto_front(accuracy, [price for _, price in points])
+    steps = sorted(
+        (price, 100 * value)
+        for (_, price), value, member in zip(points, accuracy, members, strict=True)
+        if member and value is not None
+    )
+    _, right = axes.get_xlim()
+    steps.append((right, steps[-1][1]))
+    axes.step(*zip(*steps, strict=True), where="post", color=style.INK, linewidth=1.0, zorder=2)
+    models = {row.model for (row, _), member in zip(points, members, strict=True) if member}
+    return models, [Mark.upright(x, before, after) for (_, before), (x, after) in itertools.pairwise(steps)]
+
+
+def _points(
+    axes: Axes, summary: Summary, points: Sequence[tuple[Row, float]]
+) -> tuple[list[Label], list[Mark]]:
+    methods = style.method_styles(summary.methods)
+    markers = style.kind_markers(summary.student_names)
+    marks: list[Mark] = []
+    groups: dict[str, list[Mark]] = {}
+    for (row, _), x in zip(points, _spread(points, summary, axes), strict=True):
+        interval = row.metrics["top1"]
+        assert interval.mean is not None
+        y = 100 * interval.mean
+        low, high = y, y
+        look = methods[row.method].marker_face if row.method is not None else {"color": style.INK}
+        if interval.low is not None and interval.high is not None:
+            low, high = 100 * interval.low, 100 * interval.high
+            axes.vlines(x, low, high, color=look["color"], linewidth=1.1, zorder=3)
+        marker = markers[row.student] if row.student is not None else style.TEACHER_MARKER
+        size = 6 if row.role == "student" else 12
+        axes.plot([x], [y], marker=marker, markersize=size, zorder=4, **look)
+        mark = Mark.upright(x, low, high)
+        marks.append(mark)
+        groups.setdefault(row.model, []).append(mark)
+    return [_label(name, group) for name, group in groups.items()], marks
+
+
+def _label(name: str, group: Sequence[Mark]) -> Label:
+    x = math.exp(sum(math.log(mark.left) for mark in group) / len(group))
+    return Label(name, x, min(mark.low for mark in group), max(mark.high for mark in group))
+
+
+def _spread(points: Sequence[tuple[Row, float]], summary: Summary, axes: Axes) -> list[float]:
+    """Set points of equal cost side by side, no wider than a third of the way to the next cost."""
+    left, right = axes.get_xlim()
+    distinct = sorted({price for _, price in points})
+    gaps = [math.log(b / a) for a, b in itertools.pairwise(distinct) if b / a > 1.02]
+    room = min([0.07 * math.log(right / left), *(0.6 * gap for gap in gaps)])
+    order = {method: index for index, method in enumerate(summary.methods)}
+    centre, steps = (len(order) - 1) / 2, max(len(order) - 1, 1)
+    return [
+        price * math.exp(room * (order[row.method] - centre) / steps) if row.method is not None else price
+        for row, price in points
+    ]

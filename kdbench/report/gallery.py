@@ -1,0 +1,114 @@
+"""Figures found, drawn and saved: each module of ``report/figures`` in PNG, SVG and PDF."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pkgutil
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from kdbench.analysis.summary import Summary
+from kdbench.report import figures
+from kdbench.report.figures import NothingToDraw
+from kdbench.report.style import styled
+from kdbench.store import write_atomic
+
+DPI = 200
+# Fixed metadata: the same records give the same files.
+FORMATS: dict[str, dict[str, None]] = {
+    "png": {},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+
+
+class FigureModule(Protocol):
+    """What a module of ``report/figures`` offers."""
+
+    ORDER: int
+
+    def title(self, summary: Summary) -> str:
+        """Say what the figure shows."""
+
+    def caption(self, summary: Summary) -> str:
+        """Say what the axes, marks and whiskers mean."""
+
+    def draw(self, summary: Summary) -> Figure:
+        """Draw it."""
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One figure of a report: its files share ``stem``; ``missing`` says why there are none."""
+
+    stem: str
+    title: str
+    caption: str
+    png: bytes = b""
+    svg: bytes = b""
+    missing: str | None = None
+
+
+def discover() -> dict[str, FigureModule]:
+    """Return the figure modules by name, in the order of the report."""
+    names = [module.name for module in pkgutil.iter_modules(figures.__path__)]
+    modules = {name: importlib.import_module(f"{figures.__name__}.{name}") for name in names}
+    found = {name: cast(FigureModule, module) for name, module in modules.items()}
+    return dict(sorted(found.items(), key=lambda item: (item[1].ORDER, item[0])))
+
+
+def make_plates(summary: Summary, folder: Path) -> list[Plate]:
+    """Draw every figure for every teacher, write the files into ``folder``, and remove those out of date."""
+    plates: list[Plate] = []
+    for name, module in discover().items():
+        made = list(_plates_of(name, module, summary, folder))
+        _remove_stale(folder, name, {plate.stem for plate in made if plate.missing is None})
+        plates += made
+    return plates
+
+
+def _plates_of(name: str, module: FigureModule, summary: Summary, folder: Path) -> Iterator[Plate]:
+    parts = list(summary.by_teacher())
+    for number, (teacher, part) in enumerate(parts, start=1):
+        label = re.sub(r"[^A-Za-z0-9_]+", "_", teacher)
+        stem = name if len(parts) == 1 else f"{name}-{number}-{label}"
+        if not part.measured:
+            yield Plate(stem, name, "", missing=f"no student of {teacher} has finished")
+            continue
+        try:
+            with styled():
+                files = save(module.draw(part))
+        except NothingToDraw as nothing:
+            yield Plate(stem, name, "", missing=str(nothing))
+            continue
+        for suffix, content in files.items():
+            write_atomic(folder / f"{stem}.{suffix}", content)
+        yield Plate(stem, module.title(part), module.caption(part), files["png"], files["svg"])
+
+
+def save(figure: Figure) -> dict[str, bytes]:
+    """Return the figure in each format, by suffix."""
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    # Laid out once: the formats would each do it again, and labels were placed in this layout.
+    figure.set_layout_engine("none")
+    files = {}
+    for suffix, metadata in FORMATS.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
+        files[suffix] = buffer.getvalue()
+    return files
+
+
+def _remove_stale(folder: Path, name: str, current: set[str]) -> None:
+    for suffix in FORMATS:
+        for path in (*folder.glob(f"{name}.{suffix}"), *folder.glob(f"{name}-*.{suffix}")):
+            if path.stem not in current:
+                path.unlink()

@@ -1,0 +1,41 @@
+"""The report as one HTML file that works without a network."""
+
+from __future__ import annotations
+
+import base64
+
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from kdbench.analysis.summary import Summary
+from kdbench.report.content import Content
+from kdbench.report.gallery import Plate
+from kdbench.report.rendering import as_html, environment
+from kdbench.report.scatter import scatter_json
+
+# A drawing with more marks than this many bytes of SVG is shown faster as a picture.
+LARGEST_SVG = 1_500_000
+
+
+def as_page(content: Content, summary: Summary) -> str:
+    """Return index.html: tables that sort, figures, a chart with plotly.js inlined, and provenance."""
+    chart = scatter_json(summary)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            content=content,
+            main=as_html(content.main),
+            differences=as_html(content.differences) if content.differences.lines else None,
+            figures=[(plate, picture(plate)) for plate in content.plates if plate.missing is None],
+            missing=[plate for plate in content.plates if plate.missing is not None],
+            chart=None if chart is None else Markup(chart),
+            plotly=None if chart is None else Markup(get_plotlyjs()),
+        )
+    )
+
+
+def picture(plate: Plate) -> str:
+    """Return a figure as a data URI: SVG, or PNG where the SVG would be slow to show."""
+    kind, data = ("svg+xml", plate.svg) if len(plate.svg) <= LARGEST_SVG else ("png", plate.png)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

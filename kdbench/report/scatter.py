@@ -1,0 +1,118 @@
+"""The interactive scatter of the page: accuracy against a cost that the reader chooses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import plotly.graph_objects as go
+
+from kdbench.analysis.summary import Row, Summary
+from kdbench.report import numerals, style
+from kdbench.report.table import LATENCY
+
+COUNTS = ("params", "macs", "size_bytes")
+# plotly's names for the markers of the figures.
+SYMBOLS = {
+    "o": "circle",
+    "s": "square",
+    "^": "triangle-up",
+    "D": "diamond",
+    "v": "triangle-down",
+    "P": "cross",
+    "X": "x",
+    "h": "hexagon",
+    "p": "pentagon",
+    "<": "triangle-left",
+    ">": "triangle-right",
+}
+
+
+def scatter_json(summary: Summary) -> str | None:
+    """Return the chart as JSON: a plotly figure, and for each cost its title and the x of every trace.
+
+    The first cost is the one that is shown at the start. None where there is nothing to show.
+    """
+    rows = [row for row in summary.rows if row.mean("top1") is not None]
+    costs = _costs(summary)
+    if not costs or not any(row.role == "student" for row in rows):
+        return None
+    traces = [("teacher", [row for row in rows if row.role == "teacher"])]
+    traces += [(method, [row for row in rows if row.method == method]) for method in summary.methods]
+    traces = [(name, members) for name, members in traces if members]
+    choices = [
+        {
+            "title": f"{summary.columns[cost].title} (log scale)",
+            "name": cost,
+            "x": [[_positive(row.mean(cost)) for row in members] for _, members in traces],
+        }
+        for cost in costs
+    ]
+    figure = go.Figure([_trace(summary, name, members) for name, members in traces], _layout())
+    content = {"figure": json.loads(figure.to_json()), "costs": choices}
+    # Inside a script element no text may look like the end of it.
+    return json.dumps(content, allow_nan=False).replace("<", "\\u003c")
+
+
+def _costs(summary: Summary) -> list[str]:
+    latencies = [name for name in summary.columns if LATENCY.fullmatch(name)]
+    return [name for name in (*latencies, *COUNTS) if name in summary.columns and summary.has(name)]
+
+
+def _positive(value: float | None) -> float | None:
+    return value if value is not None and value > 0 else None
+
+
+def _layout() -> dict[str, Any]:
+    axis = {"gridcolor": style.GRID, "linecolor": style.FAINT, "zeroline": False, "automargin": True}
+    return {
+        "template": None,
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": style.INK},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "height": 480,
+        "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
+        "xaxis": {**axis, "type": "log", "exponentformat": "SI", "dtick": "D2"},
+        "yaxis": {**axis, "title": {"text": "top-1 accuracy (%)"}},
+        "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
+        "hovermode": "closest",
+    }
+
+
+def _trace(summary: Summary, name: str, members: list[Row]) -> go.Scatter:
+    looks, markers = style.method_styles(summary.methods), style.kind_markers(summary.student_names)
+    color = style.INK if name == "teacher" else looks[name].color
+    opened = name != "teacher" and looks[name].face != "full"
+    shapes = ["star" if row.student is None else SYMBOLS[markers[row.student]] for row in members]
+    symbols = [f"{shape}-open" if opened else shape for shape in shapes]
+    halves = [row.metrics["top1"].half_width for row in members]
+    return go.Scatter(
+        name=name,
+        mode="markers",
+        y=[100 * (row.mean("top1") or 0.0) for row in members],
+        text=[_hover(row, summary) for row in members],
+        hovertemplate="%{text}<br>%{xaxis.title.text}: %{x:.3s}<extra></extra>",
+        marker={"color": color, "size": 14 if name == "teacher" else 10, "symbol": symbols},
+        error_y={
+            "type": "data",
+            "array": [None if half is None else 100 * half for half in halves],
+            "color": color,
+            "thickness": 1.2,
+            "width": 3,
+        },
+    )
+
+
+def _hover(row: Row, summary: Summary) -> str:
+    interval = row.metrics["top1"]
+    decimals = numerals.percent_decimals(summary.test_size)
+    accuracy = numerals.with_interval("top1", interval.mean, interval.half_width, decimals)
+    what = (
+        f"{row.student}, {row.method}, teacher {row.teacher}" if row.student else f"{row.teacher} (teacher)"
+    )
+    return f"{_escaped(what)}<br>top-1 {accuracy} %, n = {interval.n}"
+
+
+def _escaped(text: str) -> str:
+    # plotly reads a subset of HTML in its texts.
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

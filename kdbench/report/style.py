@@ -1,0 +1,300 @@
+"""How every figure looks: colours, markers, lines, captions that several figures share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from kdbench.analysis.comparison import CONTROL
+from kdbench.analysis.summary import Row, Summary
+from kdbench.report import numerals
+
+INK = "#222222"
+FAINT = "#8a8a8a"
+GRID = "#e4e4e4"
+# Hues that colour-blind readers can tell apart (after Okabe & Ito, 2008, and Tol, 2021), ordered so that
+# neighbours also differ in lightness: the first ones stay apart in greyscale.
+PALETTE = ("#0072B2", "#E69F00", "#882255", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#7a7a1f")
+# Once the colours are used up they come round again with another face, then with another line.
+FACES = ("full", "open", "left")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 3)))
+KINDS = ("o", "s", "^", "D", "v", "P", "X", "h", "p", "<", ">")
+TEACHER_MARKER = "*"
+# Legend entries that a spare panel holds, in two columns.
+ROOM_BESIDE = 30
+
+# Any: the stubs list each of the parameters, in types that a plain dictionary cannot show.
+PARAMETERS: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.0,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "kdbench",
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """How a method is drawn: colour, face of its markers, dashes of its lines."""
+
+    color: str
+    face: str
+    dashes: Any
+
+    @property
+    def marker_face(self) -> dict[str, Any]:
+        """The arguments of ``Axes.plot`` for a marker in this style."""
+        return {
+            "color": self.color,
+            "fillstyle": "left" if self.face == "left" else "full",
+            "markerfacecolor": "white" if self.face == "open" else self.color,
+            "markerfacecoloralt": "white",
+            "markeredgecolor": self.color,
+        }
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Apply the shared parameters while figures are drawn and saved, and nowhere else."""
+    with matplotlib.rc_context(PARAMETERS):
+        yield
+
+
+def new_figure(title: str, width: float, height: float) -> Figure:
+    """Return an empty figure (inches) with constrained layout and its title at the left."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=0.08, h_pad=0.08)  # type: ignore[call-arg]
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    return figure
+
+
+def method_styles(methods: Sequence[str]) -> dict[str, MethodStyle]:
+    """Return a style for each method: the control in open grey, the others through the palette."""
+    styles = {}
+    others = [method for method in methods if method != CONTROL]
+    for index, method in enumerate(others):
+        turn = index // len(PALETTE)
+        dashes = DASHES[(index + turn) % len(DASHES)]
+        styles[method] = MethodStyle(PALETTE[index % len(PALETTE)], FACES[turn % len(FACES)], dashes)
+    if CONTROL in methods:
+        styles[CONTROL] = MethodStyle("#555555", "open", (0, (1, 1)))
+    return {method: styles[method] for method in methods}
+
+
+def kind_of(student: str) -> str:
+    """Return the architecture family that a label begins with: 'resnet' of 'torchvision:resnet18'."""
+    name = re.split(r"[:/.]", student.removesuffix(".py"))[-1]
+    found = re.match(r"[A-Za-z]+?(?=v?\d|[^A-Za-z]|$)", name)
+    return found.group().lower() if found else name
+
+
+def kind_markers(students: Sequence[str]) -> dict[str, str]:
+    """Return a marker for each student; students of one architecture family share it."""
+    kinds = list(dict.fromkeys(map(kind_of, students)))
+    return {student: KINDS[kinds.index(kind_of(student)) % len(KINDS)] for student in students}
+
+
+def legend_handles(summary: Summary, rows: Sequence[Row]) -> list[Line2D]:
+    """Return the legend of a scatter plot of ``rows``: methods by colour, students by marker, the teacher."""
+    shown = {row.method for row in rows}
+    size: Any = {"linestyle": "none", "markersize": 6.5}
+    methods = [
+        Line2D([], [], marker="o", label=method, **size, **style.marker_face)
+        for method, style in method_styles(summary.methods).items()
+        if method in shown
+    ]
+    markers: dict[str, list[str]] = {}
+    for student, marker in kind_markers(summary.student_names).items():
+        markers.setdefault(marker, []).append(kind_of(student))
+    kinds = [
+        Line2D([], [], marker=marker, color=FAINT, label=" / ".join(dict.fromkeys(names)), **size)
+        for marker, names in markers.items()
+    ]
+    teacher = Line2D(
+        [], [], marker=TEACHER_MARKER, color=INK, linestyle="none", markersize=11, label="teacher"
+    )
+    return [*methods, *kinds, *([teacher] if any(row.role == "teacher" for row in rows) else [])]
+
+
+def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+    """Put the legend under the axes, in as many columns as the labels leave room for."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    inches = 0.5 + 0.075 * longest
+    columns = max(1, min(len(handles), int((figure.get_figwidth() - 0.3) / inches)))
+    figure.legend(
+        handles=handles, loc="outside lower left", ncols=columns, handletextpad=0.5, columnspacing=1.2
+    )
+
+
+def legend_beside(figure: Figure, spare: Sequence[Axes], handles: Sequence[Any]) -> None:
+    """Put the legend into the first panel that a grid has to spare, or below where it does not fit there."""
+    for axes in spare[1:]:
+        axes.remove()
+    if spare and len(handles) <= ROOM_BESIDE:
+        spare[0].set_axis_off()
+        spare[0].legend(handles=handles, loc="center left", ncols=1 if len(handles) <= ROOM_BESIDE / 2 else 2)
+        return
+    for axes in spare[:1]:
+        axes.remove()
+    legend_below(figure, handles)
+
+
+def accuracy_limits(rows: Sequence[Row], column: str = "top1") -> tuple[float, float]:
+    """Return the limits in percent of a truncated axis: all intervals in view, at least two points wide.
+
+    Two points keep differences that are noise from filling the picture; above 100 % there is nothing.
+    """
+    ends = [
+        100 * end
+        for row in rows
+        for end in (row.metrics[column].mean, row.metrics[column].low, row.metrics[column].high)
+        if end is not None
+    ]
+    low, high = max(0.0, min(ends)), min(100.0, max(ends))
+    missing = max(0.0, 2.0 - (high - low)) / 2
+    margin = 0.06 * max(high - low, 2.0)
+    return max(0.0, low - missing - margin), min(100.0 + margin, high + missing + margin)
+
+
+def truncation(low: float, quantity: str = "accuracy") -> str:
+    """Return what a caption says of an axis that does not begin at zero."""
+    return "" if low <= 0 else f"The {quantity} axis begins at {low:.0f} %, not at 0."
+
+
+def whiskers(summary: Summary) -> str:
+    """Return what a caption says of n and of the whiskers."""
+    counts = summary.seed_counts
+    if not counts:
+        return "No seed finished."
+    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    if counts[-1] < 2:
+        return "Each point is one seed (n = 1): there are no whiskers."
+    return f"Points are means over n = {n} seeds, whiskers their 95 % t intervals."
+
+
+def examples(summary: Summary) -> str:
+    """Return what a caption says of the test set."""
+    size = summary.test_size
+    return f"Test set: {size:,} examples (one is {numerals.significant(100 / size, 2)} points)."
+
+
+def subject(summary: Summary) -> str:
+    """Return whom a figure is about: the students of which teacher, on what data."""
+    return f"students of {' and '.join(summary.teacher_names)} on {summary.manifest['dataset']}"
+
+
+def log_cost_axis(axes: Axes, column: str, low: float, high: float) -> None:
+    """Make the horizontal axis logarithmic with tick labels in the units people read."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    decades = high / low
+    steps = (1.0,) if decades > 300 else (1.0, 3.0) if decades > 12 else (1.0, 2.0, 5.0)
+    ticks = [tick for tick in LogLocator(subs=steps).tick_values(low, high) if low <= tick <= high]
+    if len(ticks) < 2:
+        ticks = [low * (high / low) ** share for share in (0.1, 0.5, 0.9)]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: cost_text(column, value)))
+
+
+def cost_text(column: str, value: float) -> str:
+    """Return a cost as a tick label: 1 k, 300 k, 0.02, without zeros that say nothing."""
+    text = numerals.number(column, value)
+    return re.sub(r"(\.\d*?)0+(?=\D|$)", r"\1", text).replace(". ", " ").removesuffix(".")
+
+
+def cost_label(summary: Summary, column: str) -> str:
+    """Return the label of a cost axis: title, unit, and that it is logarithmic."""
+    found = summary.columns[column]
+    unit = {"size_bytes": "bytes"}.get(column, numerals.unit(found))
+    parts = ", ".join(part for part in (unit, "log scale") if part)
+    return f"{found.title} ({parts})"
+
+
+def rows_shown(summary: Summary, limit: int) -> tuple[tuple[Row, ...], str]:
+    """Return the students' rows that a figure can hold, and what its caption says of the others.
+
+    Beyond ``limit`` rows each student keeps its control and its most accurate method.
+    """
+    rows = tuple(row for row in summary.measured if row.mean("top1") is not None)
+    if len(rows) <= limit:
+        return rows, ""
+    best: dict[str | None, Row] = {}
+    for row in rows:
+        top = best.get(row.student)
+        if row.method != CONTROL and (top is None or (row.mean("top1") or 0) > (top.mean("top1") or 0)):
+            best[row.student] = row
+    kept = tuple(row for row in rows if row.method == CONTROL or row is best.get(row.student))
+    note = (
+        f"Shown are {CONTROL} and the most accurate method of each student, {len(kept)} of {len(rows)} rows; "
+        "the best of many is flattered by chance."
+    )
+    return kept, note
+
+
+def grouped_rows(rows: Sequence[Row]) -> tuple[list[float], list[tuple[float, str, bool]]]:
+    """Return heights for one line a row under a heading a student, and the ticks (height, text, is heading).
+
+    Heights grow downwards; rows of one student must follow each other.
+    """
+    heights: list[float] = []
+    ticks: list[tuple[float, str, bool]] = []
+    y = 0.0
+    previous: str | None = None
+    for row in rows:
+        if row.student != previous:
+            ticks.append((y + (0.35 if previous is not None else 0.0), row.model, True))
+            y += 1.0 + (0.35 if previous is not None else 0.0)
+            previous = row.student
+        heights.append(y)
+        ticks.append((y, short_label(row.method or ""), False))
+        y += 1.0
+    return heights, ticks
+
+
+def label_rows(axes: Axes, ticks: Sequence[tuple[float, str, bool]]) -> None:
+    """Label the lines of ``grouped_rows``, students in bold, the first line at the top."""
+    axes.set_yticks([y for y, _, _ in ticks], [text for _, text, _ in ticks])
+    axes.tick_params(axis="y", length=0)
+    for text, (_, _, heading) in zip(axes.get_yticklabels(), ticks, strict=True):
+        if heading:
+            text.set_fontweight("bold")
+    axes.set_ylim(max(y for y, _, _ in ticks) + 0.6, min(y for y, _, _ in ticks) - 0.6)
+
+
+def short_label(text: str, limit: int = 34) -> str:
+    """Return a label cut in the middle, so that its end, where methods differ, stays."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[-tail:]}"

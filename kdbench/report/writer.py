@@ -1,0 +1,38 @@
+"""The files of a report, written from a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdbench.analysis.summary import summarise
+from kdbench.report.rendering import as_csv, as_latex
+from kdbench.store import RunDirectory, write_atomic
+
+FIGURES = "figures"
+
+
+def write_report(path: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report of a run into ``out`` (default: RUN/report) and return the path of its index.html.
+
+    Files: index.html, report.md, results.csv and .tex (the headline table), differences.csv and .tex,
+    summary.csv (every metric with its interval), and figures/ in PNG, SVG and PDF. Raises UserError where
+    ``path`` is not a run directory or ``out`` cannot be written.
+    """
+    # Drawing needs half a second of imports, which 'kdbench compare' does without.
+    from kdbench.report.content import gather
+    from kdbench.report.document import as_document
+    from kdbench.report.gallery import make_plates
+    from kdbench.report.page import as_page
+
+    run = RunDirectory.open(path)
+    summary = summarise(run)
+    folder = Path(out) if out is not None else run.path / "report"
+    content = gather(summary, make_plates(summary, folder / FIGURES))
+    for name, table in (("results", content.main), ("differences", content.differences)):
+        write_atomic(folder / f"{name}.csv", as_csv(table))
+        write_atomic(folder / f"{name}.tex", as_latex(table))
+    write_atomic(folder / "summary.csv", summary.frame().to_csv(index=False))
+    write_atomic(folder / "report.md", as_document(content, FIGURES))
+    page = folder / "index.html"
+    write_atomic(page, as_page(content, summary))
+    return page

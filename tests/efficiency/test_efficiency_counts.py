@@ -1,0 +1,262 @@
+"""Counts against closed forms, torchvision's published figures and torch's own counter."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from kdbench.efficiency import count
+from kdbench.efficiency.counts import (
+    count_multiply_adds,
+    count_multiply_adds_torch,
+    count_nonzero,
+    serialized_bytes,
+)
+
+
+class Sequences(nn.Module):
+    """Feeds an image's rows to a recurrent layer as a sequence."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images[:, 0])[0]
+
+
+class Computes(nn.Module):
+    """A model of one expression."""
+
+    def __init__(self, expression) -> None:
+        super().__init__()
+        self.expression = expression
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.expression(images)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    groups=st.sampled_from([1, 2, 4]),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    size=st.integers(3, 8),
+)
+def test_convolution_is_output_times_kernel_over_groups(
+    groups: int, kernel: int, stride: int, size: int
+) -> None:
+    convolution = nn.Conv2d(4, 8, kernel, stride=stride, groups=groups)
+    side = (size - kernel) // stride + 1
+    counted = count_multiply_adds(convolution, (4, size, size))
+    assert counted.headline == side * side * 8 * (4 // groups) * kernel * kernel
+    assert counted.by_operator == {"conv": counted.headline}
+
+
+def test_transposed_convolution_counts_the_input_positions() -> None:
+    # Every input element meets every weight of its channel: 5·5 positions, 3 → 2 channels, 3×3 kernel.
+    assert count_multiply_adds(nn.ConvTranspose2d(3, 2, 3), (3, 5, 5)).headline == 25 * 3 * 2 * 9
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (lambda x: x @ torch.zeros(2, 3, 8, 5), 2 * 3 * 8 * 8 * 5),  # broadcasts over the batch
+        (lambda x: x[0, 0] @ torch.zeros(8), 8 * 8),
+        (lambda x: x[0, 0, 0].dot(x[0, 0, 1]), 8),
+        (lambda x: torch.baddbmm(torch.zeros(3, 8, 8), x[0], x[0]), 3 * 8 * 8 * 8),
+        (lambda x: torch.addmm(torch.zeros(8, 8), x[0, 0], x[0, 0]), 8 * 8 * 8),
+        (lambda x: torch.einsum("bchw,bcwk->bchk", x, x), 3 * 8 * 8 * 8),
+        (lambda x: torch.einsum("bchw,kw->bchk", x, torch.zeros(1001, 8)), 3 * 8 * 8 * 1001),
+        (lambda x: nn.functional.linear(x, torch.zeros(7, 8)), 3 * 8 * 8 * 7),
+    ],
+)
+def test_matrix_products_are_output_times_contracted_length(expression, expected: int) -> None:
+    assert count_multiply_adds(Computes(expression), (3, 8, 8)).headline == expected
+
+
+GATES = {nn.GRU: 3, nn.LSTM: 4, nn.RNN: 1}
+
+
+@pytest.mark.parametrize("kind", GATES)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_recurrent_layers_follow_the_closed_form(kind: type[nn.RNNBase], bidirectional: bool) -> None:
+    steps, width, hidden = 6, 8, 5
+    layer = kind(width, hidden, num_layers=2, batch_first=True, bidirectional=bidirectional)
+    directions = 2 if bidirectional else 1
+    first = GATES[kind] * hidden * (width + hidden)
+    second = GATES[kind] * hidden * (directions * hidden + hidden)
+    model = Sequences(layer)
+    assert count_multiply_adds(model, (1, steps, width)).headline == steps * directions * (first + second)
+    assert count_multiply_adds_torch(model, (1, steps, width)) == steps * directions * (first + second)
+
+
+def test_projected_lstm_counts_the_projection() -> None:
+    layer = nn.LSTM(8, 5, batch_first=True, proj_size=2)
+    # Gates see input and projected state; the projection maps 5 to 2.
+    expected = 6 * (4 * 5 * (8 + 2) + 5 * 2)
+    assert count_multiply_adds(Sequences(layer), (1, 6, 8)).headline == expected
+
+
+def test_a_packed_sequence_counts_its_true_length() -> None:
+    class Packed(Sequences):
+        def forward(self, images: Tensor) -> Tensor:
+            rows = nn.utils.rnn.pack_padded_sequence(images[:, 0], torch.tensor([4]), batch_first=True)
+            return self.layer(rows)[1]
+
+    model = Packed(nn.GRU(8, 5, batch_first=True))
+    assert count_multiply_adds(model, (1, 6, 8)).headline == 4 * 3 * 5 * (8 + 5)
+
+
+def test_attention_counts_both_products_whether_or_not_torch_would_fuse_it() -> None:
+    length, width, hidden = 6, 8, 16
+    model = Sequences(nn.TransformerEncoderLayer(width, 2, hidden, batch_first=True))
+    projections = length * (3 * width * width + width * width)
+    products = 2 * length * length * width
+    feed_forward = 2 * length * width * hidden
+    counted = count_multiply_adds(model, (1, length, width))
+    assert counted.by_operator["scaled_dot_product_attention"] == products
+    assert counted.headline == projections + products + feed_forward
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "vit_b_16"])
+def test_published_counts_of_torchvision(name: str) -> None:
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name)
+    model = model.to_empty(device="cpu")  # counts do not depend on the weights: no time for their values
+    published = torchvision.models.get_model_weights(name).DEFAULT.meta
+    counted = count_multiply_adds(model, (3, 224, 224))
+    assert round(counted.headline / 1e9, 3) == published["_ops"]
+    if name != "vit_b_16":  # 17 billion multiply-adds once are enough
+        assert count_multiply_adds_torch(model, (3, 224, 224)) == counted.headline
+    assert sum(parameter.numel() for parameter in model.parameters()) == published["num_params"]
+
+
+def test_batch_norm_and_pooling_are_counted_but_not_in_the_headline() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1))
+    counts = count(model, (1, 4, 4))
+    assert counts.macs == 16 * 2
+    assert set(counts.macs_by_operator) == {"conv", "batch_norm", "adaptive_avg_pool2d"}
+    assert counts.uncounted == {}
+
+
+def test_where_the_two_counters_differ_a_note_says_so() -> None:
+    # torch counts no product of vectors; both agree on a matrix.
+    assert count(Computes(lambda x: x[0, 0] @ x[0, 0]), (1, 4, 4)).note is None
+    counts = count(Computes(lambda x: x[0, 0, 0].dot(x[0, 0, 0])), (1, 4, 4))
+    assert (counts.macs, counts.macs_torch) == (4, 0)
+    assert counts.note == "torch's own counter gives 0 multiply-adds"
+
+
+def test_what_multiplies_and_has_no_rule_is_reported() -> None:
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(context, value: Tensor) -> Tensor:
+            return value * 2
+
+        @staticmethod
+        def backward(context, gradient: Tensor) -> Tensor:
+            return gradient * 2
+
+    def expression(images: Tensor) -> Tensor:
+        pooled = nn.functional.max_pool2d(torch.relu(images + images), 2)
+        return Doubled.apply(torch.fft.rfft(pooled * pooled).real)
+
+    uncounted = count_multiply_adds(Computes(expression), (1, 8, 8)).uncounted
+    assert uncounted["aten::mul"] == 1
+    assert uncounted["aten::fft_rfft"] == 1
+    assert uncounted["prim::PythonOp.Doubled"] == 1
+    assert not {"aten::add", "aten::max_pool2d", "aten::relu"} & set(uncounted)
+
+
+class Restless(nn.Module):
+    """Writes to one buffer and replaces another whenever it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.frozen = nn.Sequential(nn.Dropout(0.5)).eval()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        self.mean = images.mean()
+        return self.frozen(self.norm(images + 1))
+
+
+def test_counting_leaves_the_model_as_it_was() -> None:
+    model = Restless().train()
+    model.frozen.eval()
+    flags = [module.training for module in model.modules()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    storage = {name: value.data_ptr() for name, value in model.state_dict().items()}
+    assert count(model, (1, 4, 4)).reasons == {}
+    assert [module.training for module in model.modules()] == flags
+    assert {name: value.data_ptr() for name, value in model.state_dict().items()} == storage
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_counting_is_quiet(caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder) -> None:
+    with caplog.at_level(logging.DEBUG):
+        count(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.GELU()), (1, 2, 2))
+    assert caplog.records == []
+    assert [str(entry.message) for entry in recwarn] == []
+
+
+def test_a_forward_pass_that_fails_leaves_the_other_counts() -> None:
+    model = nn.Linear(3, 2).train()
+    counts = count(model, (1, 4, 4))
+    assert counts.macs is None
+    assert counts.reasons["macs"].startswith("the forward pass could not be traced: RuntimeError: ")
+    assert (counts.params, counts.size_bytes) == (8, serialized_bytes(model.state_dict()))
+    assert model.training
+
+
+def test_parameters_frozen_shared_and_zero() -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False), nn.Linear(4, 1))
+    model[1].weight = model[0].weight
+    model[2].weight.requires_grad_(False)
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)[0, :3] = 0
+        model[2].weight.fill_(1.0)
+        model[2].bias.zero_()
+    counts = count(model, (1, 4, 4))
+    assert (counts.params, counts.params_trainable, counts.params_nonzero) == (21, 17, 17)
+    assert count_nonzero(model) == 17
+
+
+def test_size_is_that_of_the_safetensors_file(tmp_path) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    assert serialized_bytes(model.state_dict()) == (tmp_path / "model.safetensors").stat().st_size
+
+
+def test_shared_tensors_are_written_once_and_views_in_full() -> None:
+    weight = torch.zeros(100, 100)
+    alone = serialized_bytes({"a": weight})
+    assert serialized_bytes({"a": weight, "b": weight}) == alone
+    # A view of the first half is another tensor: 4 bytes × 5,000 and its entry in the header.
+    assert 20_000 < serialized_bytes({"a": weight, "b": weight[:50]}) - alone < 20_200
+
+
+def test_a_state_that_is_not_all_tensors_has_no_size() -> None:
+    class Extra(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 1}
+
+    counts = count(Extra(4, 1), (1, 4, 4))
+    assert counts.size_bytes is None
+    assert (
+        counts.reasons["size_bytes"] == "state entry '_extra_state' is dict, which safetensors cannot hold."
+    )

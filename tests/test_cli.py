@@ -1,0 +1,175 @@
+"""The command line: help, listings, exit states, one line for a mistake, reading without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kdbench.cli import app, main
+
+Write = Callable[..., Path]
+
+
+def invoke(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """Run the real entry point and return its one line on standard error; it must exit with 2."""
+    monkeypatch.setattr(sys, "argv", ["kdbench", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    text = capsys.readouterr().err.strip()
+    assert text.startswith("error: ") and "\n" not in text
+    return text
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run directory made by the command line itself."""
+    from tests.conftest import SMALL
+
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "small.yaml").write_text(SMALL)
+    output = invoke("run", str(folder / "small.yaml"), "--out", str(folder / "run"))
+    assert "8 ok, 0 failed, 0 skipped. Next: open" in output
+    return folder / "run"
+
+
+def test_help_imports_neither_torch_nor_pandas() -> None:
+    code = (
+        "import sys; sys.argv = ['kdbench', '--help']\n"
+        "from kdbench.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n"
+        "    print([name for name in ('torch', 'pandas', 'pydantic', 'scipy') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("run", "plan", "compare", "report", "measure", "list", "check"):
+        assert f"\n  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "compare", "report", "measure", "list", "check"])
+def test_every_command_shows_an_example(command: str) -> None:
+    assert f"Example: kdbench {command}" in invoke(command, "--help")
+
+
+@pytest.mark.parametrize(("kind", "least"), [("methods", 5), ("datasets", 6), ("metrics", 25), ("suites", 3)])
+def test_listings(kind: str, least: int) -> None:
+    rows = json.loads(invoke("list", kind, "--json"))
+    assert len(rows) >= least
+    assert all(row["name"] and row["summary"] for row in rows)
+    assert rows[0]["name"] in invoke("list", kind)
+
+
+def test_models_are_listed_with_their_counts() -> None:
+    rows = {row["name"]: row for row in json.loads(invoke("list", "models", "--json"))}
+    assert rows["resnet20"]["params"] == 278_324
+    assert round(rows["resnet20"]["macs"] / 1e6, 2) == 40.82
+
+
+def test_plan_as_json_has_an_object_a_cell(write_suite: Write) -> None:
+    rows = json.loads(invoke("plan", str(write_suite()), "--json", "--seeds", "3,4,5"))
+    assert len(rows) == 12 and {row["seed"] for row in rows} == {3, 4, 5}
+    assert {"id", "teacher", "student", "method", "seed", "cohort"} <= set(rows[0])
+    assert "cells in 2 cohorts" in invoke("plan", str(write_suite()))
+
+
+def test_compare_report_and_check_read_a_finished_run(finished: Path) -> None:
+    rows = json.loads(invoke("compare", str(finished), "--json"))
+    assert {row["student"] for row in rows if row["role"] == "student"} == {"mlp_16", "cnn_2"}
+    assert "kd(temperature=2)" in invoke("compare", str(finished))
+    assert "Next: open" in invoke("report", str(finished))
+    assert "complete, and every checksum holds" in invoke("check", str(finished))
+    assert json.loads(invoke("check", str(finished), "--json")) == []
+    for name in ("index.html", "report.md"):
+        assert (finished / "report" / name).stat().st_size > 1000
+    for suffix in ("png", "svg", "pdf"):
+        assert len(list((finished / "report").rglob(f"*.{suffix}"))) >= 5
+
+
+def test_reading_works_where_torch_cannot_be_imported(finished: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'fvcore'):\n    sys.modules[name] = None\n"
+        "from kdbench.cli import main\n"
+        "main()\n"
+    )
+    for arguments in (
+        ["compare", str(finished)],
+        ["compare", str(finished), "--json"],
+        ["report", str(finished)],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_check_finds_damage_and_exits_with_one(finished: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    victim = next(copy.glob("cells/*/history.csv"))
+    victim.write_text(victim.read_text() + "\n")
+    result = CliRunner().invoke(app, ["check", str(copy)])
+    assert result.exit_code == 1 and "checksum differs" in result.output.replace("\n", " ")
+    for weights in copy.glob("*/*/*.safetensors"):
+        weights.unlink()
+    result = CliRunner().invoke(app, ["check", str(copy), "--records-only", "--json"])
+    assert [finding["path"] for finding in json.loads(result.output)] == [str(victim.relative_to(copy))]
+
+
+def test_a_failed_cell_makes_the_run_exit_with_one(write_suite: Write, tmp_path: Path) -> None:
+    suite = str(write_suite())
+    arguments = ["run", suite, "--quiet", "--out", str(tmp_path / "run"), "--seeds", "0"]
+    result = CliRunner().invoke(
+        app, [*arguments, "--set", "students=[{name: mlp_16, recipe: {lr: 1.0e+30}}]"]
+    )
+    assert result.exit_code == 1
+    assert "0 ok, 2 failed" in result.output
+
+
+def test_mistakes_are_one_line_and_exit_with_two(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, write_suite: Write, tmp_path: Path
+) -> None:
+    suite = str(write_suite())
+    for arguments, expected in [
+        (["run", "quikstart"], "Did you mean 'quickstart'?"),
+        (
+            ["run", suite, "--set", "recipe.epochs=zero"],
+            "--set recipe.epochs=zero: recipe.epochs: found 'zero'",
+        ),
+        (["run", suite, "--seeds", "a"], "seeds"),
+        (["plan", str(tmp_path / "none.yaml")], "no suite file at"),
+        (["compare", str(tmp_path / "none")], "no run directory at"),
+        (["report", str(tmp_path)], "holds no run.json"),
+        (["list", "modles"], "unknown kind 'modles'. Did you mean 'models'?"),
+        (["measure", "resnet2O"], "unknown model 'resnet2O'. Did you mean 'resnet20'?"),
+        (["measure", "resnet20", "--input", "3,32"], "--input 3,32: expected 3 positive integers"),
+        (["measure", "resnet20", "--batch-sizes", "0"], "--batch-sizes 0: expected positive integers"),
+    ]:
+        assert expected in fails(capsys, monkeypatch, *arguments)
+
+
+def test_cuda_is_refused_where_there_is_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, write_suite: Write, tmp_path: Path
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    arguments = ["run", str(write_suite()), "--device", "cuda", "--out", str(tmp_path / "run")]
+    assert "no CUDA device on this machine" in fails(capsys, monkeypatch, *arguments)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,289 @@
+"""A run end to end: records, resumption, failures, users' own parts, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss
+
+import kdbench
+from kdbench.errors import UserError
+from kdbench.models import build_model
+from kdbench.progress import Progress
+from kdbench.runner import run
+from kdbench.store import RunDirectory, check, load
+from kdbench.suite import Suite
+
+Load = Callable[..., Suite]
+
+
+class Listening(Progress):
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def begin(self, label: str, total: int, unit: str) -> None:
+        self.stages.append(label)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run directory of the small suite, run once for this file."""
+    from tests.conftest import SMALL
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(SMALL)
+    outcome = run(Suite.load(folder / "small.yaml"), folder / "run")
+    assert (outcome.ok, outcome.failed, outcome.skipped) == (8, 0, 0)
+    return outcome.path
+
+
+def test_a_finished_run_is_complete(finished: Path) -> None:
+    assert check(finished) == []
+    frame = load(finished)
+    assert len(frame) == 9 and set(frame.status) == {"ok"}
+    assert list(frame.role)[:1] == ["teacher"]
+    assert (finished / "results.csv").is_file() and (finished / "results.parquet").is_file()
+    assert not list(finished.glob("cohorts/*.pt")), "checkpoints of finished cohorts are removed"
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_every_number_is_there_or_has_its_reason(finished: Path) -> None:
+    run_directory = RunDirectory.open(finished)
+    columns = run_directory.columns()
+    for record in run_directory.records():
+        if record["role"] == "student":
+            assert set(record["metrics"]) == set(columns)
+        for name, value in record["metrics"].items():
+            assert (value is None) == (name in record["reasons"]), (
+                record["role"],
+                name,
+                record["reasons"].get(name),
+            )
+
+
+def test_scores_can_be_computed_again_from_the_saved_logits(finished: Path) -> None:
+    run_directory = RunDirectory.open(finished)
+    teacher, *students = run_directory.records()
+    theirs = safetensors.torch.load_file(finished / "teachers" / teacher["id"] / "predictions.safetensors")
+    for record in students:
+        mine = safetensors.torch.load_file(finished / "cells" / record["id"] / "predictions.safetensors")
+        labels = mine["test_labels"].numpy()
+        probabilities = mine["test_logits"].double().softmax(1).numpy()
+        guesses, taught = probabilities.argmax(1), theirs["test_logits"].argmax(1).numpy()
+        metrics = record["metrics"]
+        assert metrics["top1"] == pytest.approx(accuracy_score(labels, guesses))
+        assert metrics["nll"] == pytest.approx(log_loss(labels, probabilities))
+        assert metrics["agreement"] == pytest.approx(np.mean(guesses == taught))
+        assert metrics["cohen_kappa"] == pytest.approx(cohen_kappa_score(guesses, taught))
+        train = accuracy_score(mine["train_labels"], mine["train_logits"].argmax(1))
+        assert metrics["generalization_gap"] == pytest.approx(train - metrics["top1"])
+        best = accuracy_score(labels, mine["test_best_logits"].argmax(1))
+        assert metrics["top1_best_val"] == pytest.approx(best)
+
+
+def test_saved_weights_give_the_saved_logits(finished: Path) -> None:
+    record = next(record for record in RunDirectory.open(finished).records() if record["student"] == "cnn_2")
+    folder = finished / "cells" / record["id"]
+    model = build_model("cnn_2", input_shape=(1, 8, 8), num_classes=10)
+    model.load_state_dict(safetensors.torch.load_file(folder / "student.safetensors"))
+    assert sum(p.numel() for p in model.parameters()) == record["metrics"]["params"]
+    assert record["metrics"]["params_adapter"] == 0
+
+
+def test_provenance_says_what_a_reader_needs_and_nothing_private(finished: Path) -> None:
+    for record in RunDirectory.open(finished).records():
+        stamp = record["provenance"]
+        assert {"kdbench", "machine", "versions", "data_checksum", "device", "precision"} <= set(stamp)
+        assert stamp["versions"]["torch"] == torch.__version__.split("+")[0] or stamp["versions"]["torch"]
+        text = json.dumps(record)
+        assert str(Path.home()) not in text and os.uname().nodename not in text
+
+
+def test_a_second_run_does_nothing_again(finished: Path, small_suite: Load) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("*/*/record.json")}
+    heard = Listening()
+    outcome = run(small_suite(), finished, progress=heard)
+    assert outcome.ok == 8 and heard.stages == []
+    assert before == {path: path.stat().st_mtime_ns for path in finished.glob("*/*/record.json")}
+
+
+def test_a_grown_suite_runs_only_what_is_new(finished: Path, small_suite: Load, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    shutil.copytree(finished.parent / "teachers", tmp_path / "teachers")
+    before = {path: path.stat().st_mtime_ns for path in copy.glob("cells/*/record.json")}
+    heard = Listening()
+    outcome = run(small_suite("students=[mlp_16, cnn_2, gru_4]"), copy, progress=heard)
+    assert outcome.ok == 12
+    after = {path: path.stat().st_mtime_ns for path in copy.glob("cells/*/record.json")}
+    assert len(after) == 12
+    assert [stage for stage in heard.stages if "students" in stage] == ["2 students", "2 students"]
+    assert not any("teacher" in stage for stage in heard.stages)
+    frame = load(copy)
+    assert frame.params.notna().all() and before.keys() <= after.keys()
+
+
+def test_teachers_are_shared_between_suites(finished: Path, small_suite: Load) -> None:
+    heard = Listening()
+    other = small_suite("name=other", "seeds=[5]", "methods=[scratch]", "students=[mlp_16]")
+    outcome = run(other, finished.parent / "other", progress=heard)
+    assert outcome.ok == 1
+    assert not any(stage.startswith("teacher") for stage in heard.stages)
+    assert any("top-1" in note for note in heard.notes)
+
+
+def test_results_do_not_depend_on_the_suite_around_a_cell(
+    finished: Path, small_suite: Load, tmp_path: Path
+) -> None:
+    alone = run(
+        small_suite("students=[cnn_2]", "seeds=[1]", "methods=[{name: kd, temperature: 2}]"), tmp_path / "a"
+    )
+    mine = next(record for record in RunDirectory(alone.path).records() if record["role"] == "student")
+    theirs = RunDirectory(finished).record("cells", mine["id"])
+    assert theirs is not None
+    quality = [name for name, column in RunDirectory(finished).columns().items() if column.family != "cost"]
+    assert {name: mine["metrics"][name] for name in quality} == {
+        name: theirs["metrics"][name] for name in quality
+    }
+
+
+def test_a_diverging_cell_fails_alone_and_can_be_retried(small_suite: Load, tmp_path: Path) -> None:
+    suite = small_suite("students=[cnn_2, {name: mlp_16, recipe: {lr: 1.0e+30}}]", "seeds=[0]")
+    outcome = run(suite, tmp_path / "run")
+    assert (outcome.ok, outcome.failed) == (2, 2)
+    frame = load(outcome.path)
+    failed = frame[frame.status == "failed"]
+    assert set(failed.student) == {"mlp_16"} and failed.reason.str.startswith("diverged").all()
+    assert failed.top1.isna().all()
+    assert {finding.problem[:6] for finding in check(outcome.path)} == {"failed"}
+    heard = Listening()
+    assert run(suite, tmp_path / "run", progress=heard).failed == 2 and heard.stages == []
+    run(suite, tmp_path / "run", progress=heard, retry_failed=True)
+    assert heard.stages == ["2 students"]
+
+
+def test_skipped_cells_have_records(small_suite: Load, tmp_path: Path) -> None:
+    suite = small_suite("methods=[scratch, fitnet]", "inapplicable=skip", "seeds=[0]")
+    outcome = run(suite, tmp_path / "run")
+    assert (outcome.ok, outcome.skipped) == (3, 1)
+    assert "no stages" in load(outcome.path).set_index("status").loc["skipped", "reason"]
+
+
+def test_without_validation_the_best_epoch_is_null_with_its_reason(small_suite: Load, tmp_path: Path) -> None:
+    suite = small_suite(
+        "dataset.validation_fraction=0", "seeds=[0]", "students=[mlp_16]", "methods=[scratch]"
+    )
+    record = list(RunDirectory(run(suite, tmp_path / "run").path).records())[-1]
+    assert record["metrics"]["top1"] is not None and record["metrics"]["top1_best_val"] is None
+    assert (
+        record["reasons"]["top1_best_val"] == "there is no validation split" and record["best_epoch"] is None
+    )
+
+
+def test_other_folders_and_other_suites_are_left_alone(
+    finished: Path, small_suite: Load, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="holds a run of suite 'small', not 'else'"):
+        run(small_suite("name=else"), finished)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="is not a run directory"):
+        run(small_suite(), tmp_path / "mine")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="choose another --out"):
+        run(small_suite(), tmp_path / "file")
+    with pytest.raises(UserError, match="cannot make"):
+        run(small_suite(), tmp_path / "file" / "below")
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "x"
+
+
+def test_two_processes_do_not_write_one_run(finished: Path, small_suite: Load) -> None:
+    with (
+        RunDirectory(finished).lock(),
+        pytest.raises(UserError, match="another kdbench process is working on"),
+    ):
+        run(small_suite(), finished)
+
+
+def folder_of_images(path: Path, classes: tuple[str, ...], count: int) -> None:
+    random = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        (path / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random.integers(0, 60, (12, 12, 3)) + np.array(
+                [90 * (label == 0), 90 * (label == 1), 60]
+            )
+            Image.fromarray(pixels.astype("uint8")).save(path / name / f"{index}.png")
+
+
+def test_changed_data_under_the_same_name_is_noticed(small_suite: Load, tmp_path: Path) -> None:
+    folder_of_images(tmp_path / "pets" / "train", ("cat", "dog"), 10)
+    folder_of_images(tmp_path / "pets" / "test", ("cat", "dog"), 5)
+    overrides = [f"dataset={{name: 'folder:{tmp_path}/pets'}}", "students=[mlp_16]", "methods=[scratch]"]
+    assert run(small_suite(*overrides, "seeds=[0]"), tmp_path / "run").ok == 1
+    Image.new("RGB", (12, 12)).save(tmp_path / "pets" / "train" / "cat" / "0.png")
+    with pytest.raises(UserError, match="changed since"):
+        run(small_suite(*overrides, "seeds=[0, 1]"), tmp_path / "run")
+
+
+def test_a_users_own_folder_student_and_checkpoint_run_end_to_end(
+    write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder_of_images(tmp_path / "pets" / "train", ("cat", "dog"), 30)
+    folder_of_images(tmp_path / "pets" / "test", ("cat", "dog"), 15)
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def tiny(in_channels, num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(in_channels, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
+        "                         nn.Flatten(), nn.Linear(4, num_classes))\n"
+    )
+    torch.manual_seed(0)
+    weights = build_model("cnn_4", input_shape=(3, 12, 12), num_classes=2).state_dict()
+    torch.save(
+        {"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "teacher.pth"
+    )
+    suite = Suite.load(
+        write_suite(
+            f"dataset: {{name: 'folder:{tmp_path}/pets', validation_fraction: 0.2}}\n"
+            f"teachers: [{{name: cnn_4, checkpoint: {tmp_path}/teacher.pth}}]\n"
+            f"students: [{{name: '{tmp_path}/mine.py:tiny', label: tiny}}]\n"
+            "methods: [scratch, kd, {name: fitnet, layer: pooled, weight: 1}]\n"
+            "seeds: [0]\n"
+            "recipe: {epochs: 2, batch_size: 16}\n"
+            "measure: {latency: false}\n",
+            name="pets",
+        )
+    )
+    heard = Listening()
+    outcome = run(suite, tmp_path / "run", progress=heard)
+    assert (outcome.ok, outcome.failed) == (3, 0), list(load(outcome.path).reason)
+    assert any("top-1" in note for note in heard.notes)
+    assert any("near chance" in warning for warning in heard.warnings)  # its weights are random
+    frame = load(outcome.path)
+    assert set(frame.student.dropna()) == {"tiny"} and frame.top1.notna().all()
+    assert frame.params_adapter.iloc[-1] == 4 * 16 + 16
+
+
+def test_the_public_api_is_lazy_and_complete() -> None:
+    for name in kdbench.__all__:
+        assert getattr(kdbench, name) is not None
+    with pytest.raises(AttributeError):
+        kdbench.nothing  # noqa: B018
