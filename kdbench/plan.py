@@ -162,20 +162,27 @@ def _variants(entry: MethodEntry, suite: Suite) -> Iterator[_Variant]:
     for values in itertools.product(*grid.values()):
         given = dict(zip(grid, values, strict=True))
         hyper = _hyper(registered, given)
-        changed = {key: value for key, value in hyper.model_dump().items() if _differs(hyper, key, value)}
-        detail = ",".join(
-            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in changed.items()
+        yield _Variant(
+            _label(entry, hyper, swept={key for key in grid if len(grid[key]) > 1}),
+            registered,
+            hyper,
+            students if entry.students is None else entry.students,
         )
-        label = f"{entry.name}({detail})" if detail else entry.name
-        if entry.label:
-            swept = ",".join(f"{key}={given[key]}" for key in grid if len(grid[key]) > 1)
-            label = f"{entry.label}({swept})" if swept else entry.label
-        yield _Variant(label, registered, hyper, students if entry.students is None else entry.students)
 
 
-def _differs(hyper: Parameters, key: str, value: Any) -> bool:
-    return value != type(hyper).model_fields[key].default
+def _label(entry: MethodEntry, hyper: Parameters, swept: set[str]) -> str:
+    """Name a variant by what sets it apart: parameters that are swept, or that differ from their default."""
+    fields = type(hyper).model_fields
+    shown = {
+        key: value
+        for key, value in hyper.model_dump().items()
+        if key in swept or (entry.label is None and value != fields[key].default)
+    }
+    detail = ",".join(
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown.items()
+    )
+    name = entry.label or entry.name
+    return f"{name}({detail})" if detail else name
 
 
 def _grid(registered: Method, given: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:

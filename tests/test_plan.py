@@ -36,9 +36,9 @@ def test_a_list_of_values_is_a_grid(small_suite: Load) -> None:
     assert labels == {
         "scratch",
         "kd(temperature=1,alpha=0.5)",
-        "kd(temperature=1)",
-        "kd(alpha=0.5)",
-        "kd",
+        "kd(temperature=1,alpha=0.9)",
+        "kd(temperature=4,alpha=0.5)",
+        "kd(temperature=4,alpha=0.9)",
     }
 
 

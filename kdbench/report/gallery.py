@@ -46,13 +46,17 @@ class FigureModule(Protocol):
 
 @dataclass(frozen=True)
 class Plate:
-    """One figure of a report: its files share ``stem``; ``missing`` says why there are none."""
+    """One figure of a report: its files share ``stem``; ``missing`` says why there are none.
+
+    ``width`` is in inches.
+    """
 
     stem: str
     title: str
     caption: str
     png: bytes = b""
     svg: bytes = b""
+    width: float = 0.0
     missing: str | None = None
 
 
@@ -84,13 +88,15 @@ def _plates_of(name: str, module: FigureModule, summary: Summary, folder: Path) 
             continue
         try:
             with styled():
-                files = save(module.draw(part))
+                figure = module.draw(part)
+                files = save(figure)
         except NothingToDraw as nothing:
             yield Plate(stem, name, "", missing=str(nothing))
             continue
         for suffix, content in files.items():
             write_atomic(folder / f"{stem}.{suffix}", content)
-        yield Plate(stem, module.title(part), module.caption(part), files["png"], files["svg"])
+        width = float(figure.get_figwidth())
+        yield Plate(stem, module.title(part), module.caption(part), files["png"], files["svg"], width)
 
 
 def save(figure: Figure) -> dict[str, bytes]:

@@ -60,13 +60,16 @@ LATEX_SPECIALS = str.maketrans(
 
 def environment() -> jinja2.Environment:
     """Return the environment of the templates beside this module; autoescape is on."""
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("kdbench.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # A line must not break between a number and its sign, nor around the = of n = 3.
+    made.filters["bound"] = lambda text: text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
+    return made
 
 
 def as_html(table: Table) -> Markup:

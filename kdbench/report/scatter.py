@@ -42,8 +42,11 @@ def scatter_json(summary: Summary) -> str | None:
     traces = [(name, members) for name, members in traces if members]
     choices = [
         {
-            "title": f"{summary.columns[cost].title} (log scale)",
+            "title": style.cost_label(summary, cost),
             "name": cost,
+            "formats": dict.fromkeys(
+                ("tickformat", "hoverformat"), ".3~g" if cost.endswith("_ms") else ".3~s"
+            ),
             "x": [[_positive(row.mean(cost)) for row in members] for _, members in traces],
         }
         for cost in costs
@@ -72,7 +75,7 @@ def _layout() -> dict[str, Any]:
         "plot_bgcolor": "white",
         "height": 480,
         "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
-        "xaxis": {**axis, "type": "log", "exponentformat": "SI", "dtick": "D2"},
+        "xaxis": {**axis, "type": "log", "nticks": 8},
         "yaxis": {**axis, "title": {"text": "top-1 accuracy (%)"}},
         "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
         "hovermode": "closest",
@@ -91,7 +94,7 @@ def _trace(summary: Summary, name: str, members: list[Row]) -> go.Scatter:
         mode="markers",
         y=[100 * (row.mean("top1") or 0.0) for row in members],
         text=[_hover(row, summary) for row in members],
-        hovertemplate="%{text}<br>%{xaxis.title.text}: %{x:.3s}<extra></extra>",
+        hovertemplate="%{text}<br>%{xaxis.title.text}: %{x}<extra></extra>",
         marker={"color": color, "size": 14 if name == "teacher" else 10, "symbol": symbols},
         error_y={
             "type": "data",
