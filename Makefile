@@ -11,7 +11,7 @@ run: $(INSTALLED)
 	$(VENV)/bin/kdbench run quickstart
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(INSTALLED)
 	$(VENV)/bin/ruff format --check kdbench tests benchmarks

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.table import Table
+
+from kdbench.column import ARROWS
 
 if TYPE_CHECKING:
     from kdbench.efficiency import CostReport
@@ -18,19 +21,18 @@ ZOO_CLASSES = 100
 
 
 def _models() -> Rows:
-    from kdbench.efficiency import count
+    from kdbench.efficiency.counts import count_multiply_adds
     from kdbench.models import build_model, families
 
     rows = []
     for entry in families().values():
         for name in entry.examples:
             model = build_model(name, input_shape=ZOO_INPUT, num_classes=ZOO_CLASSES)
-            counts = count(model, ZOO_INPUT)
             rows.append(
                 {
                     "name": name,
-                    "params": counts.params,
-                    "macs": counts.macs,
+                    "params": sum(parameter.numel() for parameter in model.parameters()),
+                    "macs": count_multiply_adds(model, ZOO_INPUT).headline,
                     "summary": entry.summary,
                     "source": entry.source,
                 }
@@ -107,17 +109,29 @@ LISTINGS: dict[str, Callable[[], Rows]] = {
     "metrics": _metrics,
     "suites": _suites,
 }
-ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+
+
+# What a terminal has room for; --json gives everything.
+SHOWN = {
+    "models": ("name", "params", "macs", "summary"),
+    "methods": ("name", "summary", "parameters", "source"),
+    "datasets": ("name", "summary", "source"),
+    "metrics": ("name", "direction", "unit", "range", "summary"),
+    "suites": ("name", "dataset", "summary"),
+}
 
 
 def listing_table(kind: str, rows: Rows) -> Table:
     """Return a listing as a terminal table."""
-    table = Table(title=kind if kind != "models" else "models, counted at 3x32x32 and 100 classes")
-    for name in rows[0]:
-        numeric = isinstance(rows[0][name], int) and name != "year"
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=name == "name")
+    table = Table(
+        title=kind if kind != "models" else "models, counted at 3x32x32 and 100 classes", box=SIMPLE
+    )
+    for name in SHOWN[kind]:
+        numeric = isinstance(rows[0][name], int)
+        heading = "" if name == "direction" else name
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=name in ("name", "range"))
     for row in rows:
-        table.add_row(*(_shown(key, value) for key, value in row.items()))
+        table.add_row(*(_shown(key, row[key]) for key in SHOWN[kind]))
     return table
 
 
@@ -126,9 +140,7 @@ def _shown(key: str, value: Any) -> str:
         return ARROWS[value]
     if isinstance(value, dict):
         return ", ".join(f"{name}={entry}" for name, entry in value.items())
-    if isinstance(value, int) and key != "year":
-        return f"{value:,}"
-    return str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def plan_table(plan: Plan) -> Table:

@@ -355,14 +355,11 @@ def _sketch(role: str, entry: ModelEntry, input_shape: Shape, classes: int) -> S
         model = build_model(entry.name, input_shape=input_shape, num_classes=classes, args=entry.args)
         logits = run_blank(model, input_shape)
         if logits.shape[1] != classes:
-            raise UserError(f"gives {logits.shape[1]} classes, the dataset has {classes}")
+            raise UserError(f"it gives {logits.shape[1]} classes, the dataset has {classes}.")
         taps = resolve_taps(model, entry, input_shape)
         shapes = feature_shapes(model, taps, input_shape)
     except UserError as error:
-        text = str(error)
-        raise UserError(
-            text if text.startswith(("unknown", "model", "no ")) else f"{role} '{entry.shown}' {text}"
-        ) from None
+        raise UserError(f"{role} '{entry.shown}': {error}") from None
     if entry.checkpoint:
         fitting_weights(model, entry.checkpoint)
     weights = tuple((name, tuple(parameter.shape)) for name, parameter in model.named_parameters())

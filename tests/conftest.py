@@ -10,8 +10,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kdbench.suite import Suite
+
+# a busy machine is not a fault of the code
+settings.register_profile("kdbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kdbench")
 
 SMALL = """
 description: a suite that trains in seconds

@@ -56,7 +56,7 @@ def test_a_killed_quickstart_ends_like_one_that_was_not_killed(tmp_path: Path) -
     assert all(now[path] == stamp for path, stamp in done.items())
 
     mine, theirs = load(cut), load(tmp_path / "whole" / "run")
-    assert len(mine) == len(theirs) == 45 and set(mine.status) == {"ok"}
+    assert len(mine) == len(theirs) == 37 and set(mine.status) == {"ok"}
     columns = RunDirectory(cut).columns()
     quality = ["id", "best_epoch", *(name for name, column in columns.items() if column.family != "cost")]
     assert mine[quality].equals(theirs[quality])

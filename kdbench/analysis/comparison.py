@@ -73,7 +73,7 @@ def _compare(row: Row, control: Row | None, metric: str, baseline: str) -> Compa
     ours, theirs = row.values[metric], control.values[metric]
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
-        return replace(empty, reason=_why_unpaired(row, control, ours, theirs, baseline))
+        return replace(empty, reason=_why_unpaired(ours, theirs, baseline))
     differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
     result = replace(empty, n=len(seeds), difference=float(differences.mean()))
     if len(seeds) == 1:
@@ -89,13 +89,12 @@ def _compare(row: Row, control: Row | None, metric: str, baseline: str) -> Compa
     return replace(result, low=interval.low, high=interval.high, p=p)
 
 
-def _why_unpaired(
-    row: Row, control: Row, ours: Mapping[int, float], theirs: Mapping[int, float], baseline: str
-) -> str:
-    for side, values in ((row, ours), (control, theirs)):
-        if not values:
-            return f"{side.method} has no value"
-    return f"{row.method} and {baseline} have no finished seed in common"
+def _why_unpaired(ours: Mapping[int, float], theirs: Mapping[int, float], baseline: str) -> str:
+    if not ours:
+        return "the method has no value"
+    if not theirs:
+        return f"{baseline} has no value"
+    return f"the method and {baseline} have no finished seed in common"
 
 
 def _corrected(comparisons: list[Comparison], direction: Direction) -> list[Comparison]:

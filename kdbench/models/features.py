@@ -193,10 +193,10 @@ def run_blank(model: nn.Module, input_shape: Shape) -> Tensor:
             logits = model(torch.zeros(2, *input_shape, device=device))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"cannot take images of shape {input_shape}: {reason}") from error
+        raise UserError(f"it cannot take images of shape {input_shape}: {reason}.") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"must return logits of shape (batch, classes), but returned {found}")
+        raise UserError(f"it must return logits of shape (batch, classes), but returned {found}.")
     return logits
 
 

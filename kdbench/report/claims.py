@@ -150,9 +150,13 @@ def _test_set(summary: Summary) -> list[str]:
         return []
     typical, size = sum(known) / len(known), summary.test_size
     half = 100 * sampling_half_width(typical, size)
+    left_out = (
+        "Intervals and whiskers cover the chance of training (seeds), not that of the test set. "
+        if summary.seed_counts[-1] > 1
+        else ""
+    )
     return [
-        f"Intervals and whiskers cover the chance of training (seeds), not that of the test set. "
-        f"{size:,} test examples by themselves leave ±{half:.1f} points (95 %) around a top-1 of "
+        f"{left_out}{size:,} test examples by themselves leave ±{half:.1f} points (95 %) around a top-1 of "
         f"{100 * typical:.0f} %; one example is {numerals.significant(100 / size, 2)} points."
     ]
 

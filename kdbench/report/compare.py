@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from kdbench.analysis.comparison import CONTROL, compare_methods
-from kdbench.analysis.summary import summarise
+from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
+from kdbench.analysis.summary import Summary, summarise
 from kdbench.report.claims import how_to_read, statements
 from kdbench.report.rendering import SUPERSCRIPTS, for_terminal
 from kdbench.report.table import main_table
 
 # More claims than this would bury the ones that show a difference.
-MANY = 40
+MANY_CLAIMS = 40
+MANY_FAILURES = 10
 
 
 def compare(path: str | Path, metric: str = "top1", baseline: str = CONTROL) -> list[dict[str, Any]]:
@@ -38,6 +40,7 @@ def render(path: str | Path, console: Console, metric: str = "top1", baseline: s
     console.print(Text(table.title, style="bold"))
     console.print()
     console.print(fitted)
+    console.print()
     for line in table.legend:
         console.print(Text(line, style="dim"))
     for number, note in enumerate(table.notes, start=1):
@@ -45,23 +48,43 @@ def render(path: str | Path, console: Console, metric: str = "top1", baseline: s
     if hidden:
         names = ", ".join(heading.title for heading in hidden)
         console.print(Text(f"Left out at {console.width} columns: {names}.", style="dim"))
-    if comparisons:
-        console.print()
-        for sentence in _claims(statements(summary, comparisons, metric)):
-            console.print(Text(_hanging(sentence, console.width)))
+    console.print()
+    for sentence in _claims(summary, comparisons, metric):
+        console.print(Text(_hanging(sentence, console.width)))
     console.print()
     for text in how_to_read(summary, comparisons):
         console.print(Text(_hanging(f"Note: {text}", console.width)))
-    for failure in summary.failures:
-        what = ", ".join(str(part) for part in (failure.student or failure.teacher, failure.method) if part)
-        console.print(Text(f"{failure.status}: {what}, seed {failure.seed}: {failure.reason}", style="red"))
+    for text in _failures(summary):
+        console.print(Text(_hanging(text, console.width), style="red"))
 
 
-def _claims(sentences: list[str]) -> list[str]:
-    if len(sentences) <= MANY:
+def _claims(summary: Summary, comparisons: list[Comparison], metric: str) -> list[str]:
+    """Return a sentence for each claim; those that say the same of many comparisons are put together."""
+    if comparisons and all(found.p is None for found in comparisons):
+        reasons = Counter(str(found.reason) for found in comparisons)
+        return [f"{_count(number, 'comparison')} not tested: {why}." for why, number in reasons.items()]
+    sentences = statements(summary, comparisons, metric)
+    if len(sentences) <= MANY_CLAIMS:
         return sentences
     shown = [text for text in sentences if "no difference shown" not in text]
-    return [*shown, f"No difference shown in the other {len(sentences) - len(shown)} comparisons."]
+    others = "other comparison" if shown else "comparison"
+    return [*shown, f"No difference shown in {_count(len(sentences) - len(shown), others)}."]
+
+
+def _failures(summary: Summary) -> list[str]:
+    lines = []
+    for failure in summary.failures[:MANY_FAILURES]:
+        parts = (failure.student or failure.teacher, failure.method, f"seed {failure.seed}")
+        lines.append(f"{failure.status}: {', '.join(part for part in parts if part)}: {failure.reason}")
+    if len(summary.failures) > MANY_FAILURES:
+        lines.append(
+            f"... and {len(summary.failures) - MANY_FAILURES} more failed or skipped; the report lists them."
+        )
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _hanging(text: str, width: int) -> str:

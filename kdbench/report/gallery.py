@@ -104,7 +104,7 @@ def save(figure: Figure) -> dict[str, bytes]:
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     # Laid out once: the formats would each do it again, and labels were placed in this layout.
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
     files = {}
     for suffix, metadata in FORMATS.items():
         buffer = io.BytesIO()

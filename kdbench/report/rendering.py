@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -68,8 +69,12 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     # A line must not break between a number and its sign, nor around the = of n = 3.
-    made.filters["bound"] = lambda text: text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
+    made.filters["bound"] = lambda text: re.sub(r" ([%↑↓])| (=) ", _unbroken, text)
     return made
+
+
+def _unbroken(found: re.Match[str]) -> str:
+    return found.group().replace(" ", "\u00a0")
 
 
 def as_html(table: Table) -> Markup:

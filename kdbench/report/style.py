@@ -186,33 +186,6 @@ def accuracy_limits(rows: Sequence[Row], column: str = "top1") -> tuple[float, f
     return max(0.0, low - missing - margin), min(100.0 + margin, high + missing + margin)
 
 
-def truncation(low: float, quantity: str = "accuracy") -> str:
-    """Return what a caption says of an axis that does not begin at zero."""
-    return "" if low <= 0 else f"The {quantity} axis begins at {low:.0f} %, not at 0."
-
-
-def whiskers(summary: Summary) -> str:
-    """Return what a caption says of n and of the whiskers."""
-    counts = summary.seed_counts
-    if not counts:
-        return "No seed finished."
-    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    if counts[-1] < 2:
-        return "Each point is one seed (n = 1): there are no whiskers."
-    return f"Points are means over n = {n} seeds, whiskers their 95 % t intervals."
-
-
-def examples(summary: Summary) -> str:
-    """Return what a caption says of the test set."""
-    size = summary.test_size
-    return f"Test set: {size:,} examples (one is {numerals.significant(100 / size, 2)} points)."
-
-
-def subject(summary: Summary) -> str:
-    """Return whom a figure is about: the students of which teacher, on what data."""
-    return f"students of {' and '.join(summary.teacher_names)} on {summary.manifest['dataset']}"
-
-
 def log_cost_axis(axes: Axes, column: str, low: float, high: float) -> None:
     """Make the horizontal axis logarithmic with tick labels in the units people read."""
     axes.set_xscale("log")

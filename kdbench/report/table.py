@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +136,8 @@ def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) 
     decimals = numerals.percent_decimals(summary.test_size)
     shown = _measured_headings(summary, metric, cost)
     several = len(summary.teacher_names) > 1
+    # Where no row has an interval, the legend says so once instead of a note at each number.
+    marked = _any_interval(summary, metric)
     lines = []
     for row, member in zip(summary.rows, front_of(summary, metric, cost), strict=True):
         found = comparisons.get((row.teacher, row.student or "", row.method or ""))
@@ -146,10 +148,10 @@ def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) 
             elif heading.key == "pareto":
                 cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
             else:
-                cells.append(_metric_cell(row, heading.key, heading.key == metric, notes, decimals))
+                cells.append(_metric_cell(row, heading.key, heading.key == metric, notes, decimals, marked))
         lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
     headings = (*_identity_headings(several), *shown)
-    legend = _legend(summary, metric, baseline, cost, len(comparisons))
+    legend = _legend(summary, metric, cost, list(comparisons.values()))
     return Table(_title(summary, metric), headings, tuple(lines), legend, notes.texts)
 
 
@@ -204,7 +206,11 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
     return [*headings, Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)]
 
 
-def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: int) -> Cell:
+def _any_interval(summary: Summary, metric: str) -> bool:
+    return any(row.metrics[metric].half_width is not None for row in summary.rows)
+
+
+def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: int, marked: bool) -> Cell:
     interval = row.metrics[name]
     raw = {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
     if interval.mean is None:
@@ -215,7 +221,7 @@ def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: in
         bounds = (numerals.number(name, bound, decimals) for bound in (interval.low, interval.high))
         hint = f"95 % interval {' to '.join(bounds)}, n = {interval.n}"
     if headline:
-        note = notes.number(interval.reason) if half is None else None
+        note = notes.number(interval.reason) if half is None and marked else None
         return Cell(
             numerals.with_interval(name, interval.mean, half, decimals), raw, note, interval.mean, hint
         )
@@ -238,18 +244,26 @@ def _difference_cell(
     return Cell(text, raw, notes.number(found.reason), found.difference, found.verdict or "not tested")
 
 
-def _legend(summary: Summary, metric: str, baseline: str, cost: str | None, count: int) -> tuple[str, ...]:
+def _legend(
+    summary: Summary, metric: str, cost: str | None, comparisons: Sequence[Comparison]
+) -> tuple[str, ...]:
     column = summary.columns[metric]
     words = ("higher", "lower") if column.direction == "none" else ("better", "worse")
     epoch = "the epoch that was best on validation" if metric.endswith("_best_val") else "the last epoch"
     lines = [f"Values are means over n training seeds, of {epoch}, on {summary.test_size:,} test examples."]
-    if any(row.metrics[metric].half_width is not None for row in summary.rows):
+    if _any_interval(summary, metric):
         lines.append("± is half the 95 % t interval of that mean.")
-    if count:
+    elif summary.measured:
+        lines.append("There is no ±: an interval needs at least two seeds.")
+    tested = sum(found.p is not None for found in comparisons)
+    if tested:
+        over = "1 comparison" if tested == 1 else f"{tested:,} comparisons"
         lines.append(
-            f"Δ is the paired difference from {baseline}: ▲ {words[0]}, ▼ {words[1]} (p < 0.05, Holm over "
-            f"{count} comparisons), ○ no difference shown."
+            f"Δ is the paired difference from {comparisons[0].baseline}: ▲ {words[0]}, ▼ {words[1]} "
+            f"(p < 0.05, Holm over {over}), ○ no difference shown."
         )
+    elif comparisons:
+        lines.append(f"Δ is the paired difference from {comparisons[0].baseline}; none could be tested.")
     if cost is not None and column.direction != "none":
         lines.append(
             f"{FRONT} is on the Pareto front of {column.name} against {cost}, by the means, teacher included."

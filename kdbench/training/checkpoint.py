@@ -6,11 +6,14 @@ There is no generator state in it: every random stream is seeded by its purpose 
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from kdbench.errors import UserError
 from kdbench.store import write_atomic
 from kdbench.training.trainee import Trainee
 
@@ -25,14 +28,21 @@ def write_state(path: Path, epoch: int, trainees: Sequence[Trainee]) -> None:
 
 def saved_ids(path: Path) -> set[str]:
     """Return the ids of the trainees whose state a checkpoint holds."""
-    return set(torch.load(path, weights_only=True)["trainees"]) if path.is_file() else set()
+    return set(_read(path, "cpu")["trainees"]) if path.is_file() else set()
 
 
 def read_state(path: Path, trainees: Sequence[Trainee]) -> int:
     """Restore the trainees and return the last finished epoch; 0 where there is no checkpoint."""
     if not path.is_file():
         return 0
-    content = torch.load(path, map_location=trainees[0].device, weights_only=True)
+    content = _read(path, trainees[0].device)
     for trainee in trainees:
         trainee.restore(content["trainees"][trainee.id])
     return int(content["epoch"])
+
+
+def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is damaged: delete it, and its cohort starts again.") from error

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdbench.data import Augment, Batches
 from kdbench.data.dataset import Split
+from kdbench.errors import UserError
 from kdbench.methods import Pair, find_method
 from kdbench.models import build_model, feature_shapes, find_taps
 from kdbench.suite import Recipe
@@ -160,6 +161,12 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bits(tmp_path: Path, after: in
         assert same(list(mine.best.weights.values()), list(theirs.best.weights.values()))
         strip = [{key: row[key] for key in row if key != "seconds"} for row in mine.history]
         assert strip == [{key: row[key] for key in row if key != "seconds"} for row in theirs.history]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"PK but not a checkpoint")
+    with pytest.raises(UserError, match=r"state\.pt is damaged: delete it"):
+        run([student("cnn_2", "scratch", "a")], tmp_path / "state.pt", tutor())
 
 
 def test_a_diverging_student_leaves_and_the_others_go_on(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
-from kdbench.report import style
+from kdbench.report import captions, style
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.labels import Label, Mark, place
 from kdbench.report.table import LATENCY
@@ -29,7 +29,7 @@ ACROSS = 3
 
 def title(summary: Summary) -> str:
     """Say what the figure shows."""
-    return f"Top-1 accuracy against cost: {style.subject(summary)}"
+    return f"Top-1 accuracy against cost: {captions.subject(summary)}"
 
 
 def caption(summary: Summary) -> str:
@@ -38,13 +38,13 @@ def caption(summary: Summary) -> str:
     low, _ = style.accuracy_limits(rows)
     parts = [
         "Test top-1 accuracy, last epoch, against each cost (log scale); up and left is better.",
-        style.whiskers(summary),
+        captions.whiskers(summary),
         thinned,
         "The line is the Pareto front of the means, teacher included; it does not say that its steps are "
         "beyond chance.",
         "Methods that cost the same are set side by side around their common cost.",
-        style.truncation(low),
-        style.examples(summary),
+        captions.truncation(low),
+        captions.examples(summary),
         _left_out(summary),
     ]
     return " ".join(part for part in parts if part)

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval
 from kdbench.analysis.summary import Row, Summary
-from kdbench.report import style
+from kdbench.report import captions, style
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.labels import Label, Mark, place
 
@@ -21,7 +21,7 @@ NAMED = 13
 
 def title(summary: Summary) -> str:
     """Say what the figure shows."""
-    return f"Fidelity against accuracy: {style.subject(summary)}"
+    return f"Fidelity against accuracy: {captions.subject(summary)}"
 
 
 def caption(summary: Summary) -> str:
@@ -39,11 +39,11 @@ def caption(summary: Summary) -> str:
         f"Thin lines lead from {CONTROL} to the other methods of the same student."
         if CONTROL in summary.methods
         else "",
-        style.whiskers(summary),
+        captions.whiskers(summary),
         thinned,
-        style.truncation(lows[0]),
-        style.truncation(lows[1], "agreement"),
-        style.examples(summary),
+        captions.truncation(lows[0]),
+        captions.truncation(lows[1], "agreement"),
+        captions.examples(summary),
     ]
     return " ".join(part for part in parts if part)
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdbench.analysis.summary import Row, Summary
-from kdbench.report import numerals, style
+from kdbench.report import captions, numerals, style
 from kdbench.report.figures import NothingToDraw
 
 ORDER = 5
@@ -18,22 +18,21 @@ NUMBERS, NAMES = 16, 130
 
 def title(summary: Summary) -> str:
     """Say what the figure shows."""
-    return f"Recall of each class, student minus teacher: {style.subject(summary)}"
+    return f"Recall of each class, student minus teacher: {captions.subject(summary)}"
 
 
 def caption(summary: Summary) -> str:
     """Say what the colours mean."""
     _, thinned = _rows(summary)
-    counts = summary.seed_counts
-    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     teachers = sum(len(row.seeds) for row in summary.teachers)
     classes = len(summary.manifest["classes"])
     each = summary.test_size / classes
     return " ".join(
         part
         for part in (
-            f"Mean recall over n = {n} seeds of the student minus that of the teacher (n = {teachers}), in "
-            "points, on the test split, last epoch; orange: the student is worse, purple: better.",
+            f"Mean recall of the student over {captions.seeds(summary)} minus that of the teacher "
+            f"(n = {teachers}), in points, on the test split, last epoch; orange: the student is worse, "
+            "purple: better.",
             "Classes are sorted from the greatest mean loss (left) to the greatest gain (right).",
             f"There are about {each:.0f} test examples a class (one is {numerals.significant(100 / each, 2)} "
             "points), so small changes are within chance.",
@@ -56,7 +55,7 @@ def draw(summary: Summary) -> Figure:
     classes = len(order)
     heights, ticks = style.grouped_rows(rows)
     width = 3.4 + (0.52 * classes if classes <= NUMBERS else min(0.115 * classes, 13.0))
-    figure = style.new_figure(title(summary), width=max(width, 8.5), height=1.9 + 0.2 * len(ticks))
+    figure = style.new_figure(title(summary), width=max(width, 8.5), height=max(3.0, 1.9 + 0.2 * len(ticks)))
     axes = figure.subplots()
     largest = float(np.nanmax(np.abs(change))) or 1.0
     for y, values in zip(heights, change[:, order], strict=True):

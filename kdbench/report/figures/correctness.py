@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from kdbench.analysis.summary import Row, Summary
-from kdbench.report import style
+from kdbench.report import captions, style
 from kdbench.report.figures import NothingToDraw
 
 ORDER = 3
@@ -37,14 +37,12 @@ PARTS = (
 
 def title(summary: Summary) -> str:
     """Say what the figure shows."""
-    return f"Right and wrong, together and apart: {style.subject(summary)}"
+    return f"Right and wrong, together and apart: {captions.subject(summary)}"
 
 
 def caption(summary: Summary) -> str:
     """Say what the bars mean."""
     _, thinned = _rows(summary)
-    counts = summary.seed_counts
-    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return " ".join(
         part
         for part in (
@@ -52,9 +50,9 @@ def caption(summary: Summary) -> str:
             "right', enlarged; both axes begin at 0.",
             "'Only the teacher right' is what the student lost, 'only the student right' what it can do and "
             "its teacher cannot.",
-            f"Bars are means over n = {n} seeds, without intervals: those are in summary.csv.",
+            f"Bars are means over {captions.seeds(summary)}, without intervals: those are in summary.csv.",
             thinned,
-            style.examples(summary),
+            captions.examples(summary),
         )
         if part
     )

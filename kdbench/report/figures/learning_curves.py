@@ -4,46 +4,48 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from kdbench.analysis.summary import Summary
-from kdbench.report import style
+from kdbench.analysis.summary import Row, Summary
+from kdbench.report import captions, style
 from kdbench.report.figures import NothingToDraw
 
 ORDER = 4
 MOST_ACROSS = 6
+# Of more methods a student, lines would hide each other.
+MOST_METHODS = 10
 VALIDATION, TRAINING = "validation_top1", "train_top1"
 
 
 def title(summary: Summary) -> str:
     """Say what the figure shows."""
     what = "Validation" if _column(summary) == VALIDATION else "Training"
-    return f"{what} top-1 accuracy by epoch: {style.subject(summary)}"
+    return f"{what} top-1 accuracy by epoch: {captions.subject(summary)}"
 
 
 def caption(summary: Summary) -> str:
     """Say what lines and bands mean."""
-    counts = summary.seed_counts
-    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     column = _column(summary)
     low, _ = _limits(_curves(summary, column)) if column else (0.0, 0.0)
     size = f" ({summary.manifest['sizes']['validation']:,} examples)"
-    split = f"validation split{size}" if column == VALIDATION else "training split, as it was augmented"
+    split = f"validation split{size}" if column == VALIDATION else "training split, augmented"
     return " ".join(
         part
         for part in (
-            f"Top-1 accuracy on the {split} after each epoch.",
+            f"Top-1 accuracy on the {split}, epoch by epoch.",
             "The run has no validation split: accuracy in training says little about accuracy on unseen data."
             if column == TRAINING
             else "",
-            f"Lines are means over n = {n} seeds; bands reach from the lowest to the highest seed."
-            if counts[-1] > 1
+            f"Lines are means over {captions.seeds(summary)}; bands reach from the lowest to the highest seed."
+            if summary.seed_counts[-1] > 1
             else "Each line is one seed (n = 1).",
-            f"{style.truncation(low)} Earlier epochs may lie below it." if low > 0 else "",
+            _rows(summary)[1],
+            f"{captions.truncation(low)} Earlier epochs may lie below it." if low > 0 else "",
         )
         if part
     )
@@ -89,10 +91,17 @@ def _column(summary: Summary) -> str | None:
     return None
 
 
+def _rows(summary: Summary) -> tuple[tuple[Row, ...], str]:
+    return style.rows_shown(summary, MOST_METHODS * len(summary.student_names))
+
+
 def _curves(summary: Summary, column: str) -> pd.DataFrame:
     """Return mean, lowest and highest in percent, one row a student, method and epoch."""
     histories = summary.histories
-    students = histories[(histories["role"] == "student") & histories[column].notna()]
+    shown = {(row.student, row.method) for row in _rows(summary)[0]}
+    pairs = zip(histories["student"], histories["method"], strict=True)
+    wanted = np.array([pair in shown for pair in pairs], dtype=bool)
+    students = histories[(histories["role"] == "student") & histories[column].notna() & wanted]
     grouped = (100 * students[column]).groupby([students[key] for key in ("student", "method", "epoch")])
     curves = grouped.agg(["mean", "min", "max"]).reset_index()
     return curves.rename(columns={"mean": column})

@@ -1,0 +1,5 @@
+"""``python -m kdbench``: the command line, where the script is not installed."""
+
+from kdbench.cli import main
+
+main()

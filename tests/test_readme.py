@@ -1,0 +1,53 @@
+"""The README's own example, run as written on a folder and a checkpoint that are made here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from kdbench.cli import app
+from kdbench.models import build_model
+from kdbench.store import load
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def block(language: str, holding: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return next(text for text in blocks if holding in text)
+
+
+def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 10)):
+        for shade, name in ((40, "cat"), (160, "dog")):
+            folder = tmp_path / "pets" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(shade, shade + 60, (20 + index % 3, 24, 3)).astype("uint8")
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    teacher = build_model("resnet20", input_shape=(3, 32, 32), num_classes=2)
+    torch.save(teacher.state_dict(), "teacher.pth")
+    (tmp_path / "student.py").write_text(block("python", "def tiny"))
+    (tmp_path / "mine.yaml").write_text(block("yaml", "folder:pets"))
+
+    checked = CliRunner().invoke(app, ["check", "mine.yaml"], catch_exceptions=False)
+    assert checked.exit_code == 0 and "a valid suite" in checked.output
+    short = ["--set", "recipe.epochs=1", "--seeds", "0", "--set", "measure.latency=false"]
+    ran = CliRunner().invoke(app, ["run", "mine.yaml", *short], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    frame = load("runs/mine")
+    assert len(frame) == 9 and set(frame.status) == {"ok"}
+    assert (tmp_path / "runs" / "mine" / "report" / "index.html").is_file()
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    for line in re.findall(r"^kdbench (\w+)", README, flags=re.MULTILINE):
+        assert CliRunner().invoke(app, [line, "--help"]).exit_code == 0, line
