@@ -68,7 +68,7 @@ def _metrics() -> Rows:
     from kdbench.efficiency import columns
     from kdbench.methods import methods
     from kdbench.metrics import catalogue
-    from kdbench.records import diagnostic_columns
+    from kdbench.runner.records import diagnostic_columns
 
     known = [*catalogue().values(), *diagnostic_columns(list(methods().values())), *columns((1, 256))]
     return [

@@ -62,7 +62,7 @@ def compare_methods(summary: Summary, metric: str = "top1", baseline: str = CONT
         for row in summary.students
         if row.method != baseline
     ]
-    return _corrected(found, summary.columns[metric].direction)
+    return corrected(found, summary.columns[metric].direction)
 
 
 def _compare(row: Row, control: Row | None, metric: str, baseline: str) -> Comparison:
@@ -97,7 +97,8 @@ def _why_unpaired(ours: Mapping[int, float], theirs: Mapping[int, float], baseli
     return f"the method and {baseline} have no finished seed in common"
 
 
-def _corrected(comparisons: list[Comparison], direction: Direction) -> list[Comparison]:
+def corrected(comparisons: list[Comparison], direction: Direction) -> list[Comparison]:
+    """Return the comparisons with Holm's p-values over those that were tested, and their verdicts."""
     tested = [comparison.p for comparison in comparisons if comparison.p is not None]
     if not tested:
         return comparisons

@@ -50,14 +50,15 @@ def draw(summary: Summary) -> Figure:
         raise NothingToDraw("no teacher has a recall per class")
     if not rows:
         raise NothingToDraw("no student has a recall per class")
-    change = 100 * (np.array([row.recall for row in rows], dtype=float) - reference)
-    order = np.argsort(np.nanmean(change, axis=0), kind="stable")
+    # Masked where a class has no test example.
+    change = np.ma.masked_invalid(100 * (np.array([row.recall for row in rows], dtype=float) - reference))
+    order = np.argsort(change.mean(axis=0).filled(0.0), kind="stable")
     classes = len(order)
     heights, ticks = style.grouped_rows(rows)
     width = 3.4 + (0.52 * classes if classes <= NUMBERS else min(0.115 * classes, 13.0))
     figure = style.new_figure(title(summary), width=max(width, 8.5), height=max(3.0, 1.9 + 0.2 * len(ticks)))
     axes = figure.subplots()
-    largest = float(np.nanmax(np.abs(change))) or 1.0
+    largest = float(np.ma.filled(np.abs(change).max(), 0.0)) or 1.0
     for y, values in zip(heights, change[:, order], strict=True):
         mesh = axes.pcolormesh(
             np.arange(classes + 1) - 0.5,
@@ -90,8 +91,8 @@ def _reference(summary: Summary) -> np.ndarray | None:
     return None if recall is None else np.array(recall, dtype=float)
 
 
-def _write_numbers(axes: Axes, y: float, values: np.ndarray, largest: float) -> None:
-    for x, value in enumerate(values):
+def _write_numbers(axes: Axes, y: float, values: np.ma.MaskedArray, largest: float) -> None:
+    for x, value in enumerate(values.filled(np.nan)):
         if np.isfinite(value):
             text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0"
             ink = "white" if abs(value) > 0.62 * largest else style.INK

@@ -41,7 +41,7 @@ def caption(summary: Summary) -> str:
             "The run has no validation split: accuracy in training says little about accuracy on unseen data."
             if column == TRAINING
             else "",
-            f"Lines are means over {captions.seeds(summary)}; bands reach from the lowest to the highest seed."
+            f"Lines are means over {captions.seeds(summary)}; bands reach from the lowest to the highest."
             if summary.seed_counts[-1] > 1
             else "Each line is one seed (n = 1).",
             _rows(summary)[1],

@@ -8,7 +8,7 @@ from typing import Any
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.progress import Progress
-from kdbench.records import Scores
+from kdbench.runner.records import Scores
 from kdbench.store import RunDirectory, content_id, read_json, write_atomic, write_json
 from kdbench.suite import MeasureEntry, ModelEntry
 

@@ -21,8 +21,8 @@ from kdbench.methods.scratch import Scratch
 from kdbench.models import build_model, load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress
-from kdbench.records import Predictions, nonzero, now, read_predictions, score_predictions, write_files
-from kdbench.session import Session
+from kdbench.runner.records import Predictions, nonzero, now, read_predictions, score_predictions, write_files
+from kdbench.runner.session import Session
 from kdbench.store import RunDirectory
 from kdbench.training.cohort import train
 from kdbench.training.precision import resolve

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdbench import machine
 from kdbench.data import Augment, Batches, Dataset
 from kdbench.errors import UserError
-from kdbench.records import Predictions, now
+from kdbench.runner.records import Predictions, now
 from kdbench.suite import Recipe, Suite
 from kdbench.training.evaluation import accuracy_and_nll, predict, recompute_batch_norm
 from kdbench.training.precision import resolve

@@ -11,17 +11,17 @@ import filelock
 import torch
 
 from kdbench import machine
-from kdbench.costs import Costs, measure_costs
 from kdbench.data import load_dataset
 from kdbench.errors import UserError
 from kdbench.plan import Plan, make_plan
 from kdbench.progress import Progress
-from kdbench.records import Scores, all_columns, now
-from kdbench.session import Device, Session, resolve_device
+from kdbench.runner.costs import Costs, measure_costs
+from kdbench.runner.records import Scores, all_columns, now
+from kdbench.runner.session import Device, Session, resolve_device
+from kdbench.runner.students import CohortRun
+from kdbench.runner.teachers import obtain
 from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
-from kdbench.students import CohortRun
 from kdbench.suite import Suite
-from kdbench.teachers import obtain
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import torch
 
-from kdbench.costs import Costs
 from kdbench.models import build_model, load_checkpoint
 from kdbench.plan import Cell, Cohort
 from kdbench.progress import Progress
-from kdbench.records import Scores, diagnostic_columns, nonzero, now, score_predictions, write_files
-from kdbench.session import Session
+from kdbench.runner.costs import Costs
+from kdbench.runner.records import Scores, diagnostic_columns, nonzero, now, score_predictions, write_files
+from kdbench.runner.session import Session
+from kdbench.runner.teachers import Teacher
 from kdbench.store import RunDirectory
-from kdbench.teachers import Teacher
 from kdbench.training.checkpoint import saved_ids
 from kdbench.training.cohort import Tutor, train
 from kdbench.training.precision import resolve

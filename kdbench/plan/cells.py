@@ -1,0 +1,92 @@
+"""The parts of a plan: teachers, cells, and the cohorts in which cells are trained together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kdbench.methods import Method, Pair, Parameters
+from kdbench.models import FeatureShapes, Taps
+from kdbench.models.registry import Shape
+from kdbench.suite import ModelEntry, Recipe, Suite, TeacherEntry
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherPlan:
+    """A teacher to train once or to load: its id, its entry in the suite, its recipe."""
+
+    id: str
+    label: str
+    entry: TeacherEntry
+    recipe: Recipe
+    taps: Taps
+    shapes: FeatureShapes
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One point of the matrix. ``refusal`` says why it cannot be run, where it cannot."""
+
+    id: str
+    cohort: str
+    teacher: str
+    student: str
+    method: str
+    seed: int
+    entry: ModelEntry
+    recipe: Recipe
+    taps: Taps
+    registered: Method
+    hyper: Parameters
+    pair: Pair
+    config: dict[str, Any]
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The cells that share dataset, teacher, recipe and seed, and are trained together."""
+
+    id: str
+    teacher: TeacherPlan
+    seed: int
+    recipe: Recipe
+    cells: tuple[Cell, ...]
+
+    @property
+    def label(self) -> str:
+        """The name that progress shows."""
+        return f"{self.teacher.label}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a suite asks for, resolved and checked."""
+
+    suite: Suite
+    input_shape: Shape
+    num_classes: int
+    teachers: tuple[TeacherPlan, ...]
+    cohorts: tuple[Cohort, ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell, cohort by cohort."""
+        return [cell for cohort in self.cohorts for cell in cohort.cells]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one plain dictionary a cell, as ``kdbench plan --json`` prints."""
+        return [
+            {
+                "id": cell.id,
+                "teacher": cell.teacher,
+                "student": cell.student,
+                "method": cell.method,
+                "seed": cell.seed,
+                "cohort": cell.cohort,
+                "status": "skipped" if cell.refusal else "planned",
+                "reason": cell.refusal,
+            }
+            for cell in self.cells
+        ]
