@@ -126,9 +126,12 @@ def plan(
     data_root: DataRoot = None,
     seeds: Seeds = None,
     overrides: Overrides = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Time one step of every model and say how long it all takes.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the cells and cohorts of a suite without running it."""
+    """Show the cells and cohorts of a suite."""
     loaded = _load_suite(suite, seeds, overrides)
     from kdbench.plan import make_plan
 
@@ -145,6 +148,11 @@ def plan(
         f"teachers: {', '.join(teacher.label for teacher in made.teachers)}.",
         highlight=False,
     )
+    if estimate:
+        from kdbench.runner.estimate import estimate_seconds
+
+        minutes = estimate_seconds(made, data_root) / 60
+        out_console.print(f"Training takes about {minutes:.1f} minutes on this machine.", highlight=False)
 
 
 @app.command(epilog="Example: kdbench compare runs/quickstart --metric nll")

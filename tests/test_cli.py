@@ -83,6 +83,7 @@ def test_plan_as_json_has_an_object_a_cell(write_suite: Write) -> None:
     assert len(rows) == 12 and {row["seed"] for row in rows} == {3, 4, 5}
     assert {"id", "teacher", "student", "method", "seed", "cohort"} <= set(rows[0])
     assert "cells in 2 cohorts" in invoke("plan", str(write_suite()))
+    assert "Training takes about" in invoke("plan", str(write_suite()), "--estimate")
 
 
 def test_compare_report_and_check_read_a_finished_run(finished: Path) -> None:

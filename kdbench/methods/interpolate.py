@@ -47,6 +47,7 @@ class Interpolate(Distiller):
         every: Literal["step", "epoch", "once"] = "step"
         teacher: Literal["frozen", "alongside"] = "frozen"
 
+    needs = frozenset()
     moves_weights = True
     columns = (
         Column(

@@ -89,7 +89,9 @@ def _nulls(summary: Summary) -> Facts:
 def _run(summary: Summary) -> Facts:
     manifest = summary.manifest
     shape = " × ".join(map(str, manifest["input_shape"]))
-    stamps = ((name, ", ".join(_stamped(summary, name)) or numerals.DASH) for name in STAMPS)
+    stamps = (
+        (name.replace("_", " "), ", ".join(_stamped(summary, name)) or numerals.DASH) for name in STAMPS
+    )
     return (
         ("suite", manifest["suite"]),
         ("started", manifest["started"]),

@@ -75,7 +75,7 @@ def _layout() -> dict[str, Any]:
         "plot_bgcolor": "white",
         "height": 480,
         "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
-        "xaxis": {**axis, "type": "log", "nticks": 8},
+        "xaxis": {**axis, "type": "log", "dtick": "D2"},
         "yaxis": {**axis, "title": {"text": "top-1 accuracy (%)"}},
         "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
         "hovermode": "closest",

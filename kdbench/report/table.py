@@ -194,7 +194,8 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
         unit=numerals.difference_unit(column),
         help=f"difference of {column.title} from the baseline, paired by seed",
     )
-    headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta]
+    front = Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)
+    headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta, front]
     if metric != "top1":
         headings += heading("top1", "top-1", 1)
     for entry in (*QUALITY, *QUALITY_AFTER, *COUNTS):
@@ -203,7 +204,7 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
         device, batch = match["device"], match["batch"]
         headings += heading(cost, f"{device} b{batch} p50", 1)
         headings += heading(f"speedup_{device}_b{batch}", f"speed-up b{batch}", 4)
-    return [*headings, Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)]
+    return headings
 
 
 def _any_interval(summary: Summary, metric: str) -> bool:

@@ -111,7 +111,7 @@ class _Teacher:
     def __init__(self, tutor: Tutor, trainees: Sequence[Trainee]) -> None:
         pupils = [trainee for trainee in trainees if trainee.distiller.uses_teacher]
         needs: frozenset[str] = frozenset().union(*(pupil.distiller.needs for pupil in pupils))
-        self._needed = bool(pupils)
+        self._needed = bool(needs)
         self._precision = trainees[0].precision
         self._device = trainees[0].device
         tutor.model.eval()
