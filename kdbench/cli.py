@@ -45,6 +45,8 @@ DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device"
 
 def main() -> None:
     """Run the command line; a UserError is one line on standard error and exit status 2."""
+    # a terminal that knows no ± shall show another sign instead of an exception
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         app()
     except UserError as error:

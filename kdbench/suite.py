@@ -137,7 +137,11 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class Suite(Strict):
-    """One benchmark: every student is made by every method from every teacher, once a seed."""
+    """One benchmark: every student is made by every method from every teacher, once a seed.
+
+    ``inapplicable`` says what happens to a method that cannot work with a pair. ``threads`` are those of the
+    CPU while it trains; small models are faster with one. Like the device it is recorded, not part of ids.
+    """
 
     name: str = Field(pattern=NAME)
     description: str = ""
@@ -149,6 +153,7 @@ class Suite(Strict):
     recipe: Recipe = Recipe()
     measure: MeasureEntry = MeasureEntry()
     inapplicable: Literal["error", "skip"] = "error"
+    threads: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Suite:

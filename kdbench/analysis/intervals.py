@@ -41,7 +41,8 @@ def no_value(reason: str) -> Interval:
 def t_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
     """Return mean, sample standard deviation and t interval: mean ± t((1 + confidence)/2, n − 1) · sd/√n.
 
-    One value gives a mean without an interval; no value gives neither. Source: Student, 1908.
+    One value, or equal values, give a mean without an interval; no value gives neither. Source: Student,
+    1908.
     """
     sample = np.asarray(list(values), dtype=np.float64)
     n = len(sample)
@@ -51,7 +52,8 @@ def t_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Inter
     if n == 1:
         return Interval(n, mean, None, None, None, "one seed: an interval needs at least two")
     if is_constant(sample):
-        return Interval(n, mean, 0.0, mean, mean)
+        # The formula gives a width of zero, which would claim certainty from values that happen to agree.
+        return Interval(n, mean, 0.0, None, None, f"all {n} values are equal: no spread to estimate")
     sd = float(sample.std(ddof=1))
     half = critical_t(n, confidence) * sd / math.sqrt(n)
     return Interval(n, mean, sd, mean - half, mean + half)

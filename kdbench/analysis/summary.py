@@ -147,7 +147,9 @@ def summarise(run: RunDirectory | str | Path) -> Summary:
     for record in records:
         key = (record["role"], record["teacher"], record["student"], record["method"])
         groups.setdefault(key, []).append(record)
-    rows = [_row(members, columns) for members in groups.values()]
+    # A plan may go through its cells method by method: the rows of one student belong together.
+    models = list(dict.fromkeys(key[:3] for key in groups))
+    rows = [_row(groups[key], columns) for key in sorted(groups, key=lambda key: models.index(key[:3]))]
     return Summary(
         run=run,
         manifest=manifest,

@@ -15,7 +15,10 @@ def whiskers(summary: Summary) -> str:
     """Return what a caption says of n and of the whiskers."""
     if summary.seed_counts[-1] < 2:
         return "Each point is one seed (n = 1): there are no whiskers."
-    return f"Points are means over {seeds(summary)}, whiskers their 95 % t intervals."
+    text = f"Points are means over {seeds(summary)}, whiskers their 95 % t intervals."
+    ends = [row.metrics["top1"] for row in summary.measured]
+    beyond = any((end.low or 0.0) < 0 or (end.high or 0.0) > 1 for end in ends)
+    return f"{text} Intervals that reach beyond 0 or 100 % are cut off there." if beyond else text
 
 
 def seeds(summary: Summary) -> str:

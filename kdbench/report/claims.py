@@ -127,21 +127,21 @@ def how_to_read(summary: Summary, comparisons: Sequence[Comparison]) -> list[str
 def _seeds(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
     if not summary.measured:
         return ["No student finished: there is nothing to compare."]
-    largest = summary.seed_counts[-1]
-    if largest < 2:
+    if summary.seed_counts[-1] < 2:
         return ["There is one seed: no interval and no test is possible, and any difference may be chance."]
-    texts = []
     tested = [found for found in comparisons if found.p is not None]
-    if tested:
-        n, m = max(found.n for found in tested), len(tested)
-        plain, strict = (stats.t.ppf(1 - alpha / 2, n - 1) / math.sqrt(n) for alpha in (ALPHA, ALPHA / m))
-        texts.append(
-            f"{n} seeds{' are few' if n < 10 else ''}: a mean difference passes one paired t test if it "
-            f"exceeds {plain:.1f} times the standard deviation of the differences; with Holm's correction "
-            f"the clearest of the {_count(m, 'comparison')} here must exceed {strict:.1f} times. 'No "
-            "difference shown' means that these seeds cannot tell, not that the methods are equal."
-        )
-    return texts
+    if not tested:
+        return []
+    n, m = max(found.n for found in tested), len(tested)
+    plain, strict = (stats.t.ppf(1 - alpha / 2, n - 1) / math.sqrt(n) for alpha in (ALPHA, ALPHA / m))
+    corrected = (
+        f"; with Holm's correction the clearest of the {m:,} comparisons here must exceed {strict:.1f} times"
+    )
+    return [
+        f"{n} seeds{' are few' if n < 10 else ''}: a mean difference passes one paired t test if it exceeds "
+        f"{plain:.1f} times the standard deviation of the differences{corrected if m > 1 else ''}. "
+        "'No difference shown' means that these seeds cannot tell, not that the methods are equal."
+    ]
 
 
 def _test_set(summary: Summary) -> list[str]:

@@ -54,8 +54,8 @@ class Label:
     high: float
 
 
-def place(axes: Axes, labels: Sequence[Label], marks: Sequence[Mark]) -> int:
-    """Write the labels that fit and return how many did; the figure must be laid out.
+def place(axes: Axes, labels: Sequence[Label], marks: Sequence[Mark]) -> None:
+    """Write the labels that fit; the figure must be laid out.
 
     From the top down, each label takes the first place around its group that is free and inside the
     axes; a thin line leads back to the group.
@@ -65,7 +65,6 @@ def place(axes: Axes, labels: Sequence[Label], marks: Sequence[Mark]) -> int:
     renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
     taken = [_box(axes, mark) for mark in marks]
-    placed = 0
     for label in sorted(labels, key=lambda label: -label.high):
         for right, up, horizontal, vertical in PLACES:
             y = label.low if up < 0 else label.high if up > 0 else (label.low + label.high) / 2
@@ -89,10 +88,8 @@ def place(axes: Axes, labels: Sequence[Label], marks: Sequence[Mark]) -> int:
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box.padded(GAP))
-                placed += 1
                 break
             text.remove()
-    return placed
 
 
 def _box(axes: Axes, mark: Mark) -> Bbox:

@@ -190,11 +190,11 @@ def log_cost_axis(axes: Axes, column: str, low: float, high: float) -> None:
     """Make the horizontal axis logarithmic with tick labels in the units people read."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    decades = high / low
-    steps = (1.0,) if decades > 300 else (1.0, 3.0) if decades > 12 else (1.0, 2.0, 5.0)
+    ratio = high / low
+    steps = (1.0,) if ratio > 300 else (1.0, 3.0) if ratio > 12 else (1.0, 2.0, 5.0)
     ticks = [tick for tick in LogLocator(subs=steps).tick_values(low, high) if low <= tick <= high]
     if len(ticks) < 2:
-        ticks = [low * (high / low) ** share for share in (0.1, 0.5, 0.9)]
+        ticks = [low * ratio**share for share in (0.1, 0.5, 0.9)]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: cost_text(column, value)))

@@ -99,10 +99,11 @@ class Notes:
         return tuple(self._numbers)
 
 
-def latency_column(summary: Summary) -> str | None:
-    """Return the latency that trade-offs are judged by: CPU at batch 1, or the first that was measured."""
-    found = [name for name in summary.columns if LATENCY.fullmatch(name) and summary.has(name)]
-    return min(found, key=lambda name: name != "latency_cpu_b1_p50_ms", default=None)
+def cost_of_front(summary: Summary) -> str | None:
+    """Return the cost that trade-offs are judged by: CPU latency at batch 1, another latency, or MACs."""
+    latencies = [name for name in summary.columns if LATENCY.fullmatch(name)]
+    latencies.sort(key=lambda name: name != "latency_cpu_b1_p50_ms")
+    return next((name for name in (*latencies, "macs") if summary.has(name)), None)
 
 
 def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | None]:
@@ -132,7 +133,7 @@ def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) 
     Raises UserError for an unknown metric or baseline.
     """
     comparisons = {(c.teacher, c.student, c.method): c for c in compare_methods(summary, metric, baseline)}
-    notes, cost = Notes(), latency_column(summary)
+    notes, cost = Notes(), cost_of_front(summary)
     decimals = numerals.percent_decimals(summary.test_size)
     shown = _measured_headings(summary, metric, cost)
     several = len(summary.teacher_names) > 1
@@ -195,7 +196,9 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
         help=f"difference of {column.title} from the baseline, paired by seed",
     )
     front = Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)
-    headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta, front]
+    headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta]
+    if cost is not None and column.direction != "none":
+        headings.append(front)
     if metric != "top1":
         headings += heading("top1", "top-1", 1)
     for entry in (*QUALITY, *QUALITY_AFTER, *COUNTS):

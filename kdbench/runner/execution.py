@@ -60,6 +60,8 @@ def run(
     """
     progress = progress or Progress()
     target = resolve_device(device)
+    if suite.threads is not None:
+        torch.set_num_threads(suite.threads)
     plan = make_plan(suite, data_root)
     directory = _claim(Path(out) if out else Path("runs") / suite.name, plan)
     try:

@@ -47,10 +47,11 @@ def test_no_value_has_nothing_but_a_reason():
     assert interval.reason
 
 
-def test_equal_values_have_no_spread_even_if_they_differ_by_rounding():
+def test_equal_values_have_no_interval_even_if_they_differ_by_rounding():
     interval = t_interval([0.1 + 0.2, 0.3, 0.3])
-    assert interval.sd == 0
-    assert interval.low == interval.high == interval.mean
+    assert (interval.mean, interval.sd) == (pytest.approx(0.3), 0)
+    assert interval.low is interval.high is interval.half_width is None
+    assert "equal" in interval.reason
 
 
 def test_the_critical_value_is_scipys():

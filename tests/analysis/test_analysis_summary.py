@@ -114,3 +114,14 @@ def test_parts_hold_one_teacher_each(write_records, record, student):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a run directory"):
         summarise(tmp_path)
+
+
+def test_rows_of_one_student_follow_each_other(write_records, record):
+    cells = [record("student", name, method, 0) for method in ("scratch", "kd") for name in ("b", "a")]
+    rows = summarise(write_records(*cells)).students
+    assert [(row.student, row.method) for row in rows] == [
+        ("b", "scratch"),
+        ("b", "kd"),
+        ("a", "scratch"),
+        ("a", "kd"),
+    ]

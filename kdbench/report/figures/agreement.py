@@ -71,6 +71,8 @@ def draw(summary: Summary) -> Figure:
         panels[1].set_ylabel("error consistency (κ)")
         panels[1].axhline(0.0, color=style.FAINT, linestyle="--", linewidth=1.0, zorder=1)
         panels[1].margins(y=0.12)
+        low, high = panels[1].get_ylim()
+        panels[1].set_ylim(max(low, -1.05), min(high, 1.05))
     figure.draw_without_rendering()
     for axes, names, taken in placements:
         if len(names) <= NAMED:
