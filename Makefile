@@ -1,11 +1,12 @@
 # make run    the quickstart suite, in an environment of its own
 # make test   the whole test-suite
 # make check  formatting, lint and types
+# make publish RUN=quickstart   copy a run to results/ without weights, logits and the large page
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test check clean
+.PHONY: run test check publish clean
 
 run: $(INSTALLED)
 	$(VENV)/bin/kdbench run quickstart
@@ -24,6 +25,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+publish:
+	mkdir -p results/$(RUN)
+	tar -C runs/$(RUN) --exclude='*.safetensors' --exclude='.lock' --exclude='./cohorts' \
+		--exclude=index.html --exclude='*.pdf' -cf - . | tar -C results/$(RUN) -xf -
+	$(VENV)/bin/kdbench check results/$(RUN) --records-only
 
 clean:
 	rm -rf $(VENV) runs
