@@ -25,7 +25,7 @@ class Variant:
 
 
 def expand(entry: MethodEntry, suite: Suite) -> Iterator[Variant]:
-    """Yield every combination of the values that an entry of a suite gives; or raise UserError."""
+    """Yield every combination of the values that a suite gives; raises UserError for a wrong one."""
     registered = find_method(entry.name)
     students = tuple(student.shown for student in suite.students)
     for name in entry.students or ():

@@ -15,6 +15,7 @@ from rich import box
 from rich.cells import cell_len
 from rich.text import Text
 
+from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.table import Cell, Heading, Line, Table
 
 LABELS = ("teacher", "student", "method")
@@ -249,11 +250,3 @@ def _shorten(table: Table, limit: int) -> Table:
         table,
         lines=tuple(replace(line, cells=tuple(c)) for line, c in zip(table.lines, lines, strict=True)),
     )
-
-
-def shorten_labels(labels: Sequence[str], limit: int) -> list[str]:
-    """Return labels cut in the middle to ``limit`` characters; all stay whole where two would become one."""
-    head = (limit - 1) // 2
-    tail = limit - 1 - head
-    short = [t if len(t) <= limit else f"{t[:head]}…{t[-tail:]}" for t in labels]
-    return short if len(set(short)) == len(set(labels)) else list(labels)

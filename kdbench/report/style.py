@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import numerals
+from kdbench.report.abbreviation import shorten_labels
 
 INK = "#222222"
 FAINT = "#8a8a8a"
@@ -26,6 +27,8 @@ GRID = "#e4e4e4"
 PALETTE = ("#0072B2", "#E69F00", "#882255", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#7a7a1f")
 # Once the colours are used up they come round again with another face, then with another line.
 FACES = ("full", "open", "left")
+# Characters of a line's label in a figure, where shorter labels stay apart.
+ROW_LABEL = 34
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 3)))
 KINDS = ("o", "s", "^", "D", "v", "P", "X", "h", "p", "<", ">")
 TEACHER_MARKER = "*"
@@ -250,24 +253,18 @@ def grouped_rows(rows: Sequence[Row]) -> tuple[list[float], list[tuple[float, st
             y += 1.0 + (0.35 if previous is not None else 0.0)
             previous = row.student
         heights.append(y)
-        ticks.append((y, short_label(row.method or ""), False))
+        ticks.append((y, row.method or "", False))
         y += 1.0
     return heights, ticks
 
 
 def label_rows(axes: Axes, ticks: Sequence[tuple[float, str, bool]]) -> None:
     """Label the lines of ``grouped_rows``, students in bold, the first line at the top."""
-    axes.set_yticks([y for y, _, _ in ticks], [text for _, text, _ in ticks])
+    short = iter(shorten_labels([text for _, text, heading in ticks if not heading], ROW_LABEL))
+    labels = [text if heading else next(short) for _, text, heading in ticks]
+    axes.set_yticks([y for y, _, _ in ticks], labels)
     axes.tick_params(axis="y", length=0)
     for text, (_, _, heading) in zip(axes.get_yticklabels(), ticks, strict=True):
         if heading:
             text.set_fontweight("bold")
     axes.set_ylim(max(y for y, _, _ in ticks) + 0.6, min(y for y, _, _ in ticks) - 0.6)
-
-
-def short_label(text: str, limit: int = 34) -> str:
-    """Return a label cut in the middle, so that its end, where methods differ, stays."""
-    if len(text) <= limit:
-        return text
-    tail = (limit - 1) // 2
-    return f"{text[: limit - 1 - tail]}…{text[-tail:]}"

@@ -5,12 +5,14 @@ import math
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from kdbench.analysis.summary import summarise
 from kdbench.report import gallery, style
 from kdbench.report.captions import seeds, truncation
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.gallery import discover, save
+from kdbench.report.style import label_rows
 
 NAMES = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change")
 
@@ -205,3 +207,11 @@ def test_pictures_of_figures_that_are_no_longer_drawn_are_removed(synthetic_run,
     (tmp_path / "mine.png").write_text("not ours")
     gallery.make_plates(summarise(synthetic_run), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"correctness.png", "correctness.svg", "mine.png"}
+
+
+def test_labels_of_rows_that_differ_only_in_the_middle_stay_apart() -> None:
+    axes = Figure().subplots()
+    names = [f"interpolate(lam=0.{digit},teacher=alongside)" for digit in (1, 5, 9)]
+    label_rows(axes, [(0.0, "mlp_128", True), *((float(y), name, False) for y, name in enumerate(names, 1))])
+    shown = [text.get_text() for text in axes.get_yticklabels()]
+    assert shown[0] == "mlp_128" and len(set(shown)) == 4

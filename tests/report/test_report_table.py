@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from kdbench.analysis.summary import summarise
+from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.rendering import (
     as_csv,
     as_html,
@@ -15,7 +16,6 @@ from kdbench.report.rendering import (
     as_markdown,
     escape_latex,
     for_terminal,
-    shorten_labels,
 )
 from kdbench.report.table import Cell, Heading, Line, Table, main_table
 

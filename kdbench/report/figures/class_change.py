@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import captions, numerals, style
+from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.figures import NothingToDraw
 
 ORDER = 5
@@ -108,7 +109,7 @@ def _label_classes(axes: Axes, names: list[str]) -> None:
     upright = crowded or max(map(len, names)) > 6
     axes.set_xticks(
         range(len(names)),
-        [style.short_label(name, 22) for name in names],
+        shorten_labels(names, 22),
         rotation=90 if upright else 0,
         fontsize=5.5 if crowded else 8,
     )
