@@ -1,12 +1,13 @@
 # make run    the quickstart suite, in an environment of its own
 # make test   the whole test-suite
 # make check  formatting, lint and types
+# make zoo    rewrite the index of the zoo, after a model of it has changed
 # make publish RUN=quickstart   copy a run to results/ without weights, logits and the large page
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test check publish clean
+.PHONY: run test check zoo publish clean
 
 run: $(INSTALLED)
 	$(VENV)/bin/kdbench run quickstart
@@ -25,6 +26,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+zoo: $(INSTALLED)
+	$(VENV)/bin/python -m kdbench.efficiency.zoo
 
 publish:
 	mkdir -p results/$(RUN)

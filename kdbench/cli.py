@@ -164,18 +164,25 @@ def compare(
     baseline: Annotated[
         str, typer.Option("--baseline", help="Method that others are compared with.")
     ] = "scratch",
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Add the top-1 that papers report, and the difference from it."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the comparison table of a run.
 
     Means with intervals over seeds, differences with corrected significance, Pareto marks.
+
+    A published figure is that of the paper that proposes the method, else of CRD's table (ICLR 2020), else of
+    the first paper in the table that ships with kdbench; what a run did otherwise than the papers is told.
     """
     from kdbench import report
 
     if as_json:
-        _print_json(report.compare(path, metric, baseline))
+        _print_json(report.compare(path, metric, baseline, published))
     else:
-        report.render(path, out_console, metric, baseline)
+        report.render(path, out_console, metric, baseline, published)
 
 
 @app.command(epilog="Example: kdbench report runs/quickstart")

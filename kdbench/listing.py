@@ -15,24 +15,28 @@ if TYPE_CHECKING:
     from kdbench.plan import Plan
 
 Rows = list[dict[str, Any]]
-# The shape at which the distillation literature counts its models.
-ZOO_INPUT = (3, 32, 32)
-ZOO_CLASSES = 100
 
 
 def _models() -> Rows:
     from kdbench.efficiency.counts import count_multiply_adds
     from kdbench.models import build_model, families
+    from kdbench.models.index import CLASSES, INPUT_SHAPE, indexed
 
     rows = []
     for entry in families().values():
         for name in entry.examples:
-            model = build_model(name, input_shape=ZOO_INPUT, num_classes=ZOO_CLASSES)
+            known = indexed(name)
+            if known:
+                params, macs = known.params, known.macs
+            else:
+                model = build_model(name, input_shape=INPUT_SHAPE, num_classes=CLASSES)
+                params = sum(parameter.numel() for parameter in model.parameters())
+                macs = count_multiply_adds(model, INPUT_SHAPE).headline
             rows.append(
                 {
                     "name": name,
-                    "params": sum(parameter.numel() for parameter in model.parameters()),
-                    "macs": count_multiply_adds(model, ZOO_INPUT).headline,
+                    "params": params,
+                    "macs": macs,
                     "summary": entry.summary,
                     "source": entry.source,
                 }

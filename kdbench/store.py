@@ -173,7 +173,7 @@ def load(path: str | Path) -> pd.DataFrame:
     """Return the records of a run as a table: one row a teacher or cell, one column a metric.
 
     Columns are those of ``IDENTITY``, then every metric in the order of ``columns.json``, then
-    ``best_epoch``, ``train_seconds`` and ``data_checksum``. A metric that is null stays missing.
+    ``best_epoch`` and ``data_checksum``. A metric that is null stays missing.
 
     Raises:
         UserError: where ``path`` is not a run directory.
@@ -187,11 +187,10 @@ def load(path: str | Path) -> pd.DataFrame:
         row = {name: record.get(name) for name in IDENTITY}
         row |= {name: record["metrics"].get(name) for name in metrics}
         row["best_epoch"] = record.get("best_epoch")
-        row["train_seconds"] = record.get("durations", {}).get("train_seconds")
         row["data_checksum"] = record.get("provenance", {}).get("data_checksum")
         rows.append(row)
-    frame = pd.DataFrame(rows, columns=[*IDENTITY, *metrics, "best_epoch", "train_seconds", "data_checksum"])
-    numeric = [*metrics, "best_epoch", "train_seconds"]
+    frame = pd.DataFrame(rows, columns=[*IDENTITY, *metrics, "best_epoch", "data_checksum"])
+    numeric = [*metrics, "best_epoch"]
     return frame.astype(dict.fromkeys(numeric, "float64"))
 
 

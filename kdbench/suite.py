@@ -118,6 +118,14 @@ class MethodEntry(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
+class PairEntry(Strict):
+    """A teacher with its students, and the hyper-parameters that methods take for them, by method."""
+
+    teacher: str
+    students: tuple[str, ...] = Field(min_length=1)
+    methods: dict[str, dict[str, Any]] = {}
+
+
 class MeasureEntry(Strict):
     """Which costs are measured, and how long."""
 
@@ -139,6 +147,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 class Suite(Strict):
     """One benchmark: every student is made by every method from every teacher, once a seed.
 
+    ``pairs`` names the students of each teacher, where not every student is for every teacher.
     ``inapplicable`` says what happens to a method that cannot work with a pair. ``threads`` are those of the
     CPU while it trains; small models are faster with one. Like the device it is recorded, not part of ids.
     """
@@ -149,11 +158,25 @@ class Suite(Strict):
     teachers: tuple[Teacher, ...] = Field(min_length=1)
     students: tuple[Student, ...] = Field(min_length=1)
     methods: tuple[Method, ...] = Field(min_length=1)
+    pairs: tuple[PairEntry, ...] = ()
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
     recipe: Recipe = Recipe()
     measure: MeasureEntry = MeasureEntry()
     inapplicable: Literal["error", "skip"] = "error"
     threads: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _known_pairs(self) -> Suite:
+        teachers = [teacher.shown for teacher in self.teachers]
+        students = [student.shown for student in self.students]
+        methods = [method.label or method.name for method in self.methods]
+        for entry in self.pairs:
+            given = [("teacher", [entry.teacher], teachers), ("student", entry.students, students)]
+            for kind, names, known in (*given, ("method", entry.methods, methods)):
+                for name in names:
+                    if name not in known:
+                        raise ValueError(f"pairs: unknown {kind} '{name}'.{nearest(name, known)}")
+        return self
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Suite:
@@ -252,6 +275,7 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
         "teachers": TeacherEntry,
         "students": ModelEntry,
         "methods": MethodEntry,
+        "pairs": PairEntry,
         "recipe": Recipe,
         "measure": MeasureEntry,
         "augment": Augment,

@@ -1,5 +1,32 @@
 """How a student is made: one small file a method, all under the contract of ``base``."""
 
-from kdbench.methods.base import Distiller, Method, Pair, Parameters, Refusal, find_method, method, methods
+from kdbench.methods.base import (
+    Batch,
+    Distiller,
+    Method,
+    Networks,
+    Pair,
+    Parameters,
+    Refusal,
+    find_method,
+    method,
+    methods,
+)
+from kdbench.methods.combined import Combined
+from kdbench.models.shapes import FeatureShapes, Outputs
 
-__all__ = ["Distiller", "Method", "Pair", "Parameters", "Refusal", "find_method", "method", "methods"]
+__all__ = [
+    "Batch",
+    "Combined",
+    "Distiller",
+    "FeatureShapes",
+    "Method",
+    "Networks",
+    "Outputs",
+    "Pair",
+    "Parameters",
+    "Refusal",
+    "find_method",
+    "method",
+    "methods",
+]

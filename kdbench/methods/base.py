@@ -1,26 +1,35 @@
 """The contract of a method: how a student is made from a teacher.
 
-A method is one file of this package: a ``Distiller`` registered with ``@method``. It is built from the
-shapes of the tapped features, declares what it needs, and turns the outputs of student and teacher into
-named loss terms, whose sum is minimised. Its own parameters (adapters) train with the student.
+A method is one file of this package (or of a user's own): a ``Distiller`` registered with ``@method``. It is
+built from the shapes of the tapped features, declares what it needs, and turns the outputs of student and
+teacher into named loss terms, whose sum is minimised. Its own networks (adapters) train with the student.
+
+The plan reads every method without torch: take it from ``kdbench.deferred``, and use it in functions only.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
 
 from kdbench.column import Column
-from kdbench.errors import unknown
-from kdbench.models.features import FeatureShapes, Outputs
+from kdbench.deferred import F, nn
+from kdbench.errors import UserError, unknown
+from kdbench.factory import factory_fingerprint, load_factory
+from kdbench.models.shapes import FeatureShapes, Outputs, Taps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdbench.suite import ModelEntry
+
+Role = Literal["student", "teacher"]
 
 
 class Parameters(BaseModel):
@@ -40,31 +49,81 @@ class Pair:
     num_classes: int
     same_architecture: bool
 
+    def name(self, role: Role) -> str:
+        """Return the name of one of the two."""
+        return self.student if role == "student" else self.teacher
+
+    def shapes(self, role: Role) -> FeatureShapes:
+        """Return the shapes of one of the two."""
+        return self.student_shapes if role == "student" else self.teacher_shapes
+
 
 class Refusal(Exception):
     """Raised by ``check``: the reason why a method cannot work with a pair."""
 
 
-class Distiller(nn.Module):
+@dataclass(frozen=True)
+class Networks:
+    """The models themselves, which a method may look at once before the first step.
+
+    Attributes:
+        student: the student, with its first weights.
+        teacher: the teacher, whose weights never change.
+        taps: where each is tapped.
+        heads: the last linear layer of each, by role; absent where a model does not end in one.
+        labels: the classes (N,) of the training split, on the device.
+        fresh: makes another network of the student's or the teacher's kind, with new random weights.
+    """
+
+    student: nn.Module
+    teacher: nn.Module
+    taps: Mapping[Role, Taps]
+    heads: Mapping[Role, nn.Linear]
+    labels: Tensor
+    fresh: Callable[[Role], nn.Module]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step of the training.
+
+    Attributes:
+        target: class numbers (B,).
+        index: places of the images in the training split (B,).
+        progress: how far the training is, from 0 to 1.
+        run: gives the logits (B, K), in float32, of a further network on the batch's images.
+    """
+
+    target: Tensor
+    index: Tensor
+    progress: float
+    run: Callable[[nn.Module], Tensor]
+
+
+class Distiller:
     """How a student learns; one instance serves one student.
+
+    An attribute that is an ``nn.Module`` belongs to the method: its parameters train with the student's, are
+    saved in checkpoints, and are counted as ``params_adapter``. A network that shall not train with it (a
+    layer of the teacher) is kept in a tuple.
 
     Class attributes a method may set:
         needs: what is read from both models, of ``logits``, ``pooled``, ``stages``.
-        uses_teacher: False for a control that is trained without a teacher.
+        uses_teacher: False for a method that is trained without a teacher.
         moves_weights: True where the student's weights are changed beside the optimiser, so that
             batch-norm statistics must be computed anew before the student is evaluated.
         columns: further numbers that ``diagnose`` returns.
     """
 
     Parameters: ClassVar[type[Parameters]] = Parameters
+    registered: ClassVar[Method]
     needs: frozenset[str] = frozenset({"logits"})
-    uses_teacher: ClassVar[bool] = True
+    uses_teacher: bool = True
     moves_weights: ClassVar[bool] = False
     columns: ClassVar[tuple[Column, ...]] = ()
 
     def __init__(self, hyper: Any, pair: Pair) -> None:
-        """Build the trainable parts from the shapes of the pair; ``hyper`` is a ``Parameters``."""
-        super().__init__()
+        """Build the adapters from the shapes of the pair; ``hyper`` is a ``Parameters``."""
         self.hyper = hyper
         self.pair = pair
 
@@ -72,30 +131,53 @@ class Distiller(nn.Module):
     def check(cls, hyper: Any, pair: Pair) -> None:
         """Raise Refusal with the reason where the method cannot work with a pair."""
 
-    def prepare(self, student: nn.Module, teacher: nn.Module) -> None:
+    @classmethod
+    def assistants(cls, hyper: Any, student: str) -> tuple[str, ...]:
+        """Return the models that are distilled one from another, first to last, before the student.
+
+        Each is trained by this method from the one before it, the first from the teacher; the student then
+        learns from the last.
+        """
+        return ()
+
+    @classmethod
+    def deployed(
+        cls, hyper: Any, student: ModelEntry, teacher: ModelEntry
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Return the model that is kept at inference, as name and arguments, where it is not the student.
+
+        Its cost is measured in the student's place; ``inference_model`` gives the trained one.
+        """
+        return None
+
+    def prepare(self, networks: Networks) -> None:
         """Look at the models once, before the first step."""
 
-    def forward(
-        self, student: Outputs, teacher: Outputs | None, target: Tensor, progress: float
-    ) -> dict[str, Tensor]:
-        """Return named loss terms of one batch; ``progress`` runs from 0 to 1 over the training.
+    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        """Return named loss terms of one batch: scalars with their weights already applied.
 
-        ``target`` (B,) holds class numbers. A term is a scalar with its weight already applied.
+        What teachers give carries no gradient. ``teacher`` is None where the method does not use one.
         """
-        raise TypeError(f"{type(self).__name__} does not define forward()")
-
-    def own_loss(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the loss terms of networks that the method itself trains on the images (B, C, H, W)."""
-        return {}
+        raise TypeError(f"{type(self).__name__} does not define losses()")
 
     def after_step(self, student: nn.Module, teacher: nn.Module, epoch_ended: bool, ended: bool) -> None:
         """Act on the student's weights after the optimiser's step."""
+
+    def inference_model(self, student: nn.Module) -> nn.Module:
+        """Return the network that is evaluated and kept; it shares the weights that train."""
+        return student
 
     def diagnose(
         self, student: nn.Module, teacher: nn.Module, loss: Callable[[nn.Module], float]
     ) -> dict[str, float]:
         """Return further numbers of the trained student; ``loss`` gives a model's held-out mean NLL."""
         return {}
+
+    def adapters(self) -> nn.ModuleDict:
+        """Return the networks of the method itself: its attributes that are modules, by name."""
+        return nn.ModuleDict(
+            {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
+        )
 
 
 @dataclass(frozen=True)
@@ -107,6 +189,7 @@ class Method:
     source: str
     year: int
     distiller: type[Distiller]
+    fingerprint: str | None = None
 
     @property
     def parameters(self) -> type[Parameters]:
@@ -121,7 +204,9 @@ def method(name: str, *, title: str, source: str, year: int) -> Callable[[type[D
     """Register a distiller as the method ``name``."""
 
     def register(distiller: type[Distiller]) -> type[Distiller]:
-        _METHODS[name] = Method(name, title, source, year, distiller)
+        distiller.registered = Method(name, title, source, year, distiller)
+        if distiller.__module__.startswith(__package__):
+            _METHODS[name] = distiller.registered
         return distiller
 
     return register
@@ -129,23 +214,34 @@ def method(name: str, *, title: str, source: str, year: int) -> Callable[[type[D
 
 @cache
 def _discover() -> None:
-    package = importlib.import_module("kdbench.methods")
+    package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"kdbench.methods.{module.name}")
+        importlib.import_module(f"{__package__}.{module.name}")
 
 
 def methods() -> dict[str, Method]:
-    """Return every method by name."""
+    """Return every method of this package by name."""
     _discover()
     return dict(sorted(_METHODS.items()))
 
 
 def find_method(name: str) -> Method:
-    """Return a method by name; raises UserError with the nearest right name."""
-    known = methods()
-    if name not in known:
-        raise unknown("method", name, known)
-    return known[name]
+    """Return a method by name, or that of a class in a user's own code, ``path/file.py:Class``.
+
+    Raises UserError with the nearest right name, or where the class is no method.
+    """
+    if ":" in name:
+        found = load_factory(name)
+        if not isinstance(found, type) or not issubclass(found, Distiller) or "registered" not in vars(found):
+            raise UserError(f"'{name}' is no method: give a Distiller class that @method(...) registers.")
+        known = found.registered
+        return Method(
+            known.name, known.title, known.source, known.year, known.distiller, factory_fingerprint(name)
+        )
+    known_methods = methods()
+    if name not in known_methods:
+        raise unknown("method", name, known_methods)
+    return known_methods[name]
 
 
 def cross_entropy(outputs: Outputs, target: Tensor) -> Tensor:

@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
 
 from kdbench.column import Column
+from kdbench.deferred import F, nn, torch
 from kdbench.methods import base
-from kdbench.methods.base import Distiller, Pair, Refusal, cross_entropy, method
-from kdbench.models.features import Outputs
+from kdbench.methods.base import Batch, Distiller, Networks, Pair, Refusal, cross_entropy, method
+from kdbench.models.shapes import Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 POINTS = 11
 
@@ -72,29 +73,20 @@ class Interpolate(Distiller):
         if not pair.same_architecture:
             raise Refusal(f"weights of '{pair.teacher}' and '{pair.student}' have different names or shapes")
 
-    def prepare(self, student: nn.Module, teacher: nn.Module) -> None:
+    def prepare(self, networks: Networks) -> None:
         """Make the second network, with fresh random weights, where one trains alongside."""
         if self.hyper.teacher == "alongside":
-            self.peer = copy.deepcopy(student)
-            for module in self.peer.modules():
-                reset = getattr(module, "reset_parameters", None)
-                if callable(reset):
-                    reset()
+            self.peer = networks.fresh("student")
 
     def _towards(self, teacher: nn.Module) -> nn.Module:
         return teacher if self.peer is None else self.peer
 
-    def forward(
-        self, student: Outputs, teacher: Outputs | None, target: Tensor, progress: float
-    ) -> dict[str, Tensor]:
-        """Return the mean cross-entropy."""
-        return {"ce": cross_entropy(student, target)}
-
-    def own_loss(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the cross-entropy of the network that trains alongside, if there is one."""
-        if self.peer is None:
-            return {}
-        return {"teacher_ce": F.cross_entropy(self.peer(x).float(), target)}
+    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean cross-entropy, and that of the network that trains alongside, if there is one."""
+        losses = {"ce": cross_entropy(student, batch.target)}
+        if self.peer is not None:
+            losses["teacher_ce"] = F.cross_entropy(batch.run(self.peer), batch.target)
+        return losses
 
     def after_step(self, student: nn.Module, teacher: nn.Module, epoch_ended: bool, ended: bool) -> None:
         """Mix the teacher's weights in, when it is time."""
@@ -117,9 +109,9 @@ class Interpolate(Distiller):
         return {"interpolation_barrier": max(found - end for found, end in zip(losses, ends, strict=True))}
 
 
-@torch.no_grad()
 def mix(student: nn.Module, teacher: nn.Module, share: float) -> None:
     """Set θ_s ← share·θ_t + (1 − share)·θ_s for every parameter; buffers are left alone."""
     sources = dict(teacher.named_parameters())
-    for name, parameter in student.named_parameters():
-        parameter.lerp_(sources[name].to(parameter.dtype), share)
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            parameter.lerp_(sources[name].to(parameter.dtype), share)

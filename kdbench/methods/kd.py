@@ -10,13 +10,17 @@ Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arX
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from kdbench.deferred import F
 from kdbench.methods import base
-from kdbench.methods.base import Distiller, cross_entropy, method
-from kdbench.models.features import Outputs
+from kdbench.methods.base import Batch, Distiller, cross_entropy, method
+from kdbench.models.shapes import Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -46,10 +50,8 @@ class KD(Distiller):
         alpha: float = Field(0.9, ge=0)
         beta: float = Field(0.1, ge=0)
 
-    def forward(
-        self, student: Outputs, teacher: Outputs | None, target: Tensor, progress: float
-    ) -> dict[str, Tensor]:
+    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted soft and hard terms."""
         assert teacher is not None
         soft = soft_loss(student.logits, teacher.logits, self.hyper.temperature)
-        return {"kd": self.hyper.alpha * soft, "ce": self.hyper.beta * cross_entropy(student, target)}
+        return {"kd": self.hyper.alpha * soft, "ce": self.hyper.beta * cross_entropy(student, batch.target)}

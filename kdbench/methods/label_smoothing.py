@@ -7,13 +7,17 @@ Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from kdbench.deferred import F
 from kdbench.methods import base
-from kdbench.methods.base import Distiller, method
-from kdbench.models.features import Outputs
+from kdbench.methods.base import Batch, Distiller, method
+from kdbench.models.shapes import Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @method(
@@ -29,8 +33,6 @@ class LabelSmoothing(Distiller):
 
     uses_teacher = False
 
-    def forward(
-        self, student: Outputs, teacher: Outputs | None, target: Tensor, progress: float
-    ) -> dict[str, Tensor]:
+    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """Return the mean cross-entropy with the smoothed labels."""
-        return {"ce": F.cross_entropy(student.logits, target, label_smoothing=self.hyper.epsilon)}
+        return {"ce": F.cross_entropy(student.logits, batch.target, label_smoothing=self.hyper.epsilon)}

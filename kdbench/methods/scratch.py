@@ -5,10 +5,13 @@ L = CE(z_s, y)
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from kdbench.methods.base import Distiller, cross_entropy, method
-from kdbench.models.features import Outputs
+from kdbench.methods.base import Batch, Distiller, cross_entropy, method
+from kdbench.models.shapes import Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @method("scratch", title="cross-entropy alone, the control", source="the usual training", year=1986)
@@ -17,8 +20,6 @@ class Scratch(Distiller):
 
     uses_teacher = False
 
-    def forward(
-        self, student: Outputs, teacher: Outputs | None, target: Tensor, progress: float
-    ) -> dict[str, Tensor]:
+    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """Return the mean cross-entropy."""
-        return {"ce": cross_entropy(student, target)}
+        return {"ce": cross_entropy(student, batch.target)}

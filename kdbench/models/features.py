@@ -2,8 +2,9 @@
 
 By default the taps are found by one forward pass over a blank image:
 
-- *stages*: the last module at each spatial size, in the order of execution; for a transformer, blocks
-  at even distances;
+- *stages*: the last module at each spatial size, in the order of execution, without what is inside a block
+  that leaves that size (a bottleneck block widens or narrows its input before its stride); for a
+  transformer, blocks at even distances;
 - *pooled*: the input of the last linear layer.
 
 A suite may name them instead: ``taps: {stages: [layer1, layer2], pooled: fc}``.
@@ -21,38 +22,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from kdbench.errors import UserError, nearest
-from kdbench.models.registry import Shape
+from kdbench.models.shapes import FeatureShapes, Outputs, Shape, Taps
 
 MAX_BLOCKS = 4
-
-
-@dataclass(frozen=True)
-class Taps:
-    """The dotted names of the modules to tap: outputs of ``stages``, the input of ``pooled``."""
-
-    stages: tuple[str, ...] = ()
-    pooled: str | None = None
-
-
-@dataclass
-class Outputs:
-    """What one forward pass gives: logits (B, K), pooled features (B, D), stages, from input to output.
-
-    A stage is (B, C, H, W) for a convolutional network and (B, N, D) for a transformer. All are float32.
-    """
-
-    logits: Tensor
-    pooled: Tensor | None = None
-    stages: tuple[Tensor, ...] = ()
-
-
-@dataclass(frozen=True)
-class FeatureShapes:
-    """The shapes of a model's outputs without the batch dimension."""
-
-    logits: tuple[int, ...]
-    pooled: tuple[int, ...] | None
-    stages: tuple[tuple[int, ...], ...]
 
 
 class FeatureReader:
@@ -127,6 +99,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 class _Visit:
     name: str
     module: nn.Module
+    entered: tuple[int, ...]
     shape: tuple[int, ...]
 
 
@@ -142,7 +115,8 @@ def find_taps(model: nn.Module, input_shape: Shape) -> Taps:
         def after(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
             tensor = first_tensor(output)
             if isinstance(tensor, Tensor):
-                visits.append(_Visit(name, module, tuple(tensor.shape)))
+                entered = tuple(inputs[0].shape) if inputs and isinstance(inputs[0], Tensor) else ()
+                visits.append(_Visit(name, module, entered, tuple(tensor.shape)))
             if isinstance(module, nn.Linear):
                 linears.append((name, tuple(inputs[0].shape)))
 
@@ -161,13 +135,41 @@ def _stages(model: nn.Module, visits: list[_Visit]) -> tuple[str, ...]:
     if blocks:
         count = min(MAX_BLOCKS, len(blocks))
         return tuple(blocks[round((i + 1) * len(blocks) / count) - 1] for i in range(count))
+    maps = [visit for visit in visits if len(visit.shape) == 4 and min(visit.shape[2:]) > 1]
+    leaving = _blocks_leaving_a_size(visits)
+    inner = {visit for visit in maps if _inside_one(visit, leaving)}
+    outer_sizes = {visit.shape[2:] for visit in maps if visit not in inner}
     last: dict[tuple[int, ...], str] = {}
-    for visit in visits:
+    for visit in maps:
         size = visit.shape[2:]
-        if len(visit.shape) == 4 and min(size) > 1:
-            last.pop(size, None)  # keeps the order of execution, by the last module at each size
-            last[size] = visit.name
+        if visit in inner and size in outer_sizes:
+            continue
+        last.pop(size, None)  # keeps the order of execution, by the last module at each size
+        last[size] = visit.name
     return tuple(last.values())
+
+
+def _blocks_leaving_a_size(visits: list[_Visit]) -> dict[str, tuple[int, ...]]:
+    """Return the blocks that step from one spatial size to another and work on there, with the size left.
+
+    Sequences are no blocks: a stage may open, or end, with another one's size.
+    """
+    blocks: dict[str, tuple[int, ...]] = {}
+    for block in visits:
+        before, after = block.entered[2:], block.shape[2:]
+        if type(block.module) is nn.Sequential or len(block.shape) != 4 or before == after:
+            continue
+        inside = [visit for visit in visits if visit.name.startswith(f"{block.name}.")]
+        works_on = any(visit.entered[2:] == after and isinstance(visit.module, nn.Conv2d) for visit in inside)
+        if works_on and {visit.shape[2:] for visit in inside} == {before, after}:
+            blocks[block.name] = before
+    return blocks
+
+
+def _inside_one(visit: _Visit, leaving: dict[str, tuple[int, ...]]) -> bool:
+    parts = visit.name.split(".")
+    ancestors = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return any(leaving.get(name) == visit.shape[2:] for name in ancestors)
 
 
 def _transformer_blocks(model: nn.Module, visits: list[_Visit]) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kdbench.models.registry import Shape, family
+from kdbench.models.registry import family
+from kdbench.models.shapes import Shape
 
 
 class RowGRU(nn.Module):

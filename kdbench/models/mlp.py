@@ -6,7 +6,8 @@ from math import prod
 
 from torch import Tensor, nn
 
-from kdbench.models.registry import Shape, family
+from kdbench.models.registry import family
+from kdbench.models.shapes import Shape
 
 
 class MLP(nn.Module):

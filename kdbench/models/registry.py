@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from torch import nn
-
+from kdbench.deferred import nn
 from kdbench.errors import UserError, nearest, unknown
+from kdbench.models.shapes import Shape
 
-Shape = tuple[int, int, int]
-Builder = Callable[..., nn.Module]
+Builder = Callable[..., "nn.Module"]
 
 
 @dataclass(frozen=True)

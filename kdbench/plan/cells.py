@@ -7,13 +7,16 @@ from typing import Any
 
 from kdbench.methods import Method, Pair, Parameters
 from kdbench.models import FeatureShapes, Taps
-from kdbench.models.registry import Shape
+from kdbench.models.shapes import Shape
 from kdbench.suite import ModelEntry, Recipe, Suite, TeacherEntry
 
 
 @dataclass(frozen=True, eq=False)
 class TeacherPlan:
-    """A teacher to train once or to load: its id, its entry in the suite, its recipe."""
+    """A teacher to train once or to load: its id, its entry in the suite, its recipe.
+
+    An assistant is a teacher that itself is taught: its ``lesson`` says how.
+    """
 
     id: str
     label: str
@@ -22,11 +25,26 @@ class TeacherPlan:
     taps: Taps
     shapes: FeatureShapes
     config: dict[str, Any]
+    lesson: Lesson | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """How an assistant is taught: by which teacher, with which method and hyper-parameters."""
+
+    tutor: TeacherPlan
+    registered: Method
+    hyper: Parameters
+    pair: Pair
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One point of the matrix. ``refusal`` says why it cannot be run, where it cannot."""
+    """One point of the matrix. ``refusal`` says why it cannot be run, where it cannot.
+
+    ``tutor`` teaches the student: the cohort's teacher, or the last of a chain of assistants.
+    ``deployed`` is the model that is kept at inference, where that is not the student.
+    """
 
     id: str
     cohort: str
@@ -41,7 +59,14 @@ class Cell:
     hyper: Parameters
     pair: Pair
     config: dict[str, Any]
+    tutor: TeacherPlan
+    deployed: ModelEntry | None = None
     refusal: str | None = None
+
+    @property
+    def inference(self) -> ModelEntry:
+        """The model whose cost is the cell's."""
+        return self.deployed or self.entry
 
 
 @dataclass(frozen=True)

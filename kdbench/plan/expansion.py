@@ -13,8 +13,8 @@ from kdbench.errors import UserError, nearest
 from kdbench.factory import factory_fingerprint
 from kdbench.methods import Pair, Refusal
 from kdbench.models.registry import source_of
-from kdbench.plan.cells import Cell, Cohort, Plan, TeacherPlan
-from kdbench.plan.sketch import Sketch, sketch_model
+from kdbench.plan.cells import Cell, Cohort, Lesson, Plan, TeacherPlan
+from kdbench.plan.sketch import Sketches
 from kdbench.plan.variants import Variant, expand
 from kdbench.store import content_id, sha256_of
 from kdbench.suite import DatasetEntry, ModelEntry, OptimizerFields, Recipe, Suite, TeacherEntry
@@ -32,17 +32,15 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             suite says ``inapplicable: skip``).
     """
     input_shape, classes = describe_dataset(suite.dataset.name, root=data_root, args=suite.dataset.args)
-    sketches = {
-        (role, entry.shown): sketch_model(role, entry, input_shape, classes)
-        for role, entries in (("teacher", suite.teachers), ("student", suite.students))
-        for entry in entries
-    }
-    variants = [variant for entry in suite.methods for variant in expand(entry, suite)]
-    teachers = tuple(_teacher(suite, entry, sketches["teacher", entry.shown]) for entry in suite.teachers)
+    sketches = Sketches(input_shape, classes)
+    teachers = tuple(_teacher(suite, entry, sketches) for entry in suite.teachers)
+    for student in suite.students:
+        sketches.of("student", student)
+    matrix = _Matrix(suite, sketches, classes)
     cohorts = []
     for teacher in teachers:
         for seed in suite.seeds:
-            cells = tuple(_cells(suite, teacher, seed, variants, sketches, classes))
+            cells = tuple(matrix.cells(teacher, seed))
             if cells:
                 cohorts.append(Cohort(cells[0].cohort, teacher, seed, suite.recipe, cells))
     plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts))
@@ -50,8 +48,9 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     return plan
 
 
-def _teacher(suite: Suite, entry: TeacherEntry, sketch: Sketch) -> TeacherPlan:
+def _teacher(suite: Suite, entry: TeacherEntry, sketches: Sketches) -> TeacherPlan:
     recipe = _override(Recipe, suite.recipe, entry, "teacher")
+    sketch = sketches.of("teacher", entry)
     config = {
         "engine": ENGINE,
         "dataset": _dataset_config(suite.dataset),
@@ -62,65 +61,141 @@ def _teacher(suite: Suite, entry: TeacherEntry, sketch: Sketch) -> TeacherPlan:
     return TeacherPlan(content_id(config), entry.shown, entry, recipe, sketch.taps, sketch.shapes, config)
 
 
-def _cells(
-    suite: Suite,
-    teacher: TeacherPlan,
-    seed: int,
-    variants: list[Variant],
-    sketches: Mapping[tuple[str, str], Sketch],
-    classes: int,
-) -> Iterator[Cell]:
-    cohort = content_id(
-        [teacher.id, _dataset_config(suite.dataset), suite.recipe.model_dump(mode="json"), seed]
-    )
-    teacher_sketch = sketches["teacher", teacher.label]
-    for student in suite.students:
-        recipe = _override(OptimizerFields, suite.recipe, student, "student")
-        sketch = sketches["student", student.shown]
-        pair = Pair(
+class _Matrix:
+    """The cells of a suite: which student meets which teacher, by which methods."""
+
+    def __init__(self, suite: Suite, sketches: Sketches, classes: int) -> None:
+        self._suite = suite
+        self._sketches = sketches
+        self._classes = classes
+        self._dataset = _dataset_config(suite.dataset)
+        self._recipe = suite.recipe.model_dump(mode="json")
+        self._usual = self._variants({})
+
+    def _variants(self, special: Mapping[str, Mapping[str, Any]]) -> list[Variant]:
+        return [
+            variant
+            for entry in self._suite.methods
+            for variant in expand(entry, self._suite, special.get(entry.label or entry.name))
+        ]
+
+    def _meetings(self, teacher: str) -> Iterator[tuple[ModelEntry, list[Variant]]]:
+        """Yield the students of a teacher, each with its methods."""
+        if not self._suite.pairs:
+            for student in self._suite.students:
+                yield student, self._usual
+        for pair in self._suite.pairs:
+            if pair.teacher == teacher:
+                variants = self._variants(pair.methods) if pair.methods else self._usual
+                for student in self._suite.students:
+                    if student.shown in pair.students:
+                        yield student, variants
+
+    def cells(self, teacher: TeacherPlan, seed: int) -> Iterator[Cell]:
+        cohort = content_id([teacher.id, self._dataset, self._recipe, seed])
+        for student, variants in self._meetings(teacher.label):
+            recipe = _override(OptimizerFields, self._suite.recipe, student, "student")
+            for variant in variants:
+                if student.shown in variant.students:
+                    yield self._cell(cohort, teacher, student, recipe, variant, seed)
+
+    def _cell(
+        self,
+        cohort: str,
+        teacher: TeacherPlan,
+        student: ModelEntry,
+        recipe: Recipe,
+        variant: Variant,
+        seed: int,
+    ) -> Cell:
+        distiller = variant.registered.distiller
+        config = {
+            "engine": ENGINE,
+            "dataset": self._dataset,
+            "teacher": teacher.id,
+            "student": _model_config(student),
+            "method": _method_config(variant),
+            "recipe": recipe.model_dump(mode="json"),
+            "seed": seed,
+        }
+        tutor, pair, refusal = teacher, self._pair(teacher, student), None
+        try:
+            distiller.check(variant.hyper, pair)
+            for name in distiller.assistants(variant.hyper, student.shown):
+                entry = student if name == student.shown else ModelEntry(name=name)
+                used = recipe if entry is student else self._suite.recipe
+                tutor = self._assistant(tutor, entry, used, variant, seed)
+                pair = self._pair(tutor, student)
+                distiller.check(variant.hyper, pair)
+        except Refusal as reason:
+            refusal = str(reason)
+        kept = distiller.deployed(variant.hyper, student, teacher.entry)
+        return Cell(
+            id=content_id(config),
+            cohort=cohort,
             teacher=teacher.label,
             student=student.shown,
-            teacher_shapes=teacher_sketch.shapes,
-            student_shapes=sketch.shapes,
-            num_classes=classes,
-            same_architecture=teacher_sketch.weights == sketch.weights,
+            method=variant.label,
+            seed=seed,
+            entry=student,
+            recipe=recipe,
+            taps=self._sketches.of("student", student).taps,
+            registered=variant.registered,
+            hyper=variant.hyper,
+            pair=pair,
+            config=config,
+            tutor=tutor,
+            deployed=kept
+            and ModelEntry(name=kept[0], args=kept[1], label=f"{student.shown} by {variant.label}"),
+            refusal=refusal,
         )
-        for variant in variants:
-            if student.shown not in variant.students:
-                continue
-            config = {
-                "engine": ENGINE,
-                "dataset": _dataset_config(suite.dataset),
-                "teacher": teacher.id,
-                "student": _model_config(student),
-                "method": {"name": variant.registered.name, **variant.hyper.model_dump(mode="json")},
-                "recipe": recipe.model_dump(mode="json"),
-                "seed": seed,
-            }
-            yield Cell(
-                id=content_id(config),
-                cohort=cohort,
-                teacher=teacher.label,
-                student=student.shown,
-                method=variant.label,
-                seed=seed,
-                entry=student,
-                recipe=recipe,
-                taps=sketch.taps,
-                registered=variant.registered,
-                hyper=variant.hyper,
-                pair=pair,
-                config=config,
-                refusal=_refusal(variant, pair),
-            )
 
+    def _pair(self, teacher: TeacherPlan, student: ModelEntry) -> Pair:
+        theirs = self._sketches.of("teacher", teacher.entry)
+        mine = self._sketches.of("student", student)
+        return Pair(
+            teacher=teacher.label,
+            student=student.shown,
+            teacher_shapes=theirs.shapes,
+            student_shapes=mine.shapes,
+            num_classes=self._classes,
+            same_architecture=theirs.weights == mine.weights,
+        )
 
-def _refusal(variant: Variant, pair: Pair) -> str | None:
-    try:
+    def _assistant(
+        self, tutor: TeacherPlan, entry: ModelEntry, recipe: Recipe, variant: Variant, seed: int
+    ) -> TeacherPlan:
+        """Return a model that is taught by the method itself, to teach in its turn."""
+        pair = self._pair(tutor, entry)
         variant.registered.distiller.check(variant.hyper, pair)
-    except Refusal as refusal:
-        return str(refusal)
-    return None
+        sketch = self._sketches.of("assistant", entry)
+        config = {
+            "engine": ENGINE,
+            "dataset": self._dataset,
+            "teacher": tutor.id,
+            "model": _model_config(entry),
+            "method": _method_config(variant),
+            "recipe": recipe.model_dump(mode="json"),
+            "seed": seed,
+        }
+        return TeacherPlan(
+            content_id(config),
+            f"{entry.shown} taught by {tutor.label}",
+            TeacherEntry(**entry.model_dump(), seed=seed),
+            recipe,
+            sketch.taps,
+            sketch.shapes,
+            config,
+            Lesson(tutor, variant.registered, variant.hyper, pair),
+        )
+
+
+def _method_config(variant: Variant) -> dict[str, Any]:
+    """Return what decides a method: its hyper-parameters, and the code of a user's own."""
+    config = {"name": variant.registered.name, **variant.hyper.model_dump(mode="json")}
+    if variant.registered.fingerprint:
+        config["source"] = variant.registered.fingerprint
+    return config
 
 
 def _refuse(plan: Plan) -> None:

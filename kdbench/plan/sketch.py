@@ -1,46 +1,67 @@
-"""Models before training: built once, to look at their shapes and to find what is wrong with them."""
+"""Models before training: looked at once, to know their shapes and to find what is wrong with them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from kdbench.errors import UserError
-from kdbench.models import FeatureShapes, Taps, build_model, feature_shapes, find_taps, fitting_weights
-from kdbench.models.features import run_blank
-from kdbench.models.registry import Shape
+from kdbench.models.index import CLASSES, INPUT_SHAPE, Sketch, indexed, sketch_of
+from kdbench.models.shapes import Shape, Taps
 from kdbench.suite import ModelEntry
 
-
-@dataclass(frozen=True)
-class Sketch:
-    """A model as the plan knows it: its shapes, and the names and shapes of its weights."""
-
-    taps: Taps
-    shapes: FeatureShapes
-    weights: tuple[tuple[str, tuple[int, ...]], ...]
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def sketch_model(role: str, entry: ModelEntry, input_shape: Shape, classes: int) -> Sketch:
-    """Build a model once and look at its shapes; what is wrong with it is found before anything trains."""
-    try:
-        model = build_model(entry.name, input_shape=input_shape, num_classes=classes, args=entry.args)
-        logits = run_blank(model, input_shape)
-        if logits.shape[1] != classes:
-            raise UserError(f"it gives {logits.shape[1]} classes, the dataset has {classes}.")
-        taps = _resolve_taps(model, entry, input_shape)
-        shapes = feature_shapes(model, taps, input_shape)
-    except UserError as error:
-        raise UserError(f"{role} '{entry.shown}': {error}") from None
-    if entry.checkpoint:
-        fitting_weights(model, entry.checkpoint)
-    weights = tuple((name, tuple(parameter.shape)) for name, parameter in model.named_parameters())
-    return Sketch(taps, shapes, weights)
+class Sketches:
+    """The models of a suite, at the shape of its images and its number of classes."""
+
+    def __init__(self, input_shape: Shape, classes: int) -> None:
+        """Start with none."""
+        self._input_shape = input_shape
+        self._classes = classes
+        self._known: dict[str, Sketch] = {}
+
+    def of(self, role: str, entry: ModelEntry) -> Sketch:
+        """Return the sketch of a model; raises UserError, naming its role, where it cannot be used."""
+        key = entry.model_dump_json(include={"name", "args", "checkpoint", "taps"})
+        if key not in self._known:
+            try:
+                self._known[key] = self._from_index(entry) or self._built(entry)
+            except UserError as error:
+                raise UserError(f"{role} '{entry.shown}': {error}") from None
+        return self._known[key]
+
+    def _from_index(self, entry: ModelEntry) -> Sketch | None:
+        """Return what is known of a plain model of the zoo: neither torch nor the model is needed then."""
+        if entry.args or entry.checkpoint or entry.taps:
+            return None
+        if (tuple(self._input_shape), self._classes) != (INPUT_SHAPE, CLASSES):
+            return None
+        found = indexed(entry.name)
+        return found.sketch if found else None
+
+    def _built(self, entry: ModelEntry) -> Sketch:
+        from kdbench.models import build_model, feature_shapes, fitting_weights
+        from kdbench.models.features import run_blank
+
+        model = build_model(
+            entry.name, input_shape=self._input_shape, num_classes=self._classes, args=entry.args
+        )
+        logits = run_blank(model, self._input_shape)
+        if logits.shape[1] != self._classes:
+            raise UserError(f"it gives {logits.shape[1]} classes, the dataset has {self._classes}.")
+        taps = _resolve_taps(model, entry, self._input_shape)
+        shapes = feature_shapes(model, taps, self._input_shape)
+        if entry.checkpoint:
+            fitting_weights(model, entry.checkpoint)
+        return sketch_of(model, taps, shapes)
 
 
 def _resolve_taps(model: nn.Module, entry: ModelEntry, input_shape: Shape) -> Taps:
     """Return the taps that a suite names, completed by those that are found."""
+    from kdbench.models import find_taps
+
     found = find_taps(model, input_shape)
     if entry.taps is None:
         return found

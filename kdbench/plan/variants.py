@@ -24,8 +24,12 @@ class Variant:
     students: tuple[str, ...]
 
 
-def expand(entry: MethodEntry, suite: Suite) -> Iterator[Variant]:
-    """Yield every combination of the values that a suite gives; raises UserError for a wrong one."""
+def expand(entry: MethodEntry, suite: Suite, special: Mapping[str, Any] | None = None) -> Iterator[Variant]:
+    """Yield every combination of the values that a suite gives; raises UserError for a wrong one.
+
+    ``special`` holds the values of one pair of models; they go before the suite's, and the label is as
+    without them, so that a method has one name in all pairs.
+    """
     registered = find_method(entry.name)
     students = tuple(student.shown for student in suite.students)
     for name in entry.students or ():
@@ -34,16 +38,16 @@ def expand(entry: MethodEntry, suite: Suite) -> Iterator[Variant]:
     grid = dict(_grid(registered, entry.parameters))
     for values in itertools.product(*grid.values()):
         given = dict(zip(grid, values, strict=True))
-        hyper = _hyper(registered, given)
+        usual = _hyper(registered, given)
         yield Variant(
-            _label(entry, hyper, swept={key for key in grid if len(grid[key]) > 1}),
+            _label(entry, registered, usual, swept={key for key in grid if len(grid[key]) > 1}),
             registered,
-            hyper,
+            _hyper(registered, given | dict(special)) if special else usual,
             students if entry.students is None else entry.students,
         )
 
 
-def _label(entry: MethodEntry, hyper: Parameters, swept: set[str]) -> str:
+def _label(entry: MethodEntry, registered: Method, hyper: Parameters, swept: set[str]) -> str:
     """Name a variant by what sets it apart: parameters that are swept, or that differ from their default."""
     fields = type(hyper).model_fields
     shown = {
@@ -54,7 +58,7 @@ def _label(entry: MethodEntry, hyper: Parameters, swept: set[str]) -> str:
     detail = ",".join(
         f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown.items()
     )
-    name = entry.label or entry.name
+    name = entry.label or registered.name
     return f"{name}({detail})" if detail else name
 
 

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
+from kdbench.analysis.published import find_published
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.report.claims import how_to_read, statements
+from kdbench.report.published import cautions, with_published
 from kdbench.report.rendering import SUPERSCRIPTS, for_terminal
 from kdbench.report.table import main_table
 
@@ -21,21 +23,37 @@ MANY_CLAIMS = 40
 MANY_FAILURES = 10
 
 
-def compare(path: str | Path, metric: str = "top1", baseline: str = CONTROL) -> list[dict[str, Any]]:
+def compare(
+    path: str | Path, metric: str = "top1", baseline: str = CONTROL, published: bool = False
+) -> list[dict[str, Any]]:
     """Return the rows of the comparison table, keyed by column names; JSON can hold them.
 
     A row has its identity (role, teacher, student, method), n, each shown column with ``_low`` and
     ``_high``, ``difference`` with its interval, ``p``, ``p_holm`` and ``verdict``, and ``pareto``. What could
-    not be computed is None. Raises UserError for a path, metric or baseline that does not exist.
+    not be computed is None. With ``published`` it also has ``published`` (a proportion, like ``top1``),
+    ``published_epoch``, ``published_source`` and ``published_difference``, all None for a row without a
+    published figure, and ``published_note``, which says in what the row was made otherwise than the figure,
+    or why there are no figures. Raises UserError for a path, metric or baseline that does not exist.
     """
-    return main_table(summarise(path), metric, baseline).as_rows()
+    summary = summarise(path)
+    table = main_table(summary, metric, baseline)
+    return (with_published(table, summary, find_published(summary)) if published else table).as_rows()
 
 
-def render(path: str | Path, console: Console, metric: str = "top1", baseline: str = CONTROL) -> None:
+def render(
+    path: str | Path,
+    console: Console,
+    metric: str = "top1",
+    baseline: str = CONTROL,
+    published: bool = False,
+) -> None:
     """Print the comparison table, a sentence for each claim, and what to know when reading them."""
     summary = summarise(path)
     table = main_table(summary, metric, baseline)
     comparisons = compare_methods(summary, metric, baseline)
+    found = find_published(summary) if published else None
+    if found is not None and found.matches:
+        table = with_published(table, summary, found)
     fitted, hidden = for_terminal(table, console.width)
     console.print(Text(table.title, style="bold"))
     console.print()
@@ -52,7 +70,7 @@ def render(path: str | Path, console: Console, metric: str = "top1", baseline: s
     for sentence in _claims(summary, comparisons, metric):
         console.print(Text(_hanging(sentence, console.width)))
     console.print()
-    for text in how_to_read(summary, comparisons):
+    for text in [*(cautions(found) if found else []), *how_to_read(summary, comparisons)]:
         console.print(Text(_hanging(f"Note: {text}", console.width)))
     for text in _failures(summary):
         console.print(Text(_hanging(text, console.width), style="red"))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdbench.analysis.comparison import compare_methods
+from kdbench.analysis.published import find_published
 from kdbench.analysis.summary import Failure, Summary
 from kdbench.report import numerals
 from kdbench.report.claims import difference_table, how_to_read
 from kdbench.report.gallery import Plate
+from kdbench.report.published import cautions, published_table
 from kdbench.report.table import Table, main_table
 
 Facts = tuple[tuple[str, str], ...]
@@ -28,6 +30,8 @@ class Content:
     reading: tuple[str, ...]
     main: Table
     differences: Table
+    published: Table | None
+    published_cautions: tuple[str, ...]
     plates: tuple[Plate, ...]
     failures: tuple[Failure, ...]
     nulls: Facts
@@ -39,6 +43,7 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
     """Return what the report of a run says."""
     manifest = summary.manifest
     comparisons = compare_methods(summary)
+    published = find_published(summary)
     return Content(
         title=f"{manifest['suite']}: knowledge distillation on {manifest['dataset']}",
         description=manifest.get("description", ""),
@@ -46,6 +51,8 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
         reading=tuple(how_to_read(summary, comparisons)),
         main=main_table(summary),
         differences=difference_table(summary),
+        published=published_table(summary, published),
+        published_cautions=tuple(cautions(published)),
         plates=tuple(plates),
         failures=summary.failures,
         nulls=_nulls(summary),

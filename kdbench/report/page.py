@@ -27,6 +27,7 @@ def as_page(content: Content, summary: Summary) -> str:
             content=content,
             main=as_html(content.main),
             differences=as_html(content.differences) if content.differences.lines else None,
+            published=as_html(content.published) if content.published else None,
             figures=[(plate, picture(plate)) for plate in content.plates if plate.missing is None],
             missing=[plate for plate in content.plates if plate.missing is not None],
             chart=None if chart is None else Markup(chart),

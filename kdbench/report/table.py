@@ -85,9 +85,9 @@ class Table:
 class Notes:
     """The footnotes of a table while it is being built: equal reasons share a number."""
 
-    def __init__(self) -> None:
-        """Start without notes."""
-        self._numbers: dict[str, int] = {}
+    def __init__(self, earlier: Sequence[str] = ()) -> None:
+        """Start with the notes of a table that is to be extended."""
+        self._numbers = {reason: number for number, reason in enumerate(earlier, start=1)}
 
     def number(self, reason: str | None) -> int | None:
         """Return the number of a reason's note, counted from 1."""

@@ -15,8 +15,9 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     """Write the report of a run into ``out`` (default: RUN/report) and return the path of its index.html.
 
     Files: index.html, report.md, results.csv and .tex (the headline table), differences.csv and .tex,
-    summary.csv (every metric with its interval), and figures/ in PNG, SVG and PDF. Raises UserError where
-    ``path`` is not a run directory or ``out`` cannot be written.
+    published.csv and .tex where papers report figures for any row, summary.csv (every metric with its
+    interval), and figures/ in PNG, SVG and PDF. Raises UserError where ``path`` is not a run directory or
+    ``out`` cannot be written.
     """
     # Drawing needs half a second of imports, which 'kdbench compare' does without.
     from kdbench.report.content import gather
@@ -28,7 +29,10 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     summary = summarise(run)
     folder = Path(out) if out is not None else run.path / "report"
     content = gather(summary, make_plates(summary, folder / FIGURES))
-    for name, table in (("results", content.main), ("differences", content.differences)):
+    tables = {"results": content.main, "differences": content.differences}
+    if content.published is not None:
+        tables["published"] = content.published
+    for name, table in tables.items():
         write_atomic(folder / f"{name}.csv", as_csv(table))
         write_atomic(folder / f"{name}.tex", as_latex(table))
     write_atomic(folder / "summary.csv", summary.frame().to_csv(index=False))

@@ -36,10 +36,10 @@ class Costs:
         """Return the id of the measurement that a teacher's students were part of."""
         return self._by_teacher[teacher].id
 
-    def add_to(self, scores: Scores, teacher: str, model: str) -> None:
+    def add_to(self, scores: Scores, teacher: str, model: ModelEntry) -> None:
         """Add a model's costs, as measured beside a teacher, to its scores."""
         measured = self._by_teacher[teacher]
-        metrics, reasons = measured.metrics[model], measured.reasons[model]
+        metrics, reasons = measured.metrics[model.shown], measured.reasons[model.shown]
         own = {name: scores.metrics.get(name) for name in OF_THE_CELL}
         scores.add(
             {**metrics, **own}, {name: text for name, text in reasons.items() if name not in OF_THE_CELL}
@@ -50,12 +50,12 @@ def measure_costs(plan: Plan, directory: RunDirectory, progress: Progress) -> Co
     """Measure every model of a plan, or read what was measured before under the same settings."""
     measured = {}
     for teacher in plan.teachers:
-        students = [
-            entry
-            for entry in plan.suite.students
-            if any(cell.teacher == teacher.label and cell.student == entry.shown for cell in plan.cells)
-        ]
-        measured[teacher.label] = _measured(plan, teacher, students, directory, progress)
+        models = {
+            cell.inference.shown: cell.inference
+            for cell in plan.cells
+            if cell.teacher == teacher.label and not cell.refusal
+        }
+        measured[teacher.label] = _measured(plan, teacher, list(models.values()), directory, progress)
     return Costs(measured)
 
 

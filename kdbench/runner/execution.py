@@ -13,15 +13,15 @@ import torch
 from kdbench import machine
 from kdbench.data import load_dataset
 from kdbench.errors import UserError
-from kdbench.plan import Plan, make_plan
+from kdbench.plan import Plan, TeacherPlan, make_plan
 from kdbench.progress import Progress
 from kdbench.runner.costs import Costs, measure_costs
 from kdbench.runner.records import Scores, all_columns, now
 from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.runner.students import CohortRun
-from kdbench.runner.teachers import obtain
+from kdbench.runner.teachers import Teacher, obtain
 from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
-from kdbench.suite import Suite
+from kdbench.suite import ModelEntry, Suite
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,12 @@ class _Run:
         if waiting or missing:
             session = self._open_session()
             self._write_manifest(session)
+
+            def obtain_teacher(plan: TeacherPlan) -> Teacher:
+                return obtain(plan, session, self.directory, self.store, self.progress)
+
             teachers = {
-                plan.id: obtain(plan, session, self.directory, self.store, self.progress)
+                plan.id: obtain_teacher(plan)
                 for plan in self.plan.teachers
                 if plan in missing or any(cell.teacher == plan.label for cell in waiting)
             }
@@ -130,7 +134,13 @@ class _Run:
                 if pending:
                     self.progress.cohort(number, cohort.label)
                     CohortRun(
-                        cohort, teachers[cohort.teacher.id], session, costs, self.directory, self.progress
+                        cohort,
+                        teachers[cohort.teacher.id],
+                        obtain_teacher,
+                        session,
+                        costs,
+                        self.directory,
+                        self.progress,
                     ).carry_out(pending)
         self._refresh_costs(costs)
         write_results(self.directory)
@@ -199,13 +209,15 @@ class _Run:
         for teacher in self.plan.teachers:
             record = self.directory.record("teachers", teacher.id)
             if record and record.get("cost_id") != costs.id(teacher.label):
-                self._rewrite("teachers", record, costs, teacher.label, teacher.label)
+                self._rewrite("teachers", record, costs, teacher.label, teacher.entry)
         for cell in self.plan.cells:
             record = self.directory.record("cells", cell.id)
             if record and record["status"] == "ok" and record.get("cost_id") != costs.id(cell.teacher):
-                self._rewrite("cells", record, costs, cell.teacher, cell.student)
+                self._rewrite("cells", record, costs, cell.teacher, cell.inference)
 
-    def _rewrite(self, kind: Kind, record: dict[str, Any], costs: Costs, teacher: str, model: str) -> None:
+    def _rewrite(
+        self, kind: Kind, record: dict[str, Any], costs: Costs, teacher: str, model: ModelEntry
+    ) -> None:
         scores = Scores(record["metrics"], record["reasons"], record["tables"])
         costs.add_to(scores, teacher, model)
         self.directory.write_record(

@@ -25,6 +25,26 @@ BEST = "_best_val"
 LAST_ONLY = ("generalization_gap",)
 
 Weights = Mapping[str, Tensor]
+TRAINING_COLUMNS = [
+    Column(
+        "train_seconds",
+        "Training time of the student's steps and its assistants'",
+        "cost",
+        "lower",
+        "s",
+        "(0, ∞)",
+        "wall clock of one run, without what the cohort shares",
+    ),
+    Column(
+        "train_time_share",
+        "Share of the cohort's training time",
+        "cost",
+        "lower",
+        "",
+        "[0, 1]",
+        "the student's steps / all steps and teacher passes of its cohort",
+    ),
+]
 
 
 @dataclass
@@ -77,7 +97,13 @@ def all_columns(batch_sizes: Sequence[int], used: Sequence[Method]) -> list[Colu
         for column in measured
         if column.name not in LAST_ONLY
     ]
-    return [*measured, *diagnostic_columns(used), *cost_columns(batch_sizes), *best]
+    return [
+        *measured,
+        *diagnostic_columns(used),
+        *cost_columns(batch_sizes),
+        *TRAINING_COLUMNS,
+        *best,
+    ]
 
 
 def score_predictions(
@@ -126,6 +152,21 @@ def _explained(
         fidelity = [name for name, column in catalogue().items() if column.family == "fidelity"]
         reasons = reasons | dict.fromkeys(fidelity, "it is the teacher")
     return values, reasons
+
+
+def training_time(
+    seconds: float | None, share: float, device: torch.device, *, absent: str
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Return the training columns; they are null, with a reason, for a model that was not timed."""
+    reason = None
+    if seconds is None:
+        reason = absent
+    elif device.type != "cpu":
+        reason = "a GPU works through the steps of a cohort in its own time"
+    names = [column.name for column in TRAINING_COLUMNS]
+    if reason:
+        return dict.fromkeys(names), dict.fromkeys(names, reason)
+    return dict(zip(names, (seconds, share), strict=True)), {}
 
 
 def write_files(

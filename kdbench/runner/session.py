@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -12,12 +13,29 @@ from torch import Tensor, nn
 from kdbench import machine
 from kdbench.data import Augment, Batches, Dataset
 from kdbench.errors import UserError
+from kdbench.methods import Networks
+from kdbench.methods.base import Role
+from kdbench.models import Taps, build_model, load_checkpoint
 from kdbench.runner.records import Predictions, now
-from kdbench.suite import Recipe, Suite
+from kdbench.suite import ModelEntry, Recipe, Suite
 from kdbench.training.evaluation import accuracy_and_nll, predict, recompute_batch_norm
 from kdbench.training.precision import resolve
 
 Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model of a run: its entry in the suite, its weights, and where it is tapped."""
+
+    entry: ModelEntry
+    model: nn.Module
+    taps: Taps
+
+    def head(self) -> nn.Linear | None:
+        """Return the linear layer whose input is the pooled feature."""
+        head = dict(self.model.named_modules()).get(self.taps.pooled or "")
+        return head if isinstance(head, nn.Linear) else None
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -61,6 +79,27 @@ class Session:
         """Return what a result is stamped with: versions, machine, data, precision, times."""
         precision = resolve(recipe.precision, self.device)
         return {**self._stamp, "precision": precision, "started": started, "finished": now()}
+
+    def build(self, entry: ModelEntry) -> nn.Module:
+        """Return a model on the device, in channels_last, with fresh weights or those of its checkpoint."""
+        model = build_model(
+            entry.name, input_shape=self.data.input_shape, num_classes=self.data.num_classes, args=entry.args
+        )
+        if entry.checkpoint:
+            load_checkpoint(model, entry.checkpoint)
+        return model.to(self.device).to(memory_format=torch.channels_last)
+
+    def networks(self, student: Fitted, teacher: Fitted) -> Networks:
+        """Return what a method may look at before the first step."""
+        pair: dict[Role, Fitted] = {"student": student, "teacher": teacher}
+        return Networks(
+            student=student.model,
+            teacher=teacher.model,
+            taps={"student": student.taps, "teacher": teacher.taps},
+            heads={role: head for role, fitted in pair.items() if (head := fitted.head()) is not None},
+            labels=self.data.train.labels.to(self.device),
+            fresh=lambda role: self.build(pair[role].entry.model_copy(update={"checkpoint": None})),
+        )
 
     def predict_all(self, model: nn.Module, best: Mapping[str, Tensor] | None) -> Predictions:
         """Return the logits of every split, and those of the best epoch's weights on test and validation."""

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from kdbench.models import build_model, load_checkpoint
-from kdbench.plan import Cell, Cohort
+from kdbench.plan import Cell, Cohort, TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.costs import Costs
-from kdbench.runner.records import Scores, diagnostic_columns, nonzero, now, score_predictions, write_files
-from kdbench.runner.session import Session
+from kdbench.runner.records import (
+    Scores,
+    diagnostic_columns,
+    nonzero,
+    now,
+    score_predictions,
+    training_time,
+    write_files,
+)
+from kdbench.runner.session import Fitted, Session
 from kdbench.runner.teachers import Teacher
 from kdbench.store import RunDirectory
 from kdbench.training.checkpoint import saved_ids
-from kdbench.training.cohort import Tutor, train
+from kdbench.training.cohort import train
 from kdbench.training.precision import resolve
 from kdbench.training.seeds import derive
-from kdbench.training.trainee import Trainee
+from kdbench.training.trainee import Trainee, Tutor
 
 
 class CohortRun:
@@ -29,14 +36,17 @@ class CohortRun:
         self,
         cohort: Cohort,
         teacher: Teacher,
+        obtain_teacher: Callable[[TeacherPlan], Teacher],
         session: Session,
         costs: Costs,
         directory: RunDirectory,
         progress: Progress,
     ) -> None:
-        """Take the cohort, its teacher, and where its records go."""
+        """Take the cohort, its teacher, the way to get assistants, and where its records go."""
         self.cohort = cohort
         self.teacher = teacher
+        self.tutors = {teacher.plan.id: teacher}
+        self.obtain_teacher = obtain_teacher
         self.session = session
         self.costs = costs
         self.directory = directory
@@ -61,9 +71,10 @@ class CohortRun:
     def _train(self, cells: Sequence[Cell]) -> None:
         started = now()
         trainees: dict[Cell, Trainee] = {}
+        shared: dict[str, Tutor] = {}
         for cell in cells:
             try:
-                trainee = self._trainee(cell)
+                trainee = self._trainee(cell, shared)
             except Exception as error:  # a method or a model of the user's own may raise anything
                 reason = f"could not be built: {type(error).__name__}: {' '.join(str(error).split())}"
                 self._record(cell, started, status="failed", reason=reason)
@@ -74,7 +85,6 @@ class CohortRun:
         self.progress.begin(f"{len(trainees)} students", self.cohort.recipe.epochs, "epoch")
         train(
             list(trainees.values()),
-            Tutor(self.teacher.model, self.teacher.plan.taps),
             self.session.train,
             self.session.validation,
             seed=derive("cohort", self.cohort.seed),
@@ -82,37 +92,40 @@ class CohortRun:
             on_epoch=lambda epoch, active: self.progress.advance(epoch, _lost(active)),
         )
         self.progress.end(f"{sum(trainee.train_seconds for trainee in trainees.values()):.0f} s of training")
+        cohort_seconds = sum(trainee.train_seconds for trainee in trainees.values())
+        cohort_seconds += sum(tutor.seconds for tutor in shared.values())
         for cell, trainee in trainees.items():
-            self._finish(cell, trainee, started)
+            self._finish(cell, trainee, started, cohort_seconds)
 
-    def _trainee(self, cell: Cell) -> Trainee:
-        data = self.session.data
+    def _trainee(self, cell: Cell, shared: dict[str, Tutor]) -> Trainee:
         # The same first weights for one student and seed whatever the method: comparisons are paired.
         torch.manual_seed(derive("student", cell.entry.name, cell.seed))
-        model = build_model(
-            cell.entry.name, input_shape=data.input_shape, num_classes=data.num_classes, args=cell.entry.args
-        )
-        if cell.entry.checkpoint:
-            load_checkpoint(model, cell.entry.checkpoint)
-        model = model.to(self.session.device).to(memory_format=torch.channels_last)
+        model = self.session.build(cell.entry)
+        tutor = self._tutor(cell.tutor)
         torch.manual_seed(derive("method", cell.id))
         distiller = cell.registered.distiller(cell.hyper, cell.pair)
-        distiller.prepare(model, self.teacher.model)
+        distiller.prepare(self.session.networks(Fitted(cell.entry, model, cell.taps), tutor.fitted()))
         return Trainee(
             id=cell.id,
             model=model,
             taps=cell.taps,
-            distiller=distiller.to(self.session.device),
+            distiller=distiller,
             recipe=cell.recipe,
             device=self.session.device,
             precision=resolve(cell.recipe.precision, self.session.device),
+            tutor=shared.setdefault(cell.tutor.id, tutor.tutor()),
         )
 
-    def _finish(self, cell: Cell, trainee: Trainee, started: str) -> None:
+    def _tutor(self, plan: TeacherPlan) -> Teacher:
+        if plan.id not in self.tutors:
+            self.tutors[plan.id] = self.obtain_teacher(plan)
+        return self.tutors[plan.id]
+
+    def _finish(self, cell: Cell, trainee: Trainee, started: str, cohort_seconds: float) -> None:
         """Evaluate a trained student and write its record."""
         if trainee.failure is None:
             best = trainee.best.weights if trainee.best else None
-            predictions = self.session.predict_all(trainee.model, best)
+            predictions = self.session.predict_all(trainee.inference, best)
             if not predictions.test.isfinite().all():
                 trainee.failure = f"diverged: logits are not finite after epoch {len(trainee.history)}"
         if trainee.failure is not None:
@@ -126,22 +139,40 @@ class CohortRun:
             without_best="there is no validation split",
         )
         scores.add(*self._diagnostics(cell, trainee))
-        adapter = sum(parameter.numel() for parameter in trainee.distiller.parameters())
-        scores.add(
-            {"params_nonzero": nonzero(trainee.model.parameters()), "params_adapter": adapter},
-            {},
-        )
-        self.costs.add_to(scores, cell.teacher, cell.student)
+        scores.add(*self._training_cost(cell, trainee, cohort_seconds))
+        self.costs.add_to(scores, cell.teacher, cell.inference)
         write_files(
             self.directory.folder("cells", cell.id),
             stem="student",
-            last=trainee.model.state_dict(),
+            last=trainee.inference.state_dict(),
             best=best,
             predictions=predictions,
             labels=self.session.labels,
             history=trainee.history,
         )
         self._record(cell, started, trainee, scores)
+
+    def _training_cost(
+        self, cell: Cell, trainee: Trainee, cohort_seconds: float
+    ) -> tuple[dict[str, float | None], dict[str, str]]:
+        """Return what the student's training cost, and how many of its parameters are kept and not zero."""
+        kept = {id(parameter) for parameter in trainee.inference.parameters()}
+        adapters = (parameter for parameter in trainee.adapters.parameters() if parameter.requires_grad)
+        values, reasons = training_time(
+            trainee.train_seconds + sum(self._chain_seconds(cell.tutor)),
+            trainee.train_seconds / cohort_seconds,
+            self.session.device,
+            absent="it was not trained",
+        )
+        values["params_nonzero"] = nonzero(trainee.inference.parameters())
+        values["params_adapter"] = sum(part.numel() for part in adapters if id(part) not in kept)
+        return values, reasons
+
+    def _chain_seconds(self, plan: TeacherPlan) -> Iterator[float]:
+        """Yield how long the assistants took that were trained for a cell."""
+        while plan.lesson:
+            yield self._tutor(plan).train_seconds
+            plan = plan.lesson.tutor
 
     def _diagnostics(self, cell: Cell, trainee: Trainee) -> tuple[dict[str, float | None], dict[str, str]]:
         """Return the numbers that only some methods have; for the others they are null with the reason."""

@@ -2,7 +2,7 @@
 
 A teacher lives in the *teacher store*, by default the folder ``teachers`` beside the run directory, under the
 id that is a hash of its dataset, model, recipe and seed. A run copies its files, so that
-it can be read alone.
+it can be read alone. Assistants, which a teacher teaches before they teach, live there too.
 """
 
 from __future__ import annotations
@@ -18,16 +18,24 @@ from torch import nn
 from kdbench.errors import UserError
 from kdbench.methods import Pair
 from kdbench.methods.scratch import Scratch
-from kdbench.models import build_model, load_checkpoint
+from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress
-from kdbench.runner.records import Predictions, nonzero, now, read_predictions, score_predictions, write_files
-from kdbench.runner.session import Session
+from kdbench.runner.records import (
+    Predictions,
+    nonzero,
+    now,
+    read_predictions,
+    score_predictions,
+    training_time,
+    write_files,
+)
+from kdbench.runner.session import Fitted, Session
 from kdbench.store import RunDirectory
 from kdbench.training.cohort import train
 from kdbench.training.precision import resolve
 from kdbench.training.seeds import derive
-from kdbench.training.trainee import Trainee
+from kdbench.training.trainee import Trainee, Tutor
 
 # A teacher that is right less than this many times as often as chance teaches nothing.
 NEAR_CHANCE = 1.5
@@ -40,6 +48,15 @@ class Teacher:
     plan: TeacherPlan
     model: nn.Module
     predictions: Predictions
+    train_seconds: float
+
+    def fitted(self) -> Fitted:
+        """Return its model and taps as methods see them."""
+        return Fitted(self.plan.entry, self.model, self.plan.taps)
+
+    def tutor(self) -> Tutor:
+        """Return it as the cohort engine takes it."""
+        return Tutor(self.model, self.plan.taps)
 
 
 def obtain(
@@ -57,7 +74,8 @@ def obtain(
     with filelock.FileLock(folder / ".lock"):
         record = shelf.record("teachers", plan.id)
         if record is None or not weights.is_file():
-            _make(plan, session, shelf, progress)
+            tutor = obtain(plan.lesson.tutor, session, run, store, progress) if plan.lesson else None
+            _make(plan, tutor, session, shelf, progress)
             record = shelf.record("teachers", plan.id)
     assert record is not None
     if record["provenance"]["data_checksum"] != session.data.checksum:
@@ -65,27 +83,27 @@ def obtain(
             f"teacher '{plan.label}' was trained on other data under the name "
             f"'{session.dataset_label}': delete {folder} to train it again."
         )
-    model = _model(plan, session)
+    model = session.build(plan.entry)
     load_checkpoint(model, weights)
     _copy(folder, run.folder("teachers", plan.id))
     _report(plan, record["metrics"], session, progress)
-    return Teacher(plan, model.eval(), read_predictions(folder))
+    seconds = record["durations"]["train_seconds"] or 0.0
+    return Teacher(plan, model.eval(), read_predictions(folder), seconds)
 
 
-def _model(plan: TeacherPlan, session: Session) -> nn.Module:
-    torch.manual_seed(derive("teacher", plan.entry.name, plan.entry.seed))
-    model = build_model(
-        plan.entry.name,
-        input_shape=session.data.input_shape,
-        num_classes=session.data.num_classes,
-        args=plan.entry.args,
+def _first_weights(plan: TeacherPlan) -> int:
+    """Return the seed of a teacher's first weights; generations of one model start from different ones."""
+    return (
+        derive("assistant", plan.id) if plan.lesson else derive("teacher", plan.entry.name, plan.entry.seed)
     )
-    return model.to(session.device).to(memory_format=torch.channels_last)
 
 
-def _make(plan: TeacherPlan, session: Session, shelf: RunDirectory, progress: Progress) -> None:
+def _make(
+    plan: TeacherPlan, tutor: Teacher | None, session: Session, shelf: RunDirectory, progress: Progress
+) -> None:
     started = now()
-    model = _model(plan, session)
+    torch.manual_seed(_first_weights(plan))
+    model = session.build(plan.entry)
     folder = shelf.folder("teachers", plan.id)
     trainee = None
     if plan.entry.checkpoint:
@@ -93,13 +111,17 @@ def _make(plan: TeacherPlan, session: Session, shelf: RunDirectory, progress: Pr
         without_best = "the teacher was loaded from a checkpoint"
     else:
         without_best = "there is no validation split"
-        trainee = _train(plan, model, session, folder, progress)
+        trainee = _train(plan, tutor, model, session, folder, progress)
     best = trainee.best if trainee else None
     predictions = session.predict_all(model, best.weights if best else None)
     scores = score_predictions(
         predictions, session.data.test.labels, session.data.train.labels, None, without_best=without_best
     )
+    training = training_time(
+        trainee.train_seconds if trainee else None, 1.0, session.device, absent="its weights were loaded"
+    )
     scores.add({"params_nonzero": nonzero(model.parameters()), "params_adapter": 0}, {})
+    scores.add(*training)
     write_files(
         folder,
         stem="teacher",
@@ -113,7 +135,7 @@ def _make(plan: TeacherPlan, session: Session, shelf: RunDirectory, progress: Pr
         "teachers",
         {
             "id": plan.id,
-            "role": "teacher",
+            "role": "assistant" if tutor else "teacher",
             "status": "ok",
             "reason": None,
             "dataset": session.dataset_label,
@@ -137,23 +159,33 @@ def _make(plan: TeacherPlan, session: Session, shelf: RunDirectory, progress: Pr
 
 
 def _train(
-    plan: TeacherPlan, model: nn.Module, session: Session, folder: Path, progress: Progress
+    plan: TeacherPlan,
+    tutor: Teacher | None,
+    model: nn.Module,
+    session: Session,
+    folder: Path,
+    progress: Progress,
 ) -> Trainee:
-    shapes = plan.shapes
-    pair = Pair(plan.label, plan.label, shapes, shapes, session.data.num_classes, same_architecture=True)
+    if plan.lesson and tutor:
+        distiller = plan.lesson.registered.distiller(plan.lesson.hyper, plan.lesson.pair)
+        distiller.prepare(session.networks(Fitted(plan.entry, model, plan.taps), tutor.fitted()))
+    else:
+        shapes = plan.shapes
+        alone = Pair(plan.label, plan.label, shapes, shapes, session.data.num_classes, same_architecture=True)
+        distiller = Scratch(Scratch.Parameters(), alone)
     trainee = Trainee(
         id=plan.id,
         model=model,
         taps=plan.taps,
-        distiller=Scratch(Scratch.Parameters(), pair).to(session.device),
+        distiller=distiller,
         recipe=plan.recipe,
         device=session.device,
         precision=resolve(plan.recipe.precision, session.device),
+        tutor=tutor.tutor() if tutor else None,
     )
     progress.begin(f"teacher {plan.label}", plan.recipe.epochs, "epoch")
     train(
         [trainee],
-        None,
         session.train,
         session.validation,
         seed=derive("teacher", plan.entry.seed),

@@ -1,42 +1,32 @@
 """The cohort engine: one pass over the data, one teacher pass a batch, many students.
 
-All students see the same batches with the same augmentations. The teacher runs once a batch, in evaluation
-mode and without gradients, and gives the union of the features that the students need. A student whose
+All students see the same batches with the same augmentations. A teacher runs once a batch, in evaluation
+mode and without gradients, and gives the union of the features that its students need. A student whose
 loss is not finite, or whose method raises, leaves the cohort; the others go on.
 """
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from kdbench.data import Batches
-from kdbench.models import FeatureReader, Outputs, Taps
+from kdbench.models import FeatureReader, Outputs
 from kdbench.training.checkpoint import read_state, write_state
 from kdbench.training.precision import autocast
 from kdbench.training.seeds import generator
-from kdbench.training.trainee import Step, Trainee
+from kdbench.training.trainee import Step, Trainee, Tutor
 
 OnEpoch = Callable[[int, Sequence[Trainee]], None]
 
 
-@dataclass
-class Tutor:
-    """A trained teacher in a cohort: its weights never change."""
-
-    model: nn.Module
-    taps: Taps
-
-
 def train(
     trainees: Sequence[Trainee],
-    tutor: Tutor | None,
     train_batches: Batches,
     validation_batches: Batches,
     *,
@@ -48,7 +38,6 @@ def train(
 
     Args:
         trainees: models with the same number of epochs, batch size and precision.
-        tutor: the teacher, or None where a teacher itself is trained.
         train_batches: training images on the device.
         validation_batches: validation images on the device; may be empty.
         seed: decides the order and the augmentations of the images.
@@ -59,7 +48,8 @@ def train(
     done = read_state(checkpoint, trainees)
     if done:
         on_epoch(done, trainees)
-    teacher = _Teacher(tutor, trainees) if tutor else None
+    tutors = dict.fromkeys(trainee.tutor for trainee in trainees if trainee.tutor)
+    teachers = [_Teacher(tutor, trainees) for tutor in tutors]
     steps = train_batches.steps(recipe.batch_size)
     for epoch in range(done + 1, recipe.epochs + 1):
         active = [trainee for trainee in trainees if trainee.failure is None]
@@ -68,7 +58,7 @@ def train(
         for trainee in active:
             trainee.begin_epoch()
         order = generator("batches", seed, epoch)
-        for index, (x, y, _) in enumerate(train_batches.epoch(recipe.batch_size, order)):
+        for index, (x, y, places) in enumerate(train_batches.epoch(recipe.batch_size, order)):
             position = (epoch - 1) * steps + index
             step = Step(
                 epoch=epoch,
@@ -77,18 +67,19 @@ def train(
                 epoch_ended=index == steps - 1,
                 ended=position == recipe.epochs * steps - 1,
             )
-            shown = teacher.show(x) if teacher else None
+            shown = {teacher.tutor: teacher.show(x) for teacher in teachers}
             for trainee in active:
                 if trainee.failure is None:
                     with _leaving(trainee):
-                        trainee.step(x, y, shown, tutor.model if tutor else None, step)
+                        given = shown[trainee.tutor] if trainee.tutor else None
+                        trainee.step(x, y, places, given, step)
         for trainee in active:
             if trainee.failure is None:
                 with _leaving(trainee):
                     trainee.end_epoch(epoch, train_batches, validation_batches)
         write_state(checkpoint, epoch, trainees)
         on_epoch(epoch, trainees)
-    if teacher:
+    for teacher in teachers:
         teacher.close()
     for trainee in trainees:
         trainee.reader.close()
@@ -106,11 +97,14 @@ def _leaving(trainee: Trainee) -> Iterator[None]:
 
 
 class _Teacher:
-    """The teacher's one pass a batch."""
+    """A tutor's one pass a batch."""
 
     def __init__(self, tutor: Tutor, trainees: Sequence[Trainee]) -> None:
-        pupils = [trainee for trainee in trainees if trainee.distiller.uses_teacher]
-        needs: frozenset[str] = frozenset().union(*(pupil.distiller.needs for pupil in pupils))
+        pupils = [trainee for trainee in trainees if trainee.tutor is tutor]
+        needs: frozenset[str] = frozenset().union(
+            *(pupil.distiller.needs for pupil in pupils if pupil.distiller.uses_teacher)
+        )
+        self.tutor = tutor
         self._needed = bool(needs)
         self._precision = trainees[0].precision
         self._device = trainees[0].device
@@ -120,8 +114,11 @@ class _Teacher:
     def show(self, x: torch.Tensor) -> Outputs | None:
         if not self._needed:
             return None
+        started = time.perf_counter()
         with torch.no_grad(), autocast(self._precision, self._device):
-            return self._reader(x)
+            outputs = self._reader(x)
+        self.tutor.seconds += time.perf_counter() - started
+        return outputs
 
     def close(self) -> None:
         self._reader.close()

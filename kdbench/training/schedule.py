@@ -46,7 +46,7 @@ def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.
     """Return the optimiser of a recipe; the fused kernels do one pass over all parameters."""
     parameters = list(parameters)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
+        sgd = torch.optim.SGD(
             parameters,
             lr=recipe.lr,
             momentum=recipe.momentum,
@@ -54,5 +54,11 @@ def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.
             weight_decay=recipe.weight_decay,
             fused=True,
         )
+        if recipe.momentum:
+            # The fused kernel cannot begin a parameter's momentum while others have one, as happens where a
+            # staged method trains it only later. Zeros give the same first step.
+            for parameter in parameters:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     optimizer = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return optimizer(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.data import Batches
-from kdbench.methods import Distiller
+from kdbench.methods import Batch, Distiller
 from kdbench.models import FeatureReader, Outputs, Taps
 from kdbench.suite import Recipe
 from kdbench.training.evaluation import accuracy_and_nll, recompute_batch_norm
@@ -44,9 +44,18 @@ class Step:
     ended: bool
 
 
+@dataclass(eq=False)
+class Tutor:
+    """A trained teacher in a cohort: its weights never change. ``seconds`` is what its passes took."""
+
+    model: nn.Module
+    taps: Taps
+    seconds: float = 0.0
+
+
 @dataclass
 class Trainee:
-    """A model that trains in a cohort. ``failure`` says why it left, once it has."""
+    """A model that trains in a cohort, with or without a tutor. ``failure`` says why it left, once it has."""
 
     id: str
     model: nn.Module
@@ -55,6 +64,7 @@ class Trainee:
     recipe: Recipe
     device: torch.device
     precision: Precision
+    tutor: Tutor | None = None
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: Best | None = None
     failure: str | None = None
@@ -63,7 +73,11 @@ class Trainee:
     def __post_init__(self) -> None:
         """Set the hooks and the optimiser; the method's own parameters train with the student's."""
         self.reader = FeatureReader(self.model, self.taps, self.distiller.needs)
-        self.trained = [*self.model.parameters(), *self.distiller.parameters()]
+        self.adapters = self.distiller.adapters().to(self.device)
+        parameters = (*self.model.parameters(), *self.adapters.parameters())
+        self.trained = [parameter for parameter in parameters if parameter.requires_grad]
+        # What is evaluated and kept; for most methods the student itself.
+        self.inference = self.distiller.inference_model(self.model)
         self.optimizer = make_optimizer(self.recipe, self.trained)
         self._sums: dict[str, Tensor] = {}
         self._right = torch.zeros((), device=self.device)
@@ -72,31 +86,34 @@ class Trainee:
     def begin_epoch(self) -> None:
         """Clear the sums of the epoch and switch to training mode."""
         self.model.train()
-        self.distiller.train()
+        self.adapters.train()
         self._sums = {}
         self._right = torch.zeros((), device=self.device)
         self._seen = 0
 
-    def step(
-        self, x: Tensor, y: Tensor, teacher: Outputs | None, teacher_model: nn.Module | None, step: Step
-    ) -> None:
+    def step(self, x: Tensor, y: Tensor, index: Tensor, teacher: Outputs | None, step: Step) -> None:
         """Take one optimiser step on a batch; nothing is read back from the device."""
         started = time.perf_counter()
         # Dropout and the like depend on this student and this step only, not on who else is in the cohort.
         torch.manual_seed(derive(self.id, step.epoch, step.index))
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * factor(self.recipe, step.progress)
+
+        def run(network: nn.Module) -> Tensor:
+            with autocast(self.precision, self.device):
+                return network(x).float()
+
         with autocast(self.precision, self.device):
             outputs = self.reader(x)
-            own = self.distiller.own_loss(x, y)
-        terms = self.distiller(outputs, teacher, y, step.progress) | own
+        terms = self.distiller.losses(outputs, teacher, Batch(y, index, step.progress, run))
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, self.recipe.clip_norm)
         self.optimizer.step()
-        self.distiller.after_step(self.model, teacher_model or self.model, step.epoch_ended, step.ended)
+        weights = self.tutor.model if self.tutor else self.model
+        self.distiller.after_step(self.model, weights, step.epoch_ended, step.ended)
         self._note(terms, outputs.logits, y)
         self.train_seconds += time.perf_counter() - started
 
@@ -128,10 +145,10 @@ class Trainee:
         if self.distiller.moves_weights:
             recompute_batch_norm(self.model, train)
         if len(validation):
-            top1, nll = accuracy_and_nll(self.model, validation)
+            top1, nll = accuracy_and_nll(self.inference, validation)
             row |= {"validation_top1": top1, "validation_nll": nll if math.isfinite(nll) else None}
             if self.best is None or (top1, -nll) > (self.best.top1, -self.best.nll):
-                self.best = Best(epoch, top1, nll, copy.deepcopy(self.model.state_dict()))
+                self.best = Best(epoch, top1, nll, copy.deepcopy(self.inference.state_dict()))
         self.history.append(row)
 
     def state(self) -> State:
@@ -139,20 +156,23 @@ class Trainee:
         best = self.best
         return {
             "model": self.model.state_dict(),
-            "distiller": self.distiller.state_dict(),
+            "adapters": self.adapters.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
             "best": None if best is None else (best.epoch, best.top1, best.nll, best.weights),
             "failure": self.failure,
             "train_seconds": self.train_seconds,
+            "tutor_seconds": self.tutor.seconds if self.tutor else 0.0,
         }
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.model.load_state_dict(state["model"])
-        self.distiller.load_state_dict(state["distiller"])
+        self.adapters.load_state_dict(state["adapters"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = state["history"]
         self.best = None if state["best"] is None else Best(*state["best"])
         self.failure = state["failure"]
         self.train_seconds = state["train_seconds"]
+        if self.tutor:
+            self.tutor.seconds = state["tutor_seconds"]

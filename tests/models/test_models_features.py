@@ -40,6 +40,22 @@ def test_stages_of_torchvisions_resnet_and_blocks_of_its_transformer() -> None:
     assert shapes.stages == ((197, 768),) * 4 and shapes.pooled == (768,)
 
 
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [
+        ("resnet50", (64, 256, 512, 1024, 2048)),
+        ("mobilenet_v2", (16, 24, 32, 96, 1280)),
+        ("shufflenet_v2_x1_0", (24, 24, 116, 232, 1024)),
+    ],
+)
+def test_taps_lie_between_bottleneck_blocks_not_inside_them(name: str, widths: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        model = build_model(f"torchvision:{name}", input_shape=(3, 64, 64), num_classes=10)
+    shapes = feature_shapes(model, find_taps(model, (3, 64, 64)), (3, 64, 64))
+    sides = (32, 16, 8, 4, 2)
+    assert shapes.stages == tuple((width, side, side) for width, side in zip(widths, sides, strict=True))
+
+
 def test_features_are_what_the_model_computes() -> None:
     torch.manual_seed(0)
     model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3).eval()

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from kdbench.data import Augment, Batches
 from kdbench.data.dataset import Split
 from kdbench.errors import UserError
-from kdbench.methods import Pair, find_method
+from kdbench.methods import Networks, Pair, find_method
 from kdbench.models import build_model, feature_shapes, find_taps
 from kdbench.suite import Recipe
-from kdbench.training.cohort import Tutor, train
-from kdbench.training.trainee import Trainee
+from kdbench.training.cohort import train
+from kdbench.training.trainee import Trainee, Tutor
 
 SHAPE = (1, 8, 8)
 CLASSES = 3
@@ -48,7 +48,18 @@ def student(
     torch.manual_seed(5)
     distiller = find_method(method).distiller
     made = distiller(distiller.Parameters(**hyper), pair)
-    made.prepare(model, reference)
+    made.prepare(
+        Networks(
+            student=model,
+            teacher=reference,
+            taps={"student": find_taps(model, SHAPE), "teacher": find_taps(reference, SHAPE)},
+            heads={"student": model.head, "teacher": reference.head},
+            labels=blobs().labels,
+            fresh=lambda role: build_model(
+                teacher if role == "teacher" else name, input_shape=SHAPE, num_classes=CLASSES
+            ),
+        )
+    )
     return Trainee(key, model, find_taps(model, SHAPE), made, recipe, torch.device("cpu"), "fp32")
 
 
@@ -65,9 +76,10 @@ def run(
     on_epoch: Callable[[int, object], None] = lambda epoch, trainees: None,
 ) -> None:
     split = blobs()
+    for trainee in trainees:
+        trainee.tutor = teacher
     train(
         trainees,
-        teacher,
         batches(split, Augment(crop_padding=1, flip=True)),
         batches(blobs(30)),
         seed=11,
@@ -186,7 +198,7 @@ def test_a_method_that_raises_ends_its_own_student_only(tmp_path: Path) -> None:
     def explode(*args: object) -> dict[str, Tensor]:
         raise ValueError("no such shape")
 
-    broken.distiller.forward = explode  # type: ignore[method-assign]
+    broken.distiller.losses = explode  # type: ignore[method-assign]
     run([broken, calm], tmp_path / "state.pt", tutor())
     assert broken.failure is not None and "ValueError: no such shape" in broken.failure
     assert calm.failure is None and len(calm.history) == 3
@@ -212,7 +224,6 @@ def test_without_validation_there_is_no_best_epoch(tmp_path: Path) -> None:
     empty = Split(torch.zeros(0, 8, 8, 1, dtype=torch.uint8), torch.zeros(0, dtype=torch.long))
     train(
         [trainee],
-        None,
         batches(blobs()),
         batches(empty),
         seed=1,

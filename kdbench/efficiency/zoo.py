@@ -1,0 +1,38 @@
+"""The index of the zoo, made anew by ``make zoo`` after a model of the zoo has changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from kdbench.efficiency.counts import count_multiply_adds
+from kdbench.models import build_model, families, feature_shapes, find_taps
+from kdbench.models.index import CLASSES, FILE, INPUT_SHAPE, fingerprint, sketch_of
+
+
+def entries() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Build every model of the zoo and yield its name and what the index says of it."""
+    for family in families().values():
+        file = f"{family.build.__module__.rpartition('.')[2]}.py"
+        for name in family.examples:
+            model = build_model(name, input_shape=INPUT_SHAPE, num_classes=CLASSES)
+            taps = find_taps(model, INPUT_SHAPE)
+            sketch = sketch_of(model, taps, feature_shapes(model, taps, INPUT_SHAPE))
+            counts = {
+                "params": sum(parameter.numel() for parameter in model.parameters()),
+                "macs": count_multiply_adds(model, INPUT_SHAPE).headline,
+            }
+            code = {"file": file, "source": fingerprint(file)}
+            yield name, counts | {"sketch": asdict(sketch)} | code
+
+
+def main() -> None:
+    """Write the index, a line a model."""
+    lines = (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries())
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""What most methods share: their own terms beside cross-entropy, and, if a suite asks for it, plain KD."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from kdbench.methods import base
+from kdbench.methods.base import Batch, Distiller, cross_entropy
+from kdbench.methods.kd import soft_loss
+from kdbench.models.shapes import Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Combined(Distiller):
+    """L = ce·CE(z_s, y) + kd·T²·KL(softmax(z_t/T) ‖ softmax(z_s/T)) + the method's own terms."""
+
+    class Parameters(base.Parameters):
+        """Weight of the cross-entropy; weight and temperature T of the soft term, which is off by default."""
+
+        ce: float = Field(1.0, ge=0)
+        kd: float = Field(0.0, ge=0)
+        kd_temperature: float = Field(4.0, gt=0)
+
+    def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the method's own loss terms: scalars with their weights already applied."""
+        raise TypeError(f"{type(self).__name__} does not define terms()")
+
+    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropy, the soft term and the method's own terms, as far as they have weight."""
+        assert teacher is not None
+        losses = {}
+        if self.hyper.ce:
+            losses["ce"] = self.hyper.ce * cross_entropy(student, batch.target)
+        if self.hyper.kd:
+            soft = soft_loss(student.logits, teacher.logits, self.hyper.kd_temperature)
+            losses["kd"] = self.hyper.kd * soft
+        return losses | self.terms(student, teacher, batch)

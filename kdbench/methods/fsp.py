@@ -1,0 +1,100 @@
+"""``fsp``: the student first learns how features flow from stage to stage, and then the task.
+
+First stage: L = w·Σ mean (G_s − G_t)², with w = 50. Then: L = CE(z_s, y).
+G_ij = mean over positions of f1_i·f2_j, for two consecutive stages f1 and f2 of the same network
+
+The weight is that of the CIFAR-100 tables (CRD, ICLR 2020). The mean goes over images and entries of G, the
+sum over the consecutive stages that meet. G has one row a channel of f1 and one column a channel of f2, so
+both models need the same channels; the sizes of the maps may differ, and within a network the larger of
+both maps is pooled to the size of the smaller. In the paper f1 and f2 are the first and the last layer of
+one group of blocks, where here they are the outputs of neighbouring groups.
+
+The first stage is the share ``first_stage`` of the training, by default 30 of 240 epochs, so that it
+scales with short recipes; the classifier does not learn in it.
+
+Yim et al., "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer
+Learning", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from kdbench.deferred import F, torch
+from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
+from kdbench.methods.base import Batch, Pair, Refusal, method
+from kdbench.methods.combined import Combined
+from kdbench.models.shapes import Outputs, as_map
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def flow_matrix(first: Tensor, second: Tensor) -> Tensor:
+    """Return G (B, C1, C2), the mean over positions of the products of two maps' channels.
+
+    Args:
+        first: a map (B, C1, H1, W1).
+        second: a map (B, C2, H2, W2); the larger of both is pooled to the size of the smaller.
+    """
+    first, second = (stage.flatten(2) for stage in same_size(first, second))
+    return first @ second.transpose(1, 2) / first.shape[2]
+
+
+@method("fsp", title="flow from stage to stage", source="Yim et al., CVPR 2017", year=2017)
+class FSP(Combined):
+    """Flow matrices in the first stage, cross-entropy afterwards."""
+
+    class Parameters(Combined.Parameters):
+        """Weight w of the flow matrices, and the share of the training that learns them alone."""
+
+        weight: float = Field(50.0, ge=0)
+        first_stage: float = Field(0.125, ge=0, lt=1)
+
+    needs = frozenset({"logits", "stages"})
+
+    def __init__(self, hyper: Parameters, pair: Pair) -> None:
+        """Note which stages meet."""
+        super().__init__(hyper, pair)
+        self.places = stage_pairs(pair)
+
+    @classmethod
+    def check(cls, hyper: Parameters, pair: Pair) -> None:
+        """Refuse a pair without two stages or with different channels, and a second stage without a loss."""
+        require_stages(pair, 2)
+        places = stage_pairs(pair)
+        mine = [map_shapes(pair, "student")[place][0] for place, _ in places]
+        theirs = [map_shapes(pair, "teacher")[place][0] for _, place in places]
+        if mine != theirs:
+            raise Refusal(
+                f"it needs equal channels, but at the stages that meet, teacher '{pair.teacher}' has "
+                f"{_listed(theirs)} and student '{pair.student}' has {_listed(mine)}"
+            )
+        if not hyper.ce and not hyper.kd:
+            raise Refusal(
+                f"ce and kd are 0, so student '{pair.student}' learns nothing after the first stage"
+            )
+
+    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        """Return the flow term alone in the first stage, and what has weight beside it afterwards."""
+        assert teacher is not None
+        return self.terms(student, teacher, batch) or super().losses(student, teacher, batch)
+
+    def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted flow term in the first stage, and nothing afterwards."""
+        if batch.progress >= self.hyper.first_stage:
+            return {}
+        f_s = [as_map(student.stages[mine]) for mine, _ in self.places]
+        f_t = [as_map(teacher.stages[theirs]) for _, theirs in self.places]
+        flows = [
+            F.mse_loss(flow_matrix(*ours), flow_matrix(*given))
+            for ours, given in zip(pairwise(f_s), pairwise(f_t), strict=True)
+        ]
+        return {"flow": self.hyper.weight * torch.stack(flows).sum()}
+
+
+def _listed(channels: list[int]) -> str:
+    return ", ".join(str(count) for count in channels)

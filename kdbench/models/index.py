@@ -1,0 +1,90 @@
+"""What is known of the zoo without building it: shapes, taps and counts at 32×32 pixels and 100 classes.
+
+Planning and listing need no more than that of a model, and building all of them takes seconds. The index
+``zoo.json`` ships with the package and is written by ``make zoo``. An entry counts only while the file that
+defines its model is, byte for byte, the one that it was made from; else the model is built and looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdbench.models.shapes import FeatureShapes, Shape, Taps
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# The shape at which the distillation literature counts its models.
+INPUT_SHAPE: Shape = (3, 32, 32)
+CLASSES = 100
+_FOLDER = Path(__file__).parent
+FILE = _FOLDER / "zoo.json"
+# What decides how a model's taps are found, whichever model it is.
+_READER = "features.py"
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A model as the plan knows it: its taps, shapes, and a hash of its weights' names and shapes."""
+
+    taps: Taps
+    shapes: FeatureShapes
+    weights: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the zoo at the literature's shape."""
+
+    name: str
+    params: int
+    macs: int
+    sketch: Sketch
+
+
+def sketch_of(model: nn.Module, taps: Taps, shapes: FeatureShapes) -> Sketch:
+    """Return the sketch of a model that was built."""
+    weights = [[name, list(parameter.shape)] for name, parameter in model.named_parameters()]
+    return Sketch(taps, shapes, hashlib.sha256(json.dumps(weights).encode()).hexdigest()[:16])
+
+
+def indexed(name: str) -> Entry | None:
+    """Return what the index says of a model, or None where it is not there or its code has changed."""
+    found = _index().get(name)
+    if found is None or found["source"] != fingerprint(found["file"]):
+        return None
+    sketch = found["sketch"]
+    shapes = sketch["shapes"]
+    return Entry(
+        name,
+        found["params"],
+        found["macs"],
+        Sketch(
+            Taps(tuple(sketch["taps"]["stages"]), sketch["taps"]["pooled"]),
+            FeatureShapes(
+                tuple(shapes["logits"]),
+                None if shapes["pooled"] is None else tuple(shapes["pooled"]),
+                tuple(tuple(stage) for stage in shapes["stages"]),
+            ),
+            sketch["weights"],
+        ),
+    )
+
+
+@cache
+def _index() -> dict[str, Any]:
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+
+
+@cache
+def fingerprint(file: str) -> str | None:
+    """Return a hash of the code that a model of the zoo depends on, given its file in this package."""
+    paths = [_FOLDER / name for name in (_READER, file)]
+    if not all(path.is_file() for path in paths):
+        return None
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
