@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import kdbench.methods
 from kdbench.cli import app
+from kdbench.methods import base, find_method
 from kdbench.models import build_model
 from kdbench.store import load
 
@@ -46,6 +49,48 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
     frame = load("runs/mine")
     assert len(frame) == 9 and set(frame.status) == {"ok"}
     assert (tmp_path / "runs" / "mine" / "report" / "index.html").is_file()
+
+
+def test_the_loss_of_the_readme_is_one_short_file_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = block("python", "@method")
+    assert len(text.splitlines()) <= 25
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cosine.py").write_text(text)
+    entry = re.search(r"`(\{name: \"cosine.py:Cosine\".*?\})`", README)
+    assert entry
+    (tmp_path / "own.yaml").write_text(
+        "dataset: {name: digits, args: {limit: 200, limit_test: 100}}\n"
+        "teachers: [cnn_4]\nstudents: [mlp_16]\n"
+        f"methods: [scratch, {entry.group(1)}]\n"
+        "seeds: [0]\nrecipe: {epochs: 2, batch_size: 20, precision: fp32}\nmeasure: {latency: false}\n"
+    )
+    ran = CliRunner().invoke(app, ["run", "own.yaml"], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    frame = load("runs/own").set_index("method_name")
+    assert frame.params_adapter["cosine"] == 16 * 16 + 16
+    history = next(
+        file.read_text()
+        for file in Path("runs/own/cells").glob("*/history.csv")
+        if "cosine" in file.read_text()
+    )
+    assert {"loss_ce", "loss_kd", "loss_cosine"} <= set(history.splitlines()[0].split(","))
+    before = set(frame.id)
+    (tmp_path / "cosine.py").write_text(text.replace("1 - similarity", "2 - 2 * similarity"))
+    again = CliRunner().invoke(app, ["plan", "own.yaml", "--json"], catch_exceptions=False)
+    after = {row["id"] for row in json.loads(again.output)}
+    assert len(before & after) == 1, "only scratch keeps its id when the loss is edited"
+
+
+def test_a_file_beside_the_methods_is_a_method_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cosine.py").write_text(block("python", "@method"))
+    monkeypatch.setattr(kdbench.methods, "__path__", [*kdbench.methods.__path__, str(tmp_path)])
+    monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))
+    base._discover.cache_clear()
+    assert find_method("cosine").title == "align pooled features"
 
 
 def test_the_commands_of_the_readme_exist() -> None:

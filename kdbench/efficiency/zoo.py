@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -12,11 +12,13 @@ from kdbench.models import build_model, families, feature_shapes, find_taps
 from kdbench.models.index import CLASSES, FILE, INPUT_SHAPE, fingerprint, sketch_of
 
 
-def entries() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Build every model of the zoo and yield its name and what the index says of it."""
+def entries(names: Collection[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Build every model of the zoo, or those that are named, and yield what the index says of each."""
     for family in families().values():
         file = f"{family.build.__module__.rpartition('.')[2]}.py"
         for name in family.examples:
+            if names is not None and name not in names:
+                continue
             model = build_model(name, input_shape=INPUT_SHAPE, num_classes=CLASSES)
             taps = find_taps(model, INPUT_SHAPE)
             sketch = sketch_of(model, taps, feature_shapes(model, taps, INPUT_SHAPE))

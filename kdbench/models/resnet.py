@@ -74,6 +74,7 @@ class ResNet(nn.Module):
     examples=(
         *(f"resnet{depth}" for depth in (8, 14, 20, 32, 44, 56, 110)),
         "resnet8x4",
+        "resnet14x4",
         "resnet32x4",
     ),
     summary="residual network for small images; xN widens the stages N times",

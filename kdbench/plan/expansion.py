@@ -39,8 +39,9 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     matrix = _Matrix(suite, sketches, classes)
     cohorts = []
     for teacher in teachers:
+        meetings = list(matrix.meetings(teacher.label))
         for seed in suite.seeds:
-            cells = tuple(matrix.cells(teacher, seed))
+            cells = tuple(matrix.cells(teacher, meetings, seed))
             if cells:
                 cohorts.append(Cohort(cells[0].cohort, teacher, seed, suite.recipe, cells))
     plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts))
@@ -79,7 +80,7 @@ class _Matrix:
             for variant in expand(entry, self._suite, special.get(entry.label or entry.name))
         ]
 
-    def _meetings(self, teacher: str) -> Iterator[tuple[ModelEntry, list[Variant]]]:
+    def meetings(self, teacher: str) -> Iterator[tuple[ModelEntry, list[Variant]]]:
         """Yield the students of a teacher, each with its methods."""
         if not self._suite.pairs:
             for student in self._suite.students:
@@ -91,9 +92,12 @@ class _Matrix:
                     if student.shown in pair.students:
                         yield student, variants
 
-    def cells(self, teacher: TeacherPlan, seed: int) -> Iterator[Cell]:
+    def cells(
+        self, teacher: TeacherPlan, meetings: list[tuple[ModelEntry, list[Variant]]], seed: int
+    ) -> Iterator[Cell]:
+        """Yield the cells of one cohort."""
         cohort = content_id([teacher.id, self._dataset, self._recipe, seed])
-        for student, variants in self._meetings(teacher.label):
+        for student, variants in meetings:
             recipe = _override(OptimizerFields, self._suite.recipe, student, "student")
             for variant in variants:
                 if student.shown in variant.students:
@@ -166,9 +170,9 @@ class _Matrix:
         self, tutor: TeacherPlan, entry: ModelEntry, recipe: Recipe, variant: Variant, seed: int
     ) -> TeacherPlan:
         """Return a model that is taught by the method itself, to teach in its turn."""
+        sketch = self._sketches.of("assistant", entry)
         pair = self._pair(tutor, entry)
         variant.registered.distiller.check(variant.hyper, pair)
-        sketch = self._sketches.of("assistant", entry)
         config = {
             "engine": ENGINE,
             "dataset": self._dataset,

@@ -137,7 +137,8 @@ class Trainee:
             "lr": self.optimizer.param_groups[0]["lr"],
             "loss": sum(terms.values()),
             **{f"loss_{name}": value for name, value in terms.items()},
-            "train_top1": self._right.item() / self._seen,
+            # Of the student's own logits, which say nothing where another model is kept.
+            "train_top1": self._right.item() / self._seen if self.inference is self.model else None,
             "validation_top1": None,
             "validation_nll": None,
             "seconds": self.train_seconds - sum(float(old["seconds"] or 0) for old in self.history),

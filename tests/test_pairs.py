@@ -1,0 +1,162 @@
+"""Pairs of models, chains of assistants, and a plan that needs no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kdbench.efficiency.zoo import entries
+from kdbench.errors import UserError
+from kdbench.models import families
+from kdbench.models.index import FILE, indexed
+from kdbench.plan import make_plan
+from kdbench.runner import run
+from kdbench.store import RunDirectory, load, read_json
+from kdbench.suite import Suite
+
+Load = Callable[..., Suite]
+
+PAIRED = """
+dataset: {name: digits, args: {limit: 300, limit_test: 200}, validation_fraction: 0.2}
+teachers: [cnn_4, cnn_8]
+students: [mlp_16, cnn_2]
+methods:
+  - scratch
+  - {name: kd, label: kd, temperature: 2}
+pairs:
+  - {teacher: cnn_4, students: [mlp_16], methods: {kd: {temperature: 8, alpha: 0.5}}}
+  - {teacher: cnn_8, students: [cnn_2, mlp_16]}
+seeds: [0]
+recipe: {epochs: 1, batch_size: 25, lr: 0.1, precision: fp32}
+measure: {latency: false}
+"""
+
+
+@pytest.fixture
+def paired(write_suite: Callable[..., Path]) -> Load:
+    def made(*overrides: str) -> Suite:
+        return Suite.load(write_suite(PAIRED), overrides)
+
+    return made
+
+
+def test_only_the_pairs_that_are_named_meet(paired: Load) -> None:
+    cells = make_plan(paired()).cells
+    met = {(cell.teacher, cell.student) for cell in cells}
+    assert met == {("cnn_4", "mlp_16"), ("cnn_8", "cnn_2"), ("cnn_8", "mlp_16")}
+    assert len(cells) == 6
+
+
+def test_a_pair_has_values_of_its_own_under_the_same_label(paired: Load) -> None:
+    kd = {cell.teacher: cell for cell in make_plan(paired()).cells if cell.method.startswith("kd")}
+    assert {cell.method for cell in kd.values()} == {"kd"}
+    assert (kd["cnn_4"].hyper.temperature, kd["cnn_4"].hyper.alpha) == (8, 0.5)
+    assert (kd["cnn_8"].hyper.temperature, kd["cnn_8"].hyper.alpha) == (2, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pairs.0.teacher=cnn_44", "unknown teacher 'cnn_44'. Did you mean 'cnn_4'?"),
+        ("pairs.0.students=[mlp_61]", "unknown student 'mlp_61'. Did you mean 'mlp_16'?"),
+        ("pairs.0.methods={scrach: {}}", "unknown method 'scrach'. Did you mean 'scratch'?"),
+        ("pairs.0.methods={kd: {temprature: 3}}", "no parameter 'temprature'. Did you mean 'temperature'?"),
+    ],
+)
+def test_a_wrong_pair_is_one_line(paired: Load, override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_plan(paired(override))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_chain_is_trained_once_and_its_last_assistant_teaches(small_suite: Load, tmp_path: Path) -> None:
+    suite = small_suite(
+        "methods=[{name: takd, assistants: [cnn_4, mlp_32]}, {name: born_again, generations: 3}]",
+        "teachers=[cnn_8]",
+        "students=[cnn_2]",
+        "seeds=[0]",
+        "recipe.epochs=1",
+    )
+    plan = make_plan(suite)
+    takd, born = plan.cells
+    assert takd.tutor.entry.name == "mlp_32" and takd.tutor.lesson.tutor.entry.name == "cnn_4"
+    assert takd.tutor.lesson.tutor.lesson.tutor is plan.teachers[0]
+    assert [born.tutor.entry.name, born.tutor.lesson.tutor.entry.name] == ["cnn_2", "cnn_2"]
+    outcome = run(suite, tmp_path / "run")
+    assert (outcome.ok, outcome.failed) == (2, 0)
+    roles = {
+        read_json(file)["teacher"]: read_json(file)["role"]
+        for file in (tmp_path / "run" / "teachers").glob("*/record.json")
+    }
+    assert roles == {
+        "cnn_8": "teacher",
+        "cnn_4 taught by cnn_8": "assistant",
+        "mlp_32 taught by cnn_4 taught by cnn_8": "assistant",
+        "cnn_2 taught by cnn_8": "assistant",
+        "cnn_2 taught by cnn_2 taught by cnn_8": "assistant",
+    }
+    frame = load(tmp_path / "run")
+    assert list(frame.role) == ["teacher", "student", "student"], "assistants are no rows of the table"
+    cell = RunDirectory(tmp_path / "run").record("cells", takd.id)
+    own = cell["durations"]["train_seconds"]
+    chain = [
+        read_json(tmp_path / "run" / "teachers" / plan_id / "record.json")["durations"]["train_seconds"]
+        for plan_id in (takd.tutor.id, takd.tutor.lesson.tutor.id)
+    ]
+    assert cell["metrics"]["train_seconds"] == pytest.approx(own + sum(chain))
+    assert 0 < cell["metrics"]["train_time_share"] < 1
+
+
+def test_an_assistant_that_does_not_exist_is_refused_by_the_plan(small_suite: Load) -> None:
+    suite = small_suite("methods=[{name: takd, assistants: [cnm_4]}]")
+    with pytest.raises(UserError, match="assistant 'cnm_4': unknown model 'cnm_4'"):
+        make_plan(suite)
+
+
+def test_what_is_kept_of_simkd_is_measured_and_reported(small_suite: Load, tmp_path: Path) -> None:
+    suite = small_suite("methods=[scratch, simkd]", "students=[cnn_2]", "seeds=[0]")
+    run(suite, tmp_path / "run")
+    rows = load(tmp_path / "run").set_index("method")
+    # cnn_2 without its head, a projector from 8 to 16 channels by way of 8, and the teacher's head
+    head, teacher_head = 8 * 10 + 10, 16 * 10 + 10
+    projector = (8 * 8 + 16) + (9 * 8 * 8 + 16) + (8 * 16 + 32)
+    expected = rows.params["scratch"] - head + projector + teacher_head
+    assert rows.params["simkd"] == rows.params_nonzero["simkd"] == expected
+    assert rows.params_adapter["simkd"] == 0, "the projector is kept, so it is no parameter of training only"
+    assert rows.macs["simkd"] > rows.macs["scratch"]
+
+
+def test_the_matrix_of_the_crd_tables_is_planned_without_torch() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "sys.argv = ['kdbench', 'plan', 'cifar100-crd', '--json']\n"
+        "from kdbench.cli import main\n"
+        "main()\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-500:]
+    rows = json.loads(found.stdout)
+    assert {"teacher", "student", "method", "seed", "cohort"} <= set(rows[0])
+    assert len({(row["teacher"], row["student"]) for row in rows}) == 13
+    methods = {row["method"] for row in rows if row["status"] == "planned"}
+    assert len(methods) >= 28
+    skipped = {row["method"] for row in rows if row["status"] == "skipped"}
+    assert skipped == {"fsp"} and all("equal channels" in row["reason"] for row in rows if row["reason"])
+    assert {row["seed"] for row in rows} == {0, 1, 2}
+
+
+def test_the_index_of_the_zoo_is_what_building_every_model_gives() -> None:
+    stored = read_json(FILE)
+    names = [name for family in families().values() for name in family.examples]
+    assert list(stored) == names
+    assert all(indexed(name) for name in names), "the code of a model has changed: run make zoo"
+    # Building all of them takes long; the models themselves have golden counts of their own.
+    some = {"cnn_4", "resnet8", "wrn_16_1", "vgg8", "MobileNetV2", "vit_64_4", "mlp_32"}
+    for name, entry in entries(some):
+        assert json.loads(json.dumps(entry)) == stored[name], f"{name}: run make zoo"
