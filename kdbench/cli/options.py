@@ -1,0 +1,54 @@
+"""What several commands share: the consoles, the options, and how they are read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from kdbench.suite import Suite
+
+out_console = Console()
+error_console = Console(stderr=True)
+
+SuiteArgument = Annotated[
+    str, typer.Argument(help="Name of a suite that ships with kdbench, or a YAML file.")
+]
+RunArgument = Annotated[Path, typer.Argument(help="A run directory, for example runs/quickstart.")]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", envvar="KDBENCH_DATA", help="Folder that holds the datasets.")
+]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds instead of the suite's, such as 0,1,2.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field of the suite: --set recipe.epochs=3.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and the result.")]
+DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
+
+
+def escaped(text: str) -> str:
+    """Return text as rich prints it unchanged."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def load_suite(name: str, seeds: str | None, overrides: list[str] | None) -> Suite:
+    """Return a suite with the overrides of the command line."""
+    from kdbench.suite import Suite
+
+    given = list(overrides or [])
+    if seeds is not None:
+        given.append(f"seeds=[{seeds}]")
+    return Suite.load(name, given)
+
+
+def print_json(rows: Any) -> None:
+    """Print rows as JSON on standard output."""
+    sys.stdout.write(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,70 @@
+"""The commands that read: compare and report a run, list what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdbench.cli.options import AsJson, RunArgument, out_console, print_json
+from kdbench.errors import unknown
+
+
+def compare(
+    path: RunArgument,
+    metric: Annotated[str, typer.Option("--metric", help="Column to compare the methods by.")] = "top1",
+    baseline: Annotated[
+        str, typer.Option("--baseline", help="Method that others are compared with.")
+    ] = "scratch",
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Add the top-1 that papers report, and the difference from it."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the comparison table of a run.
+
+    Means with intervals over seeds, differences with corrected significance, Pareto marks.
+
+    A published figure is that of the paper that proposes the method, else of CRD's table (ICLR 2020), else of
+    the first paper in the table that ships with kdbench; what a run did otherwise than the papers is told.
+    """
+    from kdbench import report
+
+    if as_json:
+        print_json(report.compare(path, metric, baseline, published))
+    else:
+        report.render(path, out_console, metric, baseline, published)
+
+
+def report(
+    path: RunArgument,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; default RUN/report.")] = None,
+) -> None:
+    """Rewrite tables, figures and the HTML page.
+
+    All of it is made anew from the records of the run; nothing is trained.
+    """
+    from kdbench.report import write_report
+    from kdbench.store import RunDirectory, write_results
+
+    write_results(RunDirectory.open(path))
+    page = write_report(path, out)
+    out_console.print(f"Wrote {page.parent}. Next: open {page}", highlight=False, soft_wrap=True)
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help="models, methods, datasets, metrics or suites.")],
+    as_json: AsJson = False,
+) -> None:
+    """List what kdbench knows: name, one line, source."""
+    from kdbench.listing import LISTINGS, listing_table
+
+    if kind not in LISTINGS:
+        raise unknown("kind", kind, LISTINGS)
+    rows = LISTINGS[kind]()
+    if as_json:
+        print_json(rows)
+    else:
+        out_console.print(listing_table(kind, rows))

@@ -1,0 +1,142 @@
+"""The commands that work on a suite: run it, plan it, check it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kdbench.cli.options import (
+    AsJson,
+    DataRoot,
+    DeviceOption,
+    Overrides,
+    Quiet,
+    Seeds,
+    SuiteArgument,
+    error_console,
+    escaped,
+    load_suite,
+    out_console,
+    print_json,
+)
+
+
+def run(
+    suite: SuiteArgument = "quickstart",
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/NAME.")] = None,
+    data_root: DataRoot = None,
+    device: DeviceOption = "auto",
+    seeds: Seeds = None,
+    overrides: Overrides = None,
+    teacher_store: Annotated[
+        Path | None,
+        typer.Option("--teacher-store", help="Folder whose teachers/ runs share; default that of --out."),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a suite; run it again and it goes on where it was.
+
+    Exit status: 0 when all cells are done, 1 when some failed, 2 when the request was wrong.
+    """
+    loaded = load_suite(suite, seeds, overrides)
+    from kdbench.console import ConsoleProgress
+    from kdbench.progress import Progress
+    from kdbench.report import render, write_report
+    from kdbench.runner import run as run_suite
+
+    arguments: dict[str, Any] = {
+        "data_root": data_root,
+        "device": device,
+        "teacher_store": teacher_store,
+        "retry_failed": retry_failed,
+    }
+    try:
+        if quiet:
+            outcome = run_suite(loaded, out, progress=Progress(), **arguments)
+        else:
+            with ConsoleProgress(out_console) as progress:
+                outcome = run_suite(loaded, out, progress=progress, **arguments)
+    except KeyboardInterrupt:
+        error_console.print("stopped; the same command goes on from the last finished epoch")
+        raise typer.Exit(130) from None
+    page = write_report(outcome.path)
+    if not quiet:
+        render(outcome.path, out_console)
+    counts = f"{outcome.ok} ok, {outcome.failed} failed, {outcome.skipped} skipped"
+    out_console.print(f"\n{counts}. Next: open {page}", highlight=False, soft_wrap=True)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def plan(
+    suite: SuiteArgument,
+    data_root: DataRoot = None,
+    seeds: Seeds = None,
+    overrides: Overrides = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Time one step of every model and say how long it all takes.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the cells and cohorts of a suite."""
+    loaded = load_suite(suite, seeds, overrides)
+    from kdbench.plan import make_plan
+
+    made = make_plan(loaded, data_root)
+    if as_json:
+        print_json(made.rows())
+        return
+    from kdbench.listing import plan_table
+
+    out_console.print(plan_table(made))
+    skipped = sum(cell.refusal is not None for cell in made.cells)
+    out_console.print(
+        f"{len(made.cells)} cells in {len(made.cohorts)} cohorts, {skipped} skipped; "
+        f"teachers: {', '.join(teacher.label for teacher in made.teachers)}.",
+        highlight=False,
+    )
+    if estimate:
+        from kdbench.runner.estimate import estimate_seconds
+
+        minutes = estimate_seconds(made, data_root) / 60
+        out_console.print(f"Training takes about {minutes:.1f} minutes on this machine.", highlight=False)
+
+
+def check(
+    path: Annotated[Path, typer.Argument(help="A suite (name or file) or a run directory.")],
+    data_root: DataRoot = None,
+    records_only: Annotated[
+        bool, typer.Option("--records-only", help="Weights and logits may be absent, as in a published run.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Validate a suite, or a run directory.
+
+    A suite is checked without running it, a run directory for completeness and checksums.
+    """
+    if path.is_dir():
+        from kdbench.store import check as check_run
+
+        findings = [
+            {"path": finding.path, "problem": finding.problem}
+            for finding in check_run(path, records_only=records_only)
+        ]
+        praise = "complete, and every checksum holds"
+    else:
+        from kdbench.plan import make_plan
+
+        make_plan(load_suite(str(path), None, None), data_root)
+        findings = []
+        praise = "a valid suite"
+    if as_json:
+        print_json(findings)
+    else:
+        for finding in findings:
+            out_console.print(f"[red]{finding['path']}[/]: {escaped(finding['problem'])}", highlight=False)
+        if not findings:
+            out_console.print(f"{path}: {praise}", highlight=False)
+    if findings:
+        raise typer.Exit(1)
