@@ -4,13 +4,16 @@
 #   benchmarks/gpu.sh tests     the test-suite, with the CUDA tests that are skipped elsewhere
 #   benchmarks/gpu.sh measure   what the zoo costs on the GPU and on the CPU beside it
 #   benchmarks/gpu.sh suites    the shipped suites on the GPU (KDBENCH_DATA names the data)
+#   benchmarks/gpu.sh cifar100  pairs of cifar100-crd at the papers' full protocol, one seed; call it again, and it goes on
 #
-# PYTHON names the interpreter (default python3), OUT the folder for the small results (default results/gpu).
+# PYTHON names the interpreter (default python3), OUT the folder for the small results (default results/gpu), RUNS that of
+# the runs themselves, which has to outlive a call for the next one to go on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 OUT=${OUT:-results/gpu}
-mkdir -p "$OUT"
+RUNS=${RUNS:-runs/gpu}
+mkdir -p "$OUT" "$RUNS"
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 kdbench() { "$PYTHON" -m kdbench "$@"; }
 
@@ -20,21 +23,35 @@ tests() {
 
 measure() {
     kdbench measure resnet32x4 resnet8 resnet14 resnet20 resnet32 resnet44 resnet56 resnet110 resnet8x4 \
+        wrn_16_2 wrn_40_1 wrn_40_2 vgg8 vgg13 MobileNetV2 ShuffleV1 ShuffleV2 ResNet50 vit_64_4 vit_192_6 \
         cnn_8 cnn_32 gru_64 mlp_128 --input 3,32,32 --classes 100 --json > "$OUT/zoo.json"
 }
 
+keep() {
+    mkdir -p "$OUT/$1"
+    cp "$RUNS/$1/results.csv" "$RUNS/$1/run.json" "$RUNS/$1/report/report.md" "$OUT/$1/"
+}
+
 suites() {
-    run=$(mktemp -d)
-    for suite in quickstart fashion-mnist article; do
-        kdbench run "$suite" --device cuda --out "$run/$suite" 2>&1 | tee "$OUT/$suite.log"
-        mkdir -p "$OUT/$suite"
-        cp "$run/$suite/results.csv" "$run/$suite/run.json" "$run/$suite/report/report.md" "$OUT/$suite/"
+    for suite in quickstart fashion-mnist article cifar100-small; do
+        kdbench run "$suite" --device cuda --out "$RUNS/$suite" 2>&1 | tee "$OUT/$suite.log"
+        keep "$suite"
     done
+}
+
+# A pair's own values stand in the suite; here it is only made smaller, to what fits into a few calls.
+cifar100() {
+    timeout 570 "$PYTHON" -m kdbench run cifar100-crd --device cuda --out "$RUNS/cifar100-crd" --seeds 0 \
+        --set 'teachers=[resnet56]' --set 'students=[resnet20]' \
+        --set 'methods=[scratch, kd, dkd, dist, logit_std, at, crd, reviewkd, simkd]' \
+        --set 'pairs=[{teacher: resnet56, students: [resnet20], methods: {dkd: {beta: 2}, reviewkd: {weight: 0.6}}}]' \
+        2>&1 | tee "$OUT/cifar100-crd.log"
+    keep cifar100-crd
 }
 
 for stage in "${@:-tests}"; do
     case "$stage" in
-        tests | measure | suites) "$stage" ;;
-        *) echo "unknown stage '$stage': tests, measure or suites" >&2; exit 2 ;;
+        tests | measure | suites | cifar100) "$stage" ;;
+        *) echo "unknown stage '$stage': tests, measure, suites or cifar100" >&2; exit 2 ;;
     esac
 done

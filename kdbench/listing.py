@@ -125,11 +125,18 @@ SHOWN = {
 }
 
 
+TITLES = {"models": "models, counted at 3x32x32 and 100 classes"}
+CAPTIONS = {
+    "methods": "Most also take ce, the weight of cross-entropy (1), kd, that of plain distillation "
+    "beside it (0), and kd_temperature (4)."
+}
+# Said once in the caption, and in the rows only where a method has another default.
+SHARED_PARAMETERS = {"ce": 1.0, "kd": 0.0, "kd_temperature": 4.0}
+
+
 def listing_table(kind: str, rows: Rows) -> Table:
     """Return a listing as a terminal table."""
-    table = Table(
-        title=kind if kind != "models" else "models, counted at 3x32x32 and 100 classes", box=SIMPLE
-    )
+    table = Table(title=TITLES.get(kind, kind), caption=CAPTIONS.get(kind), box=SIMPLE)
     for name in SHOWN[kind]:
         numeric = isinstance(rows[0][name], int)
         heading = "" if name == "direction" else name
@@ -143,8 +150,13 @@ def _shown(key: str, value: Any) -> str:
     if key == "direction":
         return ARROWS[value]
     if isinstance(value, dict):
-        return ", ".join(f"{name}={entry}" for name, entry in value.items())
+        own = {name: entry for name, entry in value.items() if SHARED_PARAMETERS.get(name) != entry}
+        return ", ".join(f"{name}={_number_or_text(entry)}" for name, entry in own.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _number_or_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def plan_table(plan: Plan) -> Table:

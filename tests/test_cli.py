@@ -64,12 +64,22 @@ def test_every_command_shows_an_example(command: str) -> None:
     assert f"Example: kdbench {command}" in invoke(command, "--help")
 
 
-@pytest.mark.parametrize(("kind", "least"), [("methods", 5), ("datasets", 6), ("metrics", 25), ("suites", 3)])
+@pytest.mark.parametrize(
+    ("kind", "least"), [("methods", 28), ("datasets", 6), ("metrics", 25), ("suites", 5)]
+)
 def test_listings(kind: str, least: int) -> None:
     rows = json.loads(invoke("list", kind, "--json"))
     assert len(rows) >= least
     assert all(row["name"] and row["summary"] for row in rows)
     assert rows[0]["name"] in invoke("list", kind)
+
+
+def test_every_method_is_listed_with_its_paper_and_year() -> None:
+    rows = json.loads(invoke("list", "methods", "--json"))
+    assert all(row["source"] and 1980 < row["year"] <= 2026 for row in rows)
+    shown = invoke("list", "methods")
+    assert "ce=0.1" in shown, "a default of a method's own"
+    assert "kd_temperature=" not in shown, "what all share is said once"
 
 
 def test_models_are_listed_with_their_counts() -> None:

@@ -94,7 +94,7 @@ def plan(
     out_console.print(plan_table(made))
     skipped = sum(cell.refusal is not None for cell in made.cells)
     out_console.print(
-        f"{len(made.cells)} cells in {len(made.cohorts)} cohorts, {skipped} skipped; "
+        f"{len(made.cells)} cells in {len(made.cohorts)} cohort{'' if len(made.cohorts) == 1 else 's'}, {skipped} skipped; "
         f"teachers: {', '.join(teacher.label for teacher in made.teachers)}.",
         highlight=False,
     )
