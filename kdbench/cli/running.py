@@ -93,8 +93,9 @@ def plan(
 
     out_console.print(plan_table(made))
     skipped = sum(cell.refusal is not None for cell in made.cells)
+    cohorts = "cohort" if len(made.cohorts) == 1 else "cohorts"
     out_console.print(
-        f"{len(made.cells)} cells in {len(made.cohorts)} cohort{'' if len(made.cohorts) == 1 else 's'}, {skipped} skipped; "
+        f"{len(made.cells)} cells in {len(made.cohorts)} {cohorts}, {skipped} skipped; "
         f"teachers: {', '.join(teacher.label for teacher in made.teachers)}.",
         highlight=False,
     )
