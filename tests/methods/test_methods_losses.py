@@ -14,7 +14,7 @@ from kdbench.methods.alignment import same_size
 from kdbench.methods.interpolate import mix
 from kdbench.methods.kd import soft_loss
 from kdbench.models import build_model
-from tests.methods.given import FLAT, losses, make, networks, pair, total
+from tests.methods.given import FLAT, MAP, WIDE, losses, make, networks, outputs, pair, total
 
 
 def test_kd_by_hand() -> None:
@@ -175,6 +175,90 @@ def test_interpolate_refuses_other_architectures() -> None:
     distiller = find_method("interpolate").distiller
     with pytest.raises(Refusal, match="different names or shapes"):
         distiller.check(distiller.Parameters(), pair())
+
+
+def test_two_peers_by_hand() -> None:
+    z_s, z_peer = torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[1.0, 0.0, 0.5]])
+    p_s, p_peer = (softmax(z.numpy(), axis=1)[0] for z in (z_s, z_peer))
+    terms = mutual(z_s, [z_peer], [1])
+    assert terms["ce"].item() == pytest.approx(-math.log(p_s[1]), rel=1e-5)
+    assert terms["mutual"].item() == pytest.approx(rel_entr(p_peer, p_s).sum(), rel=1e-5)
+    assert terms["peers_ce"].item() == pytest.approx(-math.log(p_peer[1]), rel=1e-5)
+    assert terms["peers_mutual"].item() == pytest.approx(rel_entr(p_s, p_peer).sum(), rel=1e-5)
+
+
+def test_a_student_hears_the_mean_of_its_peers_and_none_of_their_gradient() -> None:
+    torch.manual_seed(0)
+    z = [torch.randn(4, 3, requires_grad=True) for _ in range(3)]
+    terms = mutual(z[0], z[1:], [0, 1, 2, 0])
+    pulls = [soft_loss(z[0], other, 1.0).item() for other in z[1:]]
+    assert terms["mutual"].item() == pytest.approx(sum(pulls) / 2, rel=1e-5)
+    terms["mutual"].backward()
+    assert z[0].grad.abs().sum() > 0
+    assert z[1].grad is None and z[2].grad is None
+
+
+def test_peers_that_agree_have_nothing_to_teach() -> None:
+    z = torch.randn(4, 3, dtype=torch.float64)
+    terms = mutual(z, [z, z + 5.0], [0, 1, 2, 0])
+    assert terms["mutual"].item() == pytest.approx(0, abs=1e-12)
+    assert terms["peers_mutual"].item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_peers_are_fresh_networks_of_the_method_itself() -> None:
+    distiller = make("dml", peers=2)
+    distiller.prepare(networks())
+    first, second = distiller.peers
+    assert not torch.equal(first.head.weight, second.head.weight)
+    assert set(distiller.adapters()) == {"peers"}
+
+
+def mutual(student: torch.Tensor, peers: list[torch.Tensor], target: list[int]) -> dict[str, torch.Tensor]:
+    """Return the losses of dml where the peers give these logits."""
+    distiller = make("dml", peers=len(peers))
+    distiller.peers = list(range(len(peers)))
+    step = Batch(torch.tensor(target), torch.arange(len(target)), 0.5, run=lambda number: peers[number])
+    return distiller.losses(Outputs(student), None, step)
+
+
+@pytest.mark.parametrize("name", ["born_again", "takd"])
+def test_chains_learn_by_the_loss_of_kd(name: str) -> None:
+    z_s, z_t = torch.randn(6, 5), torch.randn(6, 5)
+    values = {"temperature": 3.0, "alpha": 0.7, "beta": 0.2}
+    extra = {"assistants": ("resnet8",)} if name == "takd" else {}
+    target = [0, 1, 2, 3, 4, 0]
+    chained = losses(make(name, **values, **extra), Outputs(z_s), Outputs(z_t), target)
+    plain = losses(make("kd", **values), Outputs(z_s), Outputs(z_t), target)
+    assert {key: term.item() for key, term in chained.items()} == {k: t.item() for k, t in plain.items()}
+
+
+def test_chains_name_the_models_between_teacher_and_student() -> None:
+    born, takd = (find_method(name).distiller for name in ("born_again", "takd"))
+    assert born.assistants(born.Parameters(generations=3), "resnet20") == ("resnet20", "resnet20")
+    assert takd.assistants(takd.Parameters(assistants=("a", "b")), "resnet20") == ("a", "b")
+    with pytest.raises(Refusal, match="no assistant is named"):
+        takd.check(takd.Parameters(), pair())
+
+
+@pytest.mark.parametrize("name", ["at", "rkd", "crd", "dist"])
+def test_any_method_can_be_combined_with_kd(name: str) -> None:
+    student, teacher = outputs(MAP, seed=1), outputs(WIDE, seed=2)
+    target = [0, 1, 2, 0, 1, 2]
+
+    def found(**weights: float) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        distiller = make(name, **weights)
+        distiller.prepare(networks())
+        return losses(distiller, student, teacher, target)
+
+    plain = found()
+    both = found(kd=0.5, kd_temperature=2.0, ce=0.3)
+    soft = soft_loss(student.logits, teacher.logits, 2.0).item()
+    assert "kd" not in plain
+    assert both["kd"].item() == pytest.approx(0.5 * soft, rel=1e-5)
+    assert both["ce"].item() == pytest.approx(0.3 * plain["ce"].item(), rel=1e-5)
+    for key in plain.keys() - {"ce"}:
+        assert both[key].item() == pytest.approx(plain[key].item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(methods()))
