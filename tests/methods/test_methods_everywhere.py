@@ -13,7 +13,7 @@ from kdbench.data.dataset import Split
 from kdbench.methods import FeatureShapes, Networks, Outputs, Pair, Refusal, find_method, methods
 from kdbench.models import build_model, feature_shapes, find_taps
 from kdbench.suite import Recipe
-from kdbench.training.cohort import train
+from kdbench.training.cohort import OnEpoch, train
 from kdbench.training.trainee import Trainee, Tutor
 from tests.methods.given import losses, make, networks, outputs, pair
 
@@ -44,8 +44,8 @@ def data() -> Batches:
     return Batches(Split(images, torch.arange(COUNT) % CLASSES), (0.5,), (0.3,))
 
 
-def trained(method: str, student_name: str, teacher_name: str, folder: Path) -> Trainee:
-    """Train for two epochs of one step, of which staged methods spend the first in their first stage."""
+def prepared(method: str, student_name: str, teacher_name: str) -> Trainee:
+    """Return a student that is to train for two epochs of one step, in which staged methods change stage."""
     teacher, student = build(teacher_name, 1), build(student_name, 2)
     of = pair_of(student, teacher, (student_name, teacher_name))
     distiller = find_method(method).distiller
@@ -66,16 +66,37 @@ def trained(method: str, student_name: str, teacher_name: str, folder: Path) -> 
     recipe = Recipe(epochs=2, batch_size=COUNT, lr=1e-4, precision="fp32")
     tutor = Tutor(teacher, taps["teacher"])
     device = torch.device("cpu")
-    trainee = Trainee(method, student, taps["student"], made, recipe, device, "fp32", tutor)
-    train(
-        [trainee],
-        data(),
-        data(),
-        seed=4,
-        checkpoint=folder / "state.pt",
-        on_epoch=lambda epoch, trainees: None,
-    )
+    return Trainee(method, student, taps["student"], made, recipe, device, "fp32", tutor)
+
+
+def trained(
+    method: str, student: str, teacher: str, folder: Path, on_epoch: OnEpoch = lambda *_: None
+) -> Trainee:
+    trainee = prepared(method, student, teacher)
+    train([trainee], data(), data(), seed=4, checkpoint=folder / "state.pt", on_epoch=on_epoch)
     return trainee
+
+
+class Killed(Exception):
+    pass
+
+
+def kill(epoch: int, trainees: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("method", sorted(methods()))
+def test_every_method_goes_on_from_a_checkpoint_with_the_same_bits(method: str, tmp_path: Path) -> None:
+    student = "cnn_4" if method in ("interpolate", "fsp") else "cnn_2"
+    whole = trained(method, student, "cnn_4", tmp_path / "whole")
+    with pytest.raises(Killed):
+        trained(method, student, "cnn_4", tmp_path / "cut", kill)
+    resumed = trained(method, student, "cnn_4", tmp_path / "cut")
+    assert [row["epoch"] for row in resumed.history] == [1, 2]
+    for first, second in ((whole.inference, resumed.inference), (whole.adapters, resumed.adapters)):
+        expected = first.state_dict()
+        assert expected.keys() == second.state_dict().keys()
+        assert all(torch.equal(value, expected[name]) for name, value in second.state_dict().items())
 
 
 @pytest.mark.parametrize("method", sorted(methods()))
