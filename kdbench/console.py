@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -91,7 +92,7 @@ class ConsoleProgress(Progress):
 
     def warn(self, text: str) -> None:
         """Print a line that stands out."""
-        self._console.print(f"[bold yellow]warning:[/] {text}", highlight=False)
+        self._console.print(f"[bold yellow]warning:[/] {escape(text)}", highlight=False)
 
 
 def _count(number: int, noun: str) -> str:

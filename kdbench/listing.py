@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 from kdbench.column import ARROWS
@@ -150,7 +151,7 @@ def _shown(key: str, value: Any) -> str:
     if key == "direction":
         return ARROWS[value]
     if isinstance(value, dict):
-        own = {name: entry for name, entry in value.items() if SHARED_PARAMETERS.get(name) != entry}
+        own = {name: entry for name, entry in value.items() if SHARED_PARAMETERS.get(name, ...) != entry}
         return ", ".join(f"{name}={_number_or_text(entry)}" for name, entry in own.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
 
@@ -169,7 +170,7 @@ def plan_table(plan: Plan) -> Table:
         note = f"skipped: {cell.refusal}" if cell.refusal else ""
         rows.setdefault((cell.teacher, cell.student, cell.method, note), []).append(str(cell.seed))
     for (teacher, student, method, note), seeds in rows.items():
-        table.add_row(teacher, student, method, ", ".join(seeds), note)
+        table.add_row(teacher, student, escape(method), ", ".join(seeds), escape(note))
     return table
 
 

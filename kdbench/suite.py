@@ -188,6 +188,10 @@ class Suite(Strict):
             for label in labels:
                 if labels.count(label) > 1:
                     raise ValueError(f"duplicate cells: {kind} '{label}' is listed twice; give one a label")
+        teachers = {teacher.shown: (teacher.name, teacher.args) for teacher in self.teachers}
+        for student in self.students:
+            if teachers.get(student.shown, (student.name, student.args)) != (student.name, student.args):
+                raise ValueError(f"'{student.shown}' is a teacher and another student; give one a label")
         return self
 
     @classmethod

@@ -174,10 +174,19 @@ class Distiller:
         return {}
 
     def adapters(self) -> nn.ModuleDict:
-        """Return the networks of the method itself: its attributes that are modules, by name."""
-        return nn.ModuleDict(
-            {name: value for name, value in vars(self).items() if isinstance(value, nn.Module)}
-        )
+        """Return the networks of the method itself: its attributes that are modules, by name.
+
+        Raises TypeError for a bare parameter or a list of modules, which would silently not be trained.
+        """
+        found = {}
+        for name, value in vars(self).items():
+            if isinstance(value, nn.Module):
+                found[name] = value
+            elif isinstance(value, nn.Parameter):
+                raise TypeError(f"'{name}' is a bare parameter: keep it in an nn.ParameterList")
+            elif isinstance(value, list) and any(isinstance(entry, nn.Module) for entry in value):
+                raise TypeError(f"'{name}' is a list of modules: keep them in an nn.ModuleList")
+        return nn.ModuleDict(found)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 L = CE(z_s, y) + w·MSE(r(f_s), f_t), with w = 100
 
-For stages, r is a 1×1 convolution, batch-norm and ReLU, and the larger map is pooled to the size of the
-smaller; for the pooled feature, r is linear. ``layer`` counts the stages that meet from 1;
+For stages, r is a 1×1 convolution, batch-norm and ReLU (left out for a transformer's tokens, which have either
+sign), and the larger map is pooled to the size of the smaller; for the pooled feature, r is linear. ``layer`` counts the stages that meet from 1;
 ``layer: pooled`` takes the input of the last linear layer, which every kind of model has. The terms
 are trained together, as in the CIFAR-100 tables (CRD, ICLR 2020, hint weight 100, second stage), not in
 two phases as in the paper.
@@ -50,11 +50,9 @@ class FitNet(Combined):
             self.places = stage_pairs(pair)[hyper.layer - 1]
             inputs = map_shapes(pair, "student")[self.places[0]][0]
             outputs = map_shapes(pair, "teacher")[self.places[1]][0]
-            self.regressor = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(),
-            )
+            layers = [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            tokens = len(pair.teacher_shapes.stages[self.places[1]]) == 2
+            self.regressor = nn.Sequential(*(layers[:-1] if tokens else layers))
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:

@@ -2,19 +2,21 @@
 
 First stage: L = CE(z_s, y) + MSE(D(E(f_t)), f_t), which trains the paraphraser (E, D) on the teacher.
 Then: L = CE(z_s, y) + w·mean |F̂_s − F̂_t|, F_t = E(f_t), F_s = the translator's output for f_s,
-F̂ = F/‖F‖₂ of each image's factors as one vector, with w = 200
+F̂ = F/‖F‖₂ of each image's factors as one vector, with w = 500
 
-The factors have k = 0.5 times the teacher's channels. Weight and rate are those of the CIFAR-100 tables
-(CRD, ICLR 2020); the mean goes over images and entries of the factors. The last stages meet.
+The factors have k = 0.5 times the teacher's channels; the mean goes over images and entries of the factors.
+The weight is that of the authors' code for this form. The 200 of the CIFAR-100 tables (CRD, ICLR 2020) stands
+before another one, of factors squared and averaged over their channels first. The last stages meet.
 
 The paper trains the paraphraser beforehand, so that the student learns from factors from its first step.
 Here it learns in the first stage, the share ``first_stage`` of the training (by default 30 of 240 epochs,
 so that it scales with short recipes), while the student learns from the cross-entropy. The
-reconstruction sends the student no gradient and costs it no extra step, only the factors at the start.
+reconstruction sends the student no gradient and costs it no extra step, only the factors at the start
+(with ``clip_norm`` its gradient counts in the norm that both share).
 Afterwards the paraphraser is frozen, with its batch-norm statistics.
 
-E and the translator are three 3×3 convolutions, each with batch-norm and leaky ReLU of slope 0.1, as in the
-paper. D is three transposed ones, the last without batch-norm and leaky ReLU, so that it can reach any value.
+E and the translator are three 3×3 convolutions, each with batch-norm and leaky ReLU of slope 0.1; public
+code leaves batch-norm out of the paraphraser. D is three transposed ones, the last without batch-norm and leaky ReLU, so that it can reach any value.
 
 Kim, Park, Kwak, "Paraphrasing Complex Network: Network Compression via Factor Transfer", NeurIPS 2018,
 arXiv 1802.04977.
@@ -53,7 +55,7 @@ class FT(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the factors, their rate k, and the share of the training that the paraphraser has."""
 
-        weight: float = Field(200.0, ge=0)
+        weight: float = Field(500.0, ge=0)
         rate: float = Field(0.5, gt=0, le=4)
         first_stage: float = Field(0.125, gt=0, lt=1)
 

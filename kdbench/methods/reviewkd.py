@@ -16,7 +16,8 @@ map of one position, as in the authors' CIFAR-100 configurations. ``width`` is b
 student's deepest level, at most 512, as theirs. Their weights: 5, but 8 for ShuffleNetV2, 0.6 for resnet56 →
 resnet20 and 1 for resnet110 → resnet32. The ramp r rises from 0 to 1 over the first 20 of their 240
 epochs, here over the same share of the training, by its progress. What goes up to the next level has the
-student's resolution here, whatever the teacher's.
+student's resolution here, whatever the teacher's. The authors take the teacher's stages before their last
+ReLU; here they are as tapped, behind it, so their weights were tuned on somewhat larger differences.
 
 Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021, arXiv 2104.09044.
 """

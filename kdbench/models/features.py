@@ -134,8 +134,15 @@ def _stages(model: nn.Module, visits: list[_Visit]) -> tuple[str, ...]:
     blocks = _transformer_blocks(model, visits)
     if blocks:
         count = min(MAX_BLOCKS, len(blocks))
-        return tuple(blocks[round((i + 1) * len(blocks) / count) - 1] for i in range(count))
+        return tuple(blocks[(2 * (i + 1) * len(blocks) + count) // (2 * count) - 1] for i in range(count))
     maps = [visit for visit in visits if len(visit.shape) == 4 and min(visit.shape[2:]) > 1]
+    # What linear layers and layer-norms give in four dimensions has its channels last: no map of this kind.
+    channels_last = {visit.shape for visit in maps if type(visit.module) in (nn.Linear, nn.LayerNorm)}
+    # A hook keeps the last of several calls, so a module that runs at several sizes is no tap.
+    sizes: dict[str, set[tuple[int, ...]]] = {}
+    for visit in maps:
+        sizes.setdefault(visit.name, set()).add(visit.shape[2:])
+    maps = [visit for visit in maps if len(sizes[visit.name]) == 1 and visit.shape not in channels_last]
     leaving = _blocks_leaving_a_size(visits)
     inner = {visit for visit in maps if _inside_one(visit, leaving)}
     outer_sizes = {visit.shape[2:] for visit in maps if visit not in inner}
@@ -161,7 +168,8 @@ def _blocks_leaving_a_size(visits: list[_Visit]) -> dict[str, tuple[int, ...]]:
             continue
         inside = [visit for visit in visits if visit.name.startswith(f"{block.name}.")]
         works_on = any(visit.entered[2:] == after and isinstance(visit.module, nn.Conv2d) for visit in inside)
-        if works_on and {visit.shape[2:] for visit in inside} == {before, after}:
+        sizes = {visit.shape[2:] for visit in inside if len(visit.shape) == 4 and min(visit.shape[2:]) > 1}
+        if works_on and sizes == {before, after}:
             blocks[block.name] = before
     return blocks
 
@@ -193,7 +201,7 @@ def run_blank(model: nn.Module, input_shape: Shape) -> Tensor:
     try:
         with _evaluating(model):
             logits = model(torch.zeros(2, *input_shape, device=device))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # a model may refuse images in any way
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"it cannot take images of shape {input_shape}: {reason}.") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2:

@@ -40,6 +40,8 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     cohorts = []
     for teacher in teachers:
         meetings = list(matrix.meetings(teacher.label))
+        if not meetings:
+            raise UserError(f"teacher '{teacher.label}' is in no pair: name it in pairs, or leave it out.")
         for seed in suite.seeds:
             cells = tuple(matrix.cells(teacher, meetings, seed))
             if cells:
@@ -118,7 +120,7 @@ class _Matrix:
             "dataset": self._dataset,
             "teacher": teacher.id,
             "student": _model_config(student),
-            "method": _method_config(variant),
+            **_method_config(variant),
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,
         }
@@ -133,7 +135,9 @@ class _Matrix:
                 distiller.check(variant.hyper, pair)
         except Refusal as reason:
             refusal = str(reason)
-        kept = distiller.deployed(variant.hyper, student, teacher.entry)
+        if tutor is not teacher:
+            config["tutor"] = tutor.id
+        kept = distiller.deployed(variant.hyper, student, tutor.entry)
         return Cell(
             id=content_id(config),
             cohort=cohort,
@@ -178,7 +182,7 @@ class _Matrix:
             "dataset": self._dataset,
             "teacher": tutor.id,
             "model": _model_config(entry),
-            "method": _method_config(variant),
+            **_method_config(variant),
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,
         }
@@ -196,9 +200,11 @@ class _Matrix:
 
 def _method_config(variant: Variant) -> dict[str, Any]:
     """Return what decides a method: its hyper-parameters, and the code of a user's own."""
-    config = {"name": variant.registered.name, **variant.hyper.model_dump(mode="json")}
+    config: dict[str, Any] = {
+        "method": {"name": variant.registered.name, **variant.hyper.model_dump(mode="json")}
+    }
     if variant.registered.fingerprint:
-        config["source"] = variant.registered.fingerprint
+        config["method_source"] = variant.registered.fingerprint
     return config
 
 
@@ -206,7 +212,15 @@ def _refuse(plan: Plan) -> None:
     if not plan.cells:
         raise UserError(f"suite '{plan.suite.name}' has no cells: no method is for any of its students.")
     seen: dict[str, Cell] = {}
+    named: set[tuple[str, str, str, int]] = set()
     for cell in plan.cells:
+        place = (cell.teacher, cell.student, cell.method, cell.seed)
+        if place in named and cell.id not in seen:
+            raise UserError(
+                f"suite '{plan.suite.name}' has duplicate cells: two methods are called '{cell.method}' for "
+                f"teacher '{cell.teacher}' and student '{cell.student}'; give one another label."
+            )
+        named.add(place)
         if cell.id in seen:
             raise UserError(
                 f"suite '{plan.suite.name}' has duplicate cells: {cell.student} by {cell.method} "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
+from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.records import Scores
@@ -78,7 +79,7 @@ def _measured(
     jobs = [ModelJob(label, entry.name, entry.args) for label, entry in entries.items()]
     protocol = protocol_of(plan.suite.measure)
     key: dict[str, Any] = {
-        "models": [[job.label, job.name, job.args] for job in jobs],
+        "models": [[job.label, job.name, job.args, *_sources(job)] for job in jobs],
         "input_shape": plan.input_shape,
         "classes": plan.num_classes,
         "protocol": protocol.as_json(),
@@ -97,6 +98,12 @@ def _measured(
         _write(directory, id, report)
     content = read_json(folder / "cost.json")
     return Measured(id, content["metrics"], content["reasons"])
+
+
+def _sources(job: ModelJob) -> list[str]:
+    """Return the fingerprints of a user's own code behind a model and behind those that it is made from."""
+    names = [job.name, *(value for value in job.args.values() if isinstance(value, str) and ":" in value)]
+    return [source for name in names if not name.startswith("kdbench.") and (source := source_of(name))]
 
 
 def _write(directory: RunDirectory, id: str, report: CostReport) -> None:

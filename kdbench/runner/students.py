@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from kdbench.errors import UserError
 from kdbench.plan import Cell, Cohort, TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.costs import Costs
@@ -66,7 +67,8 @@ class CohortRun:
         for group in (begun, fresh):
             if group:
                 self._train(group)
-                self.checkpoint.unlink(missing_ok=True)
+            # Also where none of its cells is pending any more: the next group must not go on from it.
+            self.checkpoint.unlink(missing_ok=True)
 
     def _train(self, cells: Sequence[Cell]) -> None:
         started = now()
@@ -95,7 +97,13 @@ class CohortRun:
         cohort_seconds = sum(trainee.train_seconds for trainee in trainees.values())
         cohort_seconds += sum(tutor.seconds for tutor in shared.values())
         for cell, trainee in trainees.items():
-            self._finish(cell, trainee, started, cohort_seconds)
+            try:
+                self._finish(cell, trainee, started, cohort_seconds)
+            except UserError:
+                raise
+            except Exception as error:  # a user's own method may also raise when it diagnoses
+                reason = f"could not be evaluated: {type(error).__name__}: {' '.join(str(error).split())}"
+                self._record(cell, started, trainee, status="failed", reason=reason)
 
     def _trainee(self, cell: Cell, shared: dict[str, Tutor]) -> Trainee:
         # The same first weights for one student and seed whatever the method: comparisons are paired.
@@ -176,7 +184,8 @@ class CohortRun:
 
     def _diagnostics(self, cell: Cell, trainee: Trainee) -> tuple[dict[str, float | None], dict[str, str]]:
         """Return the numbers that only some methods have; for the others they are null with the reason."""
-        own = trainee.distiller.diagnose(trainee.model, self.teacher.model, self.session.held_out_loss)
+        tutor = self._tutor(cell.tutor).model
+        own = trainee.distiller.diagnose(trainee.model, tutor, self.session.held_out_loss)
         values: dict[str, float | None] = {}
         reasons = {}
         for column in diagnostic_columns(self.methods):

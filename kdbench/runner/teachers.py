@@ -106,7 +106,7 @@ def _make(
     model = session.build(plan.entry)
     folder = shelf.folder("teachers", plan.id)
     trainee = None
-    if plan.entry.checkpoint:
+    if plan.entry.checkpoint and not plan.lesson:
         load_checkpoint(model, plan.entry.checkpoint)
         without_best = "the teacher was loaded from a checkpoint"
     else:
@@ -131,6 +131,8 @@ def _make(
         labels=session.labels,
         history=trainee.history if trainee else (),
     )
+    # The record lists the files beside it.
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
     shelf.write_record(
         "teachers",
         {
@@ -155,7 +157,6 @@ def _make(
             "provenance": session.provenance(plan.recipe, started),
         },
     )
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def _train(
