@@ -2,11 +2,11 @@
 
 L = CE(z_s, y) + w·Σ_stages mean_{b,x} (Q_s − Q_t)², with w = 1000
 
-Q is the attention map of an image: at every position x the mean over the channels of |f|^p, p = 2, divided
-by its L2 norm over the positions. All stages that meet are compared; the larger map is pooled to the size
-of the smaller before its attention is taken. Weight and pooling are those of the CIFAR-100 tables
-(CRD, ICLR 2020), and so are the stages of residual networks. The paper itself writes β/2·‖Q_s − Q_t‖₂, not squared, where β is 1000 divided by the
-number of positions and of images.
+Q is the attention map of an image: at every position x the mean over the channels of |f|^p, p = 2,
+divided by its L2 norm over the positions. All stages that meet are compared; the larger map is pooled to
+the size of the smaller before its attention is taken. Weight and pooling are those of the CIFAR-100
+tables (CRD, ICLR 2020), and so are the stages of residual networks. The paper itself writes β/2·‖Q_s −
+Q_t‖₂, not squared, where β is 1000 divided by the number of positions and of images.
 
 A map of one position has Q = 1 whatever the network does, so a pair all of whose stages meet in such maps
 is refused.

@@ -2,11 +2,11 @@
 
 L = CE(z_s, y) + w·MSE(r(f_s), f_t), with w = 100
 
-For stages, r is a 1×1 convolution, batch-norm and ReLU (left out for a transformer's tokens, which have either
-sign), and the larger map is pooled to the size of the smaller; for the pooled feature, r is linear. ``layer`` counts the stages that meet from 1;
-``layer: pooled`` takes the input of the last linear layer, which every kind of model has. The terms
-are trained together, as in the CIFAR-100 tables (CRD, ICLR 2020, hint weight 100, second stage), not in
-two phases as in the paper.
+For stages, r is a 1×1 convolution, batch-norm and ReLU (left out for a transformer's tokens, which have
+either sign), and the larger map is pooled to the size of the smaller; for the pooled feature, r is
+linear. ``layer`` counts the stages that meet from 1; ``layer: pooled`` takes the input of the last linear
+layer, which every kind of model has. The terms are trained together, as in the CIFAR-100 tables (CRD,
+ICLR 2020, hint weight 100, second stage), not in two phases as in the paper.
 
 Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, arXiv 1412.6550.
 """

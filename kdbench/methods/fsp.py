@@ -3,12 +3,13 @@
 First stage: L = w·Σ mean (G_s − G_t)², with w = 1. Then: L = CE(z_s, y).
 G_ij = mean over positions of f1_i·f2_j, for two consecutive stages f1 and f2 of the same network
 
-The weight is that which the code of the CIFAR-100 tables (CRD, ICLR 2020) applies in this stage; the 50 of its
-command line multiplies nothing. It also takes the stem as a stage, which is left out here. The mean goes over images and entries of G, the
-sum over the consecutive stages that meet. G has one row a channel of f1 and one column a channel of f2, so
-both models need the same channels; the sizes of the maps may differ, and within a network the larger of
-both maps is pooled to the size of the smaller. In the paper f1 and f2 are the first and the last layer of
-one group of blocks, where here they are the outputs of neighbouring groups.
+The weight is that which the code of the CIFAR-100 tables (CRD, ICLR 2020) applies in this stage; the 50
+of its command line multiplies nothing. It also takes the stem as a stage, which is left out here. The
+mean goes over images and entries of G, the sum over the consecutive stages that meet. G has one row a
+channel of f1 and one column a channel of f2, so both models need the same channels; the sizes of the maps
+may differ, and within a network the larger of both maps is pooled to the size of the smaller. In the
+paper f1 and f2 are the first and the last layer of one group of blocks, where here they are the outputs
+of neighbouring groups.
 
 The first stage is the share ``first_stage`` of the training, by default 30 of 240 epochs, so that it
 scales with short recipes; the classifier does not learn in it.

@@ -7,9 +7,10 @@ distribution, and the two distributions are compared by the maximum mean discrep
 
 MMD² = mean_{cc'} k(t_c, t_c') + mean_{cc'} k(s_c, s_c') − 2·mean_{cc'} k(t_c, s_c')
 
-All stages that meet take part, with the larger map pooled to the size of the smaller; that and the weight follow
-the CIFAR-100 tables (CRD, ICLR 2020). The number of channels may differ, so there is no adapter. Of the paper's
-three kernels, this is the polynomial one with d = 2 and c = 0; the paper writes the weight as w/2.
+All stages that meet take part, with the larger map pooled to the size of the smaller; that and the weight
+follow the CIFAR-100 tables (CRD, ICLR 2020). The number of channels may differ, so there is no adapter.
+Of the paper's three kernels, this is the polynomial one with d = 2 and c = 0; the paper writes the weight
+as w/2.
 
 Maps of one position have channels ±1, so a pair all of whose stages meet in such maps is refused.
 

@@ -8,10 +8,9 @@ the start (weight and start of the CIFAR-100 tables, CRD, ICLR 2020). The term i
 without its constant, so it falls below zero where the prediction is good.
 
 All stages that meet take part. μ is three 1×1 convolutions with as many channels as the teacher's stage,
-batch-norm and ReLU between them and nothing after the last, because a mean may have either sign; CRD's code
-has no batch-norm there. The
-variances are parameters that train with the student: where they stay at their first value, as in some
-public code, only a mean squared error remains.
+batch-norm and ReLU between them and nothing after the last, because a mean may have either sign; CRD's
+code has no batch-norm there. The variances are parameters that train with the student: where they stay at
+their first value, as in some public code, only a mean squared error remains.
 
 Ahn et al., "Variational Information Distillation for Knowledge Transfer", CVPR 2019, arXiv 1904.05835.
 """

@@ -25,8 +25,8 @@ def estimate_seconds(plan: Plan, data_root: Path | None = None, device: Device =
     """Return about how many seconds the training of a plan takes on this machine.
 
     The teacher's forward pass and one plain training step of every student are timed at the plan's batch
-    size. Left out are what methods add (adapters, assistants), evaluation and measuring; a teacher counts even
-    where it exists already.
+    size. Left out are what methods add (adapters, assistants), evaluation and measuring; a teacher
+    counts even where it exists already.
     """
     entry = plan.suite.dataset
     data = load_dataset(

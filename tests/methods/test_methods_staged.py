@@ -376,7 +376,7 @@ def test_ft_by_hand_on_its_factors() -> None:
     ]
     found = losses(distiller, student, teacher, TARGET, SECOND)
     assert set(found) == {"ce", "factor"}
-    assert float(found["factor"].detach()) == pytest.approx(200 * np.mean(gaps), rel=1e-4)
+    assert float(found["factor"].detach()) == pytest.approx(500 * np.mean(gaps), rel=1e-4)
 
 
 # mgd
