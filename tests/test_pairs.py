@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from kdbench.efficiency.zoo import entries
 from kdbench.errors import UserError
-from kdbench.models import families
+from kdbench.models import build_model, families
 from kdbench.models.index import FILE, indexed
 from kdbench.plan import make_plan
+from kdbench.progress import Progress
 from kdbench.runner import run
 from kdbench.store import RunDirectory, load, read_json
 from kdbench.suite import Suite
@@ -160,3 +162,81 @@ def test_the_index_of_the_zoo_is_what_building_every_model_gives() -> None:
     some = {"cnn_4", "resnet8", "wrn_16_1", "vgg8", "MobileNetV2", "vit_64_4", "mlp_32"}
     for name, entry in entries(some):
         assert json.loads(json.dumps(entry)) == stored[name], f"{name}: run make zoo"
+
+
+class Stop(Progress):
+    """Stops a run as Ctrl-C does, after the first epoch of the students."""
+
+    def __init__(self) -> None:
+        self.students = False
+
+    def begin(self, label: str, total: int, unit: str) -> None:
+        self.students = "students" in label
+
+    def advance(self, done: int, detail: str = "") -> None:
+        if self.students:
+            raise KeyboardInterrupt
+
+
+def test_a_stopped_run_goes_on_with_other_methods(small_suite: Load, tmp_path: Path) -> None:
+    few = ("students=[mlp_16]", "seeds=[0]", "teachers.0.recipe.epochs=1")
+    with pytest.raises(KeyboardInterrupt):
+        run(small_suite("methods=[{name: kd, temperature: 2}]", *few), tmp_path / "run", progress=Stop())
+    assert list((tmp_path / "run" / "cohorts").glob("*.pt"))
+    outcome = run(small_suite("methods=[{name: kd, temperature: 3}]", *few), tmp_path / "run")
+    assert (outcome.ok, outcome.failed) == (1, 0)
+    assert not list((tmp_path / "run" / "cohorts").glob("*.pt"))
+
+
+NET = """
+from torch import nn
+def net(in_channels, num_classes):
+    return nn.Sequential(nn.Conv2d(in_channels, WIDTH, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(WIDTH, num_classes))
+"""
+
+
+def test_a_cell_follows_the_code_of_its_assistants(small_suite: Load, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    suite = small_suite(f"methods=[scratch, {{name: takd, assistants: ['{file}:net']}}]", "seeds=[0]")
+    found = []
+    for width in (4, 8):
+        file.write_text(NET.replace("WIDTH", str(width)))
+        found.append({(cell.student, cell.registered.name): cell.id for cell in make_plan(suite).cells})
+    before, after = found
+    assert {key for key in before if before[key] != after[key]} == {("mlp_16", "takd"), ("cnn_2", "takd")}
+
+
+def test_generations_of_a_student_with_first_weights_are_trained(small_suite: Load, tmp_path: Path) -> None:
+    model = build_model("cnn_2", input_shape=(1, 8, 8), num_classes=10)
+    torch.save(model.state_dict(), tmp_path / "first.pth")
+    suite = small_suite(
+        f"students=[{{name: cnn_2, checkpoint: {tmp_path / 'first.pth'}}}]",
+        "methods=[born_again]",
+        "seeds=[0]",
+        "recipe.epochs=1",
+    )
+    assert run(suite, tmp_path / "run").ok == 1
+    records = [read_json(file) for file in (tmp_path / "run" / "teachers").glob("*/record.json")]
+    (assistant,) = [record for record in records if record["role"] == "assistant"]
+    assert assistant["durations"]["train_seconds"] > 0
+    assert assistant["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("methods=[{name: kd, label: a}, {name: kd, label: a, temperature: 2}]",),
+            "two methods are called 'a'",
+        ),
+        (("teachers.1.label=cnn_2",), "'cnn_2' is a teacher and another student"),
+        (("pairs.1.teacher=cnn_4",), "teacher 'cnn_8' is in no pair"),
+    ],
+)
+def test_what_tables_could_not_tell_apart_is_refused(
+    paired: Load, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        make_plan(paired(*overrides))
+    assert message in str(caught.value) and "\n" not in str(caught.value)

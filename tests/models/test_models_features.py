@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from kdbench.errors import UserError
 from kdbench.models import FeatureReader, Taps, build_model, feature_shapes, find_taps
@@ -94,3 +95,50 @@ def test_wrong_taps_and_wrong_inputs_are_named() -> None:
         run_blank(model, (3, 8, 8))
     with pytest.raises(UserError, match="must return logits of shape"):
         run_blank(torch.nn.Conv2d(1, 2, 3), (1, 8, 8))
+
+
+def test_a_module_that_runs_at_several_sizes_is_no_tap() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
+            self.pool, self.head = nn.MaxPool2d(2), nn.Linear(6 * 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.pool(self.first(x))
+            return self.head(self.pool(self.second(x)).flatten(1))
+
+    taps = find_taps(Shared(), (1, 8, 8))
+    assert taps.stages == ("first", "second")
+    assert feature_shapes(Shared(), taps, (1, 8, 8)).stages == ((4, 8, 8), (6, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [("efficientnet_b0", (16, 24, 40, 112, 1280)), ("mobilenet_v3_small", (16, 16, 24, 48, 576))],
+)
+def test_squeeze_and_excitation_does_not_move_the_taps_into_blocks(
+    name: str, widths: tuple[int, ...]
+) -> None:
+    with torch.device("meta"):
+        model = build_model(f"torchvision:{name}", input_shape=(3, 64, 64), num_classes=10)
+    shapes = feature_shapes(model, find_taps(model, (3, 64, 64)), (3, 64, 64))
+    assert tuple(stage[0] for stage in shapes.stages) == widths
+
+
+def test_maps_with_channels_last_are_not_taken_for_maps() -> None:
+    with torch.device("meta"):
+        model = build_model("torchvision:convnext_tiny", input_shape=(3, 64, 64), num_classes=10)
+    shapes = feature_shapes(model, find_taps(model, (3, 64, 64)), (3, 64, 64))
+    assert shapes.stages == ((96, 16, 16), (192, 8, 8), (384, 4, 4), (768, 2, 2))
+
+
+def test_blocks_of_a_transformer_are_tapped_at_even_distances() -> None:
+    model = build_model("vit_32_6", input_shape=(3, 32, 32), num_classes=10)
+    assert find_taps(model, (3, 32, 32)).stages == ("blocks.1", "blocks.2", "blocks.4", "blocks.5")
+
+
+def test_a_model_that_cannot_take_the_images_is_one_line() -> None:
+    model = build_model("torchvision:vit_b_32", input_shape=(3, 32, 32), num_classes=10)
+    with pytest.raises(UserError, match="cannot take images of shape"):
+        run_blank(model, (3, 32, 32))
