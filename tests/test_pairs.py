@@ -226,10 +226,7 @@ def test_generations_of_a_student_with_first_weights_are_trained(small_suite: Lo
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            ("methods=[{name: kd, label: a}, {name: kd, label: a, temperature: 2}]",),
-            "two methods are called 'a'",
-        ),
+        (("pairs=[]", "methods=[{name: kd, label: a}, {name: dkd, label: a}]"), "two methods are called 'a'"),
         (("pairs=[]", "teachers.1={name: cnn_8, label: cnn_2}"), "'cnn_2' is a teacher and another student"),
         (("pairs.1.teacher=cnn_4",), "teacher 'cnn_8' is in no pair"),
     ],

@@ -35,10 +35,13 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
     )
     lines = [Line(tuple(_cells(found, several, notes, decimals))) for found in comparisons]
     tested = sum(found.p is not None for found in comparisons)
-    legend = (
-        f"Method minus {baseline}, paired by seed; {column.title}, {_direction(column)}. Intervals are not "
-        f"corrected for the number of comparisons; verdicts go by p after Holm's correction over {tested}.",
+    judged = (
+        f"Intervals are not corrected for the number of comparisons; verdicts go by p after Holm's correction "
+        f"over {tested}."
+        if tested
+        else "None could be tested."
     )
+    legend = (f"Method minus {baseline}, paired by seed; {column.title}, {_direction(column)}. {judged}",)
     return Table(f"{column.title}: differences from {baseline}", headings, tuple(lines), legend, notes.texts)
 
 
