@@ -36,8 +36,8 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
     lines = [Line(tuple(_cells(found, several, notes, decimals))) for found in comparisons]
     tested = sum(found.p is not None for found in comparisons)
     judged = (
-        f"Intervals are not corrected for the number of comparisons; verdicts go by p after Holm's correction "
-        f"over {tested}."
+        "Intervals are not corrected for the number of comparisons; "
+        f"verdicts go by p after Holm's correction over {tested}."
         if tested
         else "None could be tested."
     )
