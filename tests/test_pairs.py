@@ -229,6 +229,7 @@ def test_generations_of_a_student_with_first_weights_are_trained(small_suite: Lo
         (("pairs=[]", "methods=[{name: kd, label: a}, {name: dkd, label: a}]"), "two methods are called 'a'"),
         (("pairs=[]", "teachers.1={name: cnn_8, label: cnn_2}"), "'cnn_2' is a teacher and another student"),
         (("pairs.1.teacher=cnn_4",), "teacher 'cnn_8' is in no pair"),
+        (("methods.1.temperature=[1, 2]",), "its name shows another (kd(temperature=1))"),
     ],
 )
 def test_what_tables_could_not_tell_apart_is_refused(

@@ -141,6 +141,27 @@ def test_a_grown_suite_runs_only_what_is_new(finished: Path, small_suite: Load, 
     assert frame.params.notna().all() and before.keys() <= after.keys()
 
 
+def test_other_measuring_settings_replace_the_columns_of_a_finished_run(
+    finished: Path, small_suite: Load, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    before = RunDirectory(copy).manifest()
+    run(small_suite("measure.batch_sizes=[3]", "seeds=[0]"), copy)
+    columns = set(RunDirectory(copy).columns())
+    assert "latency_cpu_b3_p50_ms" in columns and "latency_cpu_b256_p50_ms" not in columns
+    for record in RunDirectory(copy).records():
+        assert {"latency_cpu_b3_p50_ms"} <= record["metrics"].keys()
+        assert "latency_cpu_b256_p50_ms" not in record["metrics"].keys() | record["reasons"].keys()
+        null = {name for name, value in record["metrics"].items() if value is None}
+        assert null == record["reasons"].keys()
+    after = RunDirectory(copy).manifest()
+    assert after["seeds"] == [0] and len(after["cells"]) == 4
+    assert after["sizes"] == before["sizes"] and after["started"] == before["started"]
+
+
 def test_teachers_are_shared_between_suites(finished: Path, small_suite: Load) -> None:
     heard = Listening()
     other = small_suite("name=other", "seeds=[5]", "methods=[scratch]", "students=[mlp_16]")

@@ -19,6 +19,11 @@ def columns(batch_sizes: Sequence[int]) -> list[Column]:
     return _COUNTS + timed
 
 
+def is_timing(name: str) -> bool:
+    """Return whether a column is of a timing, whichever device and batch size it is of."""
+    return name.startswith(("latency_", "throughput_", "speedup_"))
+
+
 def timing_names(device: str, batch: int) -> dict[str, str]:
     """Return the names of the timing columns of one device and batch size, by quantity."""
     place = f"{device}_b{batch}"

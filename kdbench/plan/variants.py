@@ -39,22 +39,32 @@ def expand(entry: MethodEntry, suite: Suite, special: Mapping[str, Any] | None =
     for values in itertools.product(*grid.values()):
         given = dict(zip(grid, values, strict=True))
         usual = _hyper(registered, given)
+        shown = _shown(entry, usual, swept={key for key in grid if len(grid[key]) > 1})
+        for key in special or {}:
+            if key in shown:
+                raise UserError(
+                    f"pairs: method '{entry.name}' has a '{key}' of one pair's own, but its name shows "
+                    f"another ({_label(entry, registered, shown)}): give it a label, or one value."
+                )
         yield Variant(
-            _label(entry, registered, usual, swept={key for key in grid if len(grid[key]) > 1}),
+            _label(entry, registered, shown),
             registered,
             _hyper(registered, given | dict(special)) if special else usual,
             students if entry.students is None else entry.students,
         )
 
 
-def _label(entry: MethodEntry, registered: Method, hyper: Parameters, swept: set[str]) -> str:
-    """Name a variant by what sets it apart: parameters that are swept, or that differ from their default."""
+def _shown(entry: MethodEntry, hyper: Parameters, swept: set[str]) -> dict[str, Any]:
+    """Return what sets a variant apart: parameters that are swept, or that differ from their default."""
     fields = type(hyper).model_fields
-    shown = {
+    return {
         key: value
         for key, value in hyper.model_dump().items()
         if key in swept or (entry.label is None and value != fields[key].default)
     }
+
+
+def _label(entry: MethodEntry, registered: Method, shown: Mapping[str, Any]) -> str:
     detail = ",".join(
         f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown.items()
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
+from kdbench.efficiency.columns import is_timing
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.progress import Progress
@@ -41,6 +42,10 @@ class Costs:
         """Add a model's costs, as measured beside a teacher, to its scores."""
         measured = self._by_teacher[teacher]
         metrics, reasons = measured.metrics[model.shown], measured.reasons[model.shown]
+        # What was measured before, perhaps at other batch sizes, was not measured together with this.
+        for known in (scores.metrics, scores.reasons):
+            for name in list(filter(is_timing, known)):
+                del known[name]
         own = {name: scores.metrics.get(name) for name in OF_THE_CELL}
         scores.add(
             {**metrics, **own}, {name: text for name, text in reasons.items() if name not in OF_THE_CELL}

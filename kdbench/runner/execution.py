@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import filelock
 import torch
 
 from kdbench import machine
-from kdbench.data import load_dataset
+from kdbench.data import Dataset, load_dataset
 from kdbench.errors import UserError
-from kdbench.plan import Plan, TeacherPlan, make_plan
+from kdbench.plan import Cell, Plan, TeacherPlan, make_plan
 from kdbench.progress import Progress
 from kdbench.runner.costs import Costs, measure_costs
 from kdbench.runner.records import Scores, all_columns, now
@@ -115,36 +116,39 @@ class _Run:
         waiting = [cell for cell in self.plan.cells if self.directory.record("cells", cell.id) is None]
         missing = [t for t in self.plan.teachers if self.directory.record("teachers", t.id) is None]
         self.progress.plan(len(self.plan.cohorts), len(self.plan.cells), len(self.plan.cells) - len(waiting))
-        if waiting or missing:
-            session = self._open_session()
-            self._write_manifest(session)
-
-            def obtain_teacher(plan: TeacherPlan) -> Teacher:
-                return obtain(plan, session, self.directory, self.store, self.progress)
-
-            teachers = {
-                plan.id: obtain_teacher(plan)
-                for plan in self.plan.teachers
-                if plan in missing or any(cell.teacher == plan.label for cell in waiting)
-            }
+        session = self._open_session() if waiting or missing else None
+        self._write_manifest(session)
+        teachers = {
+            plan.id: self._obtain(plan, session)
+            for plan in self.plan.teachers
+            if session and (plan in missing or any(cell.teacher == plan.label for cell in waiting))
+        }
         costs = measure_costs(self.plan, self.directory, self.progress)
-        if waiting:
-            for number, cohort in enumerate(self.plan.cohorts, start=1):
-                pending = [cell for cell in cohort.cells if cell in waiting]
-                if pending:
-                    self.progress.cohort(number, cohort.label)
-                    CohortRun(
-                        cohort,
-                        teachers[cohort.teacher.id],
-                        obtain_teacher,
-                        session,
-                        costs,
-                        self.directory,
-                        self.progress,
-                    ).carry_out(pending)
+        if session:
+            self._train(waiting, session, teachers, costs)
         self._refresh_costs(costs)
         write_results(self.directory)
         return self._outcome()
+
+    def _obtain(self, plan: TeacherPlan, session: Session) -> Teacher:
+        return obtain(plan, session, self.directory, self.store, self.progress)
+
+    def _train(
+        self, waiting: list[Cell], session: Session, teachers: dict[str, Teacher], costs: Costs
+    ) -> None:
+        for number, cohort in enumerate(self.plan.cohorts, start=1):
+            pending = [cell for cell in cohort.cells if cell in waiting]
+            if pending:
+                self.progress.cohort(number, cohort.label)
+                CohortRun(
+                    cohort,
+                    teachers[cohort.teacher.id],
+                    partial(self._obtain, session=session),
+                    session,
+                    costs,
+                    self.directory,
+                    self.progress,
+                ).carry_out(pending)
 
     def _open_session(self) -> Session:
         entry = self.plan.suite.dataset
@@ -165,11 +169,11 @@ class _Run:
                 )
         return Session(self.plan.suite, data, self.device)
 
-    def _write_manifest(self, session: Session) -> None:
-        suite, data = self.plan.suite, session.data
+    def _write_manifest(self, session: Session | None) -> None:
+        """Write what this run is; where nothing is left to train, what it says of the data stays."""
+        suite, path = self.plan.suite, self.directory.path
         used = list({cell.registered.name: cell.registered for cell in self.plan.cells}.values())
-        path = self.directory.path
-        started = read_json(path / "run.json")["started"] if (path / "run.json").is_file() else now()
+        before = read_json(path / "run.json") if (path / "run.json").is_file() else {}
         write_atomic(path / "suite.yaml", suite.to_yaml())
         write_json(
             path / "columns.json",
@@ -177,25 +181,17 @@ class _Run:
         )
         write_json(
             path / "run.json",
-            {
+            before
+            | {
                 "suite": suite.name,
                 "description": suite.description,
                 "dataset": suite.dataset.name,
-                "classes": list(data.classes),
-                "input_shape": list(data.input_shape),
-                "sizes": {
-                    "train": len(data.train.labels),
-                    "validation": len(data.validation.labels),
-                    "test": len(data.test.labels),
-                },
                 "seeds": list(suite.seeds),
                 "teachers": [teacher.id for teacher in self.plan.teachers],
                 "cells": [cell.id for cell in self.plan.cells],
-                "machine": machine.fingerprint(),
-                "versions": machine.versions(),
-                "kdbench": machine.versions()["kdbench"],
-                "started": started,
-            },
+                "started": before.get("started") or now(),
+            }
+            | (_data_and_machine(session.data) if session else {}),
         )
 
     def _forget_failures(self) -> None:
@@ -230,3 +226,18 @@ class _Run:
         return Outcome(
             self.directory.path, statuses.count("ok"), statuses.count("failed"), statuses.count("skipped")
         )
+
+
+def _data_and_machine(data: Dataset) -> dict[str, Any]:
+    return {
+        "classes": list(data.classes),
+        "input_shape": list(data.input_shape),
+        "sizes": {
+            "train": len(data.train.labels),
+            "validation": len(data.validation.labels),
+            "test": len(data.test.labels),
+        },
+        "machine": machine.fingerprint(),
+        "versions": machine.versions(),
+        "kdbench": machine.versions()["kdbench"],
+    }
