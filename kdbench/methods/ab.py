@@ -32,8 +32,8 @@ from pydantic import Field
 
 from kdbench.deferred import F, nn, torch
 from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
-from kdbench.methods.base import Batch, Pair, Refusal, method
-from kdbench.methods.combined import Combined
+from kdbench.methods.base import Batch, Pair, method
+from kdbench.methods.combined import Staged
 from kdbench.models.shapes import Outputs, as_map
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def boundary_loss(response: Tensor, active: Tensor, margin: float) -> Tensor:
 
 
 @method("ab", title="which neurons are active", source="Heo et al., AAAI 2019", year=2019)
-class AB(Combined):
+class AB(Staged):
     """Activation boundaries in the first stage, cross-entropy afterwards."""
 
-    class Parameters(Combined.Parameters):
+    class Parameters(Staged.Parameters):
         """Weight w of the boundaries, margin m, and the share of the training that learns them alone."""
 
         weight: float = Field(0.003, ge=0)
@@ -83,15 +83,7 @@ class AB(Combined):
     def check(cls, hyper: Parameters, pair: Pair) -> None:
         """Refuse a pair without stages, and a second stage without a loss."""
         require_stages(pair)
-        if not hyper.ce and not hyper.kd:
-            raise Refusal(
-                f"ce and kd are 0, so student '{pair.student}' learns nothing after the first stage"
-            )
-
-    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
-        """Return the boundary term alone in the first stage, and what has weight beside it afterwards."""
-        assert teacher is not None
-        return self.terms(student, teacher, batch) or super().losses(student, teacher, batch)
+        super().check(hyper, pair)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted boundary term in the first stage, and nothing afterwards."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from kdbench.methods import base
-from kdbench.methods.base import Batch, Distiller, cross_entropy
+from kdbench.methods.base import Batch, Distiller, Pair, Refusal, cross_entropy
 from kdbench.methods.kd import soft_loss
 from kdbench.models.shapes import Outputs
 
@@ -39,3 +39,23 @@ class Combined(Distiller):
             soft = soft_loss(student.logits, teacher.logits, self.hyper.kd_temperature)
             losses["kd"] = self.hyper.kd * soft
         return losses | self.terms(student, teacher, batch)
+
+
+class Staged(Combined):
+    """A first stage in which the method's own terms train the student alone, and then the rest alone.
+
+    ``terms`` returns nothing once the first stage is over; what has weight of cross-entropy and kd follows.
+    """
+
+    @classmethod
+    def check(cls, hyper: Any, pair: Pair) -> None:
+        """Refuse a second stage without a loss."""
+        if not hyper.ce and not hyper.kd:
+            raise Refusal(
+                f"ce and kd are 0, so student '{pair.student}' learns nothing after the first stage"
+            )
+
+    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        """Return the method's own terms in the first stage, and what has weight beside them afterwards."""
+        assert teacher is not None
+        return self.terms(student, teacher, batch) or super().losses(student, teacher, batch)

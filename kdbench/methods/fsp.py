@@ -28,7 +28,7 @@ from pydantic import Field
 from kdbench.deferred import F, torch
 from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, Refusal, method
-from kdbench.methods.combined import Combined
+from kdbench.methods.combined import Staged
 from kdbench.models.shapes import Outputs, as_map
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def flow_matrix(first: Tensor, second: Tensor) -> Tensor:
 
 
 @method("fsp", title="flow from stage to stage", source="Yim et al., CVPR 2017", year=2017)
-class FSP(Combined):
+class FSP(Staged):
     """Flow matrices in the first stage, cross-entropy afterwards."""
 
-    class Parameters(Combined.Parameters):
+    class Parameters(Staged.Parameters):
         """Weight w of the flow matrices, and the share of the training that learns them alone."""
 
         weight: float = Field(1.0, ge=0)
@@ -75,15 +75,7 @@ class FSP(Combined):
                 f"it needs equal channels, but at the stages that meet, teacher '{pair.teacher}' has "
                 f"{_listed(theirs)} and student '{pair.student}' has {_listed(mine)}"
             )
-        if not hyper.ce and not hyper.kd:
-            raise Refusal(
-                f"ce and kd are 0, so student '{pair.student}' learns nothing after the first stage"
-            )
-
-    def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
-        """Return the flow term alone in the first stage, and what has weight beside it afterwards."""
-        assert teacher is not None
-        return self.terms(student, teacher, batch) or super().losses(student, teacher, batch)
+        super().check(hyper, pair)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted flow term in the first stage, and nothing afterwards."""
