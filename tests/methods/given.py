@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kdbench.methods import Batch, Distiller, FeatureShapes, Networks, Outputs, Pair, find_method
-from kdbench.models import Taps, build_model
+from kdbench.models import Taps, build_model, feature_shapes, find_taps
 
 MAP = FeatureShapes((3,), (5,), ((2, 4, 4), (5, 2, 2)))
 WIDE = FeatureShapes((3,), (7,), ((3, 4, 4), (7, 4, 4)))
 TOKENS = FeatureShapes((3,), (6,), ((5, 6), (5, 6)))
+THREE_STAGES = FeatureShapes((3,), (6,), ((2, 8, 8), (4, 4, 4), (6, 2, 2)))
+NO_POOLED = FeatureShapes((3,), None, ((4, 4, 4), (6, 2, 2)))
+FINAL = FeatureShapes((3,), (9,), ((2, 4, 4), (5, 2, 2)))
 FLAT = FeatureShapes((3,), (4,), ())
 
 
@@ -77,3 +82,58 @@ def networks(
         labels=torch.arange(count) % of.num_classes,
         fresh=lambda role: build_model("mlp_4", input_shape=(1, 2, 2), num_classes=of.num_classes),
     )
+
+
+def prepared(name: str, of: Pair | None = None, given: Networks | None = None, **hyper: object) -> Any:
+    torch.manual_seed(0)
+    of = of or pair()
+    distiller = make(name, of, **hyper)
+    distiller.prepare(given or networks(of=of))
+    return distiller
+
+
+def check(name: str, of: Pair, **hyper: object) -> None:
+    distiller = find_method(name).distiller
+    distiller.check(distiller.Parameters(**hyper), of)
+
+
+def leaves(found: Outputs) -> list[Tensor]:
+    """Return the features of outputs, which then take a gradient."""
+    features = [*found.stages, *([] if found.pooled is None else [found.pooled])]
+    return [feature.requires_grad_() for feature in features]
+
+
+def parameters(distiller: Any) -> list[nn.Parameter]:
+    return [parameter for parameter in distiller.adapters().parameters() if parameter.requires_grad]
+
+
+def mean_squared(x: np.ndarray, y: np.ndarray) -> float:
+    total = 0.0
+    for a, b in zip(x.ravel(), y.ravel(), strict=True):
+        total += (float(a) - float(b)) ** 2
+    return total / x.size
+
+
+def pooled_by_hand(maps: np.ndarray, side: int) -> np.ndarray:
+    step = maps.shape[2] // side
+    out = np.zeros((*maps.shape[:2], side, side))
+    for row in range(side):
+        for column in range(side):
+            block = maps[:, :, row * step : (row + 1) * step, column * step : (column + 1) * step]
+            out[:, :, row, column] = block.mean((2, 3))
+    return out
+
+
+def real_pair(student: str = "cnn_4", teacher: str = "cnn_2") -> tuple[Pair, Networks, dict[str, Any]]:
+    """Return a pair of models for 8×8 images with their own heads and taps."""
+    torch.manual_seed(0)
+    shape = (1, 8, 8)
+    models = {
+        "student": build_model(student, input_shape=shape, num_classes=3),
+        "teacher": build_model(teacher, input_shape=shape, num_classes=3),
+    }
+    taps = {role: find_taps(model, shape) for role, model in models.items()}
+    shapes = {role: feature_shapes(model, taps[role], shape) for role, model in models.items()}
+    heads = {role: model.get_submodule(taps[role].pooled) for role, model in models.items()}
+    given = replace(networks(models["student"], models["teacher"]), heads=heads, taps=taps)
+    return Pair(teacher, student, shapes["teacher"], shapes["student"], 3, False), given, taps
