@@ -17,12 +17,16 @@ import torch
 
 from kdbench.data import Batches
 from kdbench.models import FeatureReader, Outputs
+from kdbench.models.folding import folded
 from kdbench.training.checkpoint import read_state, write_state
 from kdbench.training.precision import autocast
 from kdbench.training.seeds import generator
 from kdbench.training.trainee import Step, Trainee, Tutor
 
 OnEpoch = Callable[[int, Sequence[Trainee]], None]
+
+# On how many images a folded teacher is compared with the teacher.
+EXAMPLES = 8
 
 
 def train(
@@ -97,28 +101,31 @@ def _leaving(trainee: Trainee) -> Iterator[None]:
 
 
 class _Teacher:
-    """A tutor's one pass a batch."""
+    """A tutor's one pass a batch, with its batch-norms folded and no feature that no student needs."""
 
     def __init__(self, tutor: Tutor, trainees: Sequence[Trainee]) -> None:
         pupils = [trainee for trainee in trainees if trainee.tutor is tutor]
-        needs: frozenset[str] = frozenset().union(
+        self.tutor = tutor
+        self._needs: frozenset[str] = frozenset().union(
             *(pupil.distiller.needs for pupil in pupils if pupil.distiller.uses_teacher)
         )
-        self.tutor = tutor
-        self._needed = bool(needs)
         self._precision = trainees[0].precision
         self._device = trainees[0].device
+        self._reader: FeatureReader | None = None
         tutor.model.eval()
-        self._reader = FeatureReader(tutor.model, tutor.taps, needs)
 
     def show(self, x: torch.Tensor) -> Outputs | None:
-        if not self._needed:
+        if not self._needs:
             return None
         started = time.perf_counter()
+        if self._reader is None:
+            model = folded(self.tutor.model, x[:EXAMPLES], untouched=self.tutor.taps.stages)
+            self._reader = FeatureReader(model, self.tutor.taps, self._needs)
         with torch.no_grad(), autocast(self._precision, self._device):
             outputs = self._reader(x)
         self.tutor.seconds += time.perf_counter() - started
         return outputs
 
     def close(self) -> None:
-        self._reader.close()
+        if self._reader:
+            self._reader.close()
