@@ -23,9 +23,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import filelock
 
@@ -71,18 +72,24 @@ def sha256_of(path: Path) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part.
+    """Write a file so that a reader sees the old content or the new one, never a part (see `replacing`)."""
+    with replacing(path, durable=durable) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
-    A killed process cannot damage it; with ``durable`` neither can a power cut.
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path`` once all of it is written.
+
+    A killed process cannot damage what is there; with ``durable`` neither can a power cut.
 
     Raises UserError, with the old content kept, where the disk is full or the folder is not writable.
     """
-    data = content.encode() if isinstance(content, str) else content
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            file.write(data)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -29,6 +29,10 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and the result.")]
+MemoryBudget = Annotated[
+    str | None,
+    typer.Option("--memory-budget", help="Memory for training, such as 8GB; default half of what is free."),
+]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 
 

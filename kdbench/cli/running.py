@@ -11,6 +11,7 @@ from kdbench.cli.options import (
     AsJson,
     DataRoot,
     DeviceOption,
+    MemoryBudget,
     Overrides,
     Quiet,
     Seeds,
@@ -35,6 +36,10 @@ def run(
         typer.Option("--teacher-store", help="Folder whose teachers/ runs share; default that of --out."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Processes that train cohorts at once.")
+    ] = 1,
+    memory_budget: MemoryBudget = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite; run it again and it goes on where it was.
@@ -43,6 +48,7 @@ def run(
     """
     loaded = load_suite(suite, seeds, overrides)
     from kdbench.console import ConsoleProgress
+    from kdbench.memory import default_budget, parse_size
     from kdbench.progress import Progress
     from kdbench.report import render, write_report
     from kdbench.runner import run as run_suite
@@ -52,6 +58,8 @@ def run(
         "device": device,
         "teacher_store": teacher_store,
         "retry_failed": retry_failed,
+        "jobs": jobs,
+        "memory_budget": parse_size(memory_budget) if memory_budget else default_budget(),
     }
     try:
         if quiet:
@@ -77,8 +85,12 @@ def plan(
     seeds: Seeds = None,
     overrides: Overrides = None,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Time one step of every model and say how long it all takes.")
+        bool,
+        typer.Option(
+            "--estimate", help="Time a step of every model; say how long all takes, in what memory."
+        ),
     ] = False,
+    memory_budget: MemoryBudget = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the cells and cohorts of a suite."""
@@ -100,10 +112,21 @@ def plan(
         highlight=False,
     )
     if estimate:
-        from kdbench.runner.estimate import estimate_seconds
+        from kdbench.memory import as_text, default_budget, parse_size
+        from kdbench.runner.estimate import estimate as estimated
 
-        minutes = estimate_seconds(made, data_root) / 60
-        out_console.print(f"Training takes about {minutes:.1f} minutes on this machine.", highlight=False)
+        budget = parse_size(memory_budget) if memory_budget else default_budget()
+        found = estimated(made, data_root, memory_budget=budget)
+        for label, cohort in found.cohorts.items():
+            parts = f"in {len(cohort.parts)} parts" if len(cohort.parts) > 1 else "together"
+            out_console.print(
+                f"Cohort {label}: {sum(cohort.parts)} students train {parts}, which takes "
+                f"{as_text(cohort.bytes)}; the budget is {as_text(budget)}.",
+                highlight=False,
+            )
+        out_console.print(
+            f"Training takes about {found.seconds / 60:.1f} minutes on this machine.", highlight=False
+        )
 
 
 def check(

@@ -1,9 +1,10 @@
-"""How long a plan will take here: one training step of every model is timed and multiplied out."""
+"""How long a plan will take here, and in how much memory: steps are timed, students built and weighed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -13,20 +14,42 @@ from torch import Tensor, nn
 
 from kdbench.data import load_dataset
 from kdbench.models import build_model
-from kdbench.plan import Plan
-from kdbench.runner.session import Device, resolve_device
+from kdbench.plan import Cohort, Plan
+from kdbench.runner.assembly import Room, trainee_of
+from kdbench.runner.session import Device, Fitted, Session, resolve_device
 from kdbench.suite import ModelEntry
+from kdbench.training.footprint import held_bytes, step_bytes
 from kdbench.training.precision import autocast, resolve
+from kdbench.training.trainee import Tutor
 
 REPEATS = 3
 
 
-def estimate_seconds(plan: Plan, data_root: Path | None = None, device: Device = "auto") -> float:
-    """Return about how many seconds the training of a plan takes on this machine.
+@dataclass(frozen=True)
+class Estimate:
+    """How long the training of a plan takes here, and the memory of its cohorts, by their label."""
+
+    seconds: float
+    cohorts: dict[str, CohortMemory]
+
+
+@dataclass(frozen=True)
+class CohortMemory:
+    """How many students each part of a cohort has that trains at once, and the bytes of the largest part."""
+
+    parts: tuple[int, ...]
+    bytes: int
+
+
+def estimate(
+    plan: Plan, data_root: Path | None = None, device: Device = "auto", memory_budget: int | None = None
+) -> Estimate:
+    """Return about how long the training of a plan takes on this machine, and how its cohorts are split.
 
     The teacher's forward pass and one plain training step of every student are timed at the plan's batch
     size. Left out are what methods add (adapters, assistants), evaluation and measuring; a teacher
-    counts even where it exists already.
+    counts even where it exists already. The memory is that of the real students and adapters, of the first
+    seed, beside a teacher with random weights.
     """
     entry = plan.suite.dataset
     data = load_dataset(
@@ -36,18 +59,54 @@ def estimate_seconds(plan: Plan, data_root: Path | None = None, device: Device =
         split_seed=entry.split_seed,
         args=entry.args,
     )
-    clock = _Clock(plan, resolve_device(device))
+    session = Session(plan.suite, data, resolve_device(device))
+    return Estimate(
+        _seconds(plan, len(data.train), _Clock(plan, session.device)),
+        {
+            cohort.label: _memory(cohort, session, memory_budget)
+            for cohort in plan.cohorts
+            if cohort.seed == plan.suite.seeds[0]
+        },
+    )
+
+
+def _seconds(plan: Plan, examples: int, clock: _Clock) -> float:
     total = 0.0
     for teacher in plan.teachers:
         if teacher.entry.checkpoint is None:
-            steps = len(data.train) / teacher.recipe.batch_size * teacher.recipe.epochs
+            steps = examples / teacher.recipe.batch_size * teacher.recipe.epochs
             total += steps * clock.step(teacher.entry, teacher.recipe.batch_size)
     for cohort in plan.cohorts:
         batch = cohort.recipe.batch_size
         students = sum(clock.step(cell.entry, batch) for cell in cohort.cells if not cell.refusal)
-        steps = len(data.train) / batch * cohort.recipe.epochs
+        steps = examples / batch * cohort.recipe.epochs
         total += steps * (clock.forward(cohort.teacher.entry, batch) + students)
     return total
+
+
+def _memory(cohort: Cohort, session: Session, budget: int | None) -> CohortMemory:
+    x, _, _ = next(session.train.ordered(cohort.recipe.batch_size))
+    tutors: dict[str, Fitted] = {}
+    steps: dict[str, int] = {}
+    rooms, counts = [Room(budget)], [0]
+    for cell in cohort.cells:
+        if cell.refusal:
+            continue
+        if cell.tutor.id not in tutors:
+            entry = cell.tutor.entry
+            tutors[cell.tutor.id] = Fitted(entry, session.build(entry), cell.tutor.taps)
+        teacher = tutors[cell.tutor.id]
+        trainee = trainee_of(cell, session, teacher, Tutor(teacher.model, teacher.taps))
+        if cell.student not in steps:
+            steps[cell.student] = step_bytes(trainee.model, x)
+        need = held_bytes(trainee), steps[cell.student]
+        if not rooms[-1].admits(*need):
+            rooms.append(Room(budget))
+            counts.append(0)
+            rooms[-1].admits(*need)
+        counts[-1] += 1
+        trainee.reader.close()
+    return CohortMemory(tuple(counts), max(room.taken for room in rooms))
 
 
 class _Clock:

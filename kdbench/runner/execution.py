@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,15 @@ import filelock
 import torch
 
 from kdbench import machine
-from kdbench.data import Dataset, load_dataset
+from kdbench.data import Dataset
 from kdbench.errors import UserError
-from kdbench.plan import Cell, Plan, TeacherPlan, make_plan
+from kdbench.plan import Cell, Plan, make_plan
 from kdbench.progress import Progress
 from kdbench.runner.costs import Costs, measure_costs
+from kdbench.runner.processes import train_in_processes
 from kdbench.runner.records import Scores, all_columns, now
 from kdbench.runner.session import Device, Session, resolve_device
-from kdbench.runner.students import CohortRun
-from kdbench.runner.teachers import Teacher, obtain
+from kdbench.runner.trainer import Setting, Trainer
 from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
 from kdbench.suite import ModelEntry, Suite
 
@@ -43,6 +42,8 @@ def run(
     device: Device = "auto",
     teacher_store: Path | None = None,
     retry_failed: bool = False,
+    jobs: int = 1,
+    memory_budget: int | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a suite, or go on with it: cells that have a record are not done again.
@@ -54,6 +55,8 @@ def run(
         device: where to train.
         teacher_store: the folder whose ``teachers`` runs share; that of the run directory by default.
         retry_failed: run cells again that failed before.
+        jobs: how many processes train cohorts at once; they share the threads.
+        memory_budget: bytes that training may take; cohorts that need more are split.
         progress: is told what happens.
 
     Raises:
@@ -65,10 +68,16 @@ def run(
         torch.set_num_threads(suite.threads)
     plan = make_plan(suite, data_root)
     directory = _claim(Path(out) if out else Path("runs") / suite.name, plan)
+    setting = Setting(
+        path=directory.path,
+        teacher_store=teacher_store or directory.path.parent,
+        data_root=data_root,
+        device=target,
+        memory_budget=memory_budget and memory_budget // jobs,
+    )
     try:
         with directory.lock():
-            store = teacher_store or directory.path.parent
-            return _Run(plan, directory, store, target, data_root, progress).carry_out(retry_failed)
+            return _Run(Trainer(plan, setting, progress)).carry_out(retry_failed, jobs)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None
 
@@ -94,80 +103,39 @@ def _claim(path: Path, plan: Plan) -> RunDirectory:
 class _Run:
     """One suite being carried out in one run directory."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        directory: RunDirectory,
-        store: Path,
-        device: torch.device,
-        data_root: Path | None,
-        progress: Progress,
-    ) -> None:
-        self.plan = plan
-        self.directory = directory
-        self.store = store
-        self.device = device
-        self.data_root = data_root
-        self.progress = progress
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.plan = trainer.plan
+        self.directory = trainer.setting.directory
+        self.progress = trainer.progress
 
-    def carry_out(self, retry_failed: bool) -> Outcome:
+    def carry_out(self, retry_failed: bool, jobs: int) -> Outcome:
         if retry_failed:
             self._forget_failures()
-        waiting = [cell for cell in self.plan.cells if self.directory.record("cells", cell.id) is None]
+        waiting = self.trainer.waiting()
         missing = [t for t in self.plan.teachers if self.directory.record("teachers", t.id) is None]
         self.progress.plan(len(self.plan.cohorts), len(self.plan.cells), len(self.plan.cells) - len(waiting))
-        session = self._open_session() if waiting or missing else None
-        self._write_manifest(session)
-        teachers = {
-            plan.id: self._obtain(plan, session)
-            for plan in self.plan.teachers
-            if session and (plan in missing or any(cell.teacher == plan.label for cell in waiting))
-        }
+        self._write_manifest(self.trainer.session if waiting or missing else None)
+        for teacher in self.plan.teachers:
+            if teacher in missing or any(cell.teacher == teacher.label for cell in waiting):
+                self.trainer.teacher(teacher)
         costs = measure_costs(self.plan, self.directory, self.progress)
-        if session:
-            self._train(waiting, session, teachers, costs)
+        self._train(waiting, costs, jobs)
         self._refresh_costs(costs)
         write_results(self.directory)
         return self._outcome()
 
-    def _obtain(self, plan: TeacherPlan, session: Session) -> Teacher:
-        return obtain(plan, session, self.directory, self.store, self.progress)
-
-    def _train(
-        self, waiting: list[Cell], session: Session, teachers: dict[str, Teacher], costs: Costs
-    ) -> None:
-        for number, cohort in enumerate(self.plan.cohorts, start=1):
-            pending = [cell for cell in cohort.cells if cell in waiting]
-            if pending:
-                self.progress.cohort(number, cohort.label)
-                CohortRun(
-                    cohort,
-                    teachers[cohort.teacher.id],
-                    partial(self._obtain, session=session),
-                    session,
-                    costs,
-                    self.directory,
-                    self.progress,
-                ).carry_out(pending)
-
-    def _open_session(self) -> Session:
-        entry = self.plan.suite.dataset
-        data = load_dataset(
-            entry.name,
-            root=self.data_root,
-            validation_fraction=entry.validation_fraction,
-            split_seed=entry.split_seed,
-            args=entry.args,
-        )
-        for cell in self.plan.cells:
-            record = self.directory.record("cells", cell.id)
-            known = record and record["provenance"].get("data_checksum")
-            if known and known != data.checksum:
-                raise UserError(
-                    f"the data of '{entry.name}' changed since {self.directory.path} was begun "
-                    f"(checksum {known[:12]} then, {data.checksum[:12]} now): choose another --out."
-                )
-        return Session(self.plan.suite, data, self.device)
+    def _train(self, waiting: list[Cell], costs: Costs, jobs: int) -> None:
+        numbers = [
+            number
+            for number, cohort in enumerate(self.plan.cohorts, start=1)
+            if any(cell in waiting for cell in cohort.cells)
+        ]
+        if jobs > 1 and len(numbers) > 1:
+            train_in_processes(self.plan, self.trainer.setting, numbers, jobs, self.progress)
+            return
+        for number in numbers:
+            self.trainer.train(number, costs)
 
     def _write_manifest(self, session: Session | None) -> None:
         """Write what this run is; where nothing is left to train, what it says of the data stays."""

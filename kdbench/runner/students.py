@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-
 from kdbench.errors import UserError
+from kdbench.memory import as_text
 from kdbench.plan import Cell, Cohort, TeacherPlan
 from kdbench.progress import Progress
+from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.costs import Costs
 from kdbench.runner.records import (
     Scores,
@@ -20,12 +20,12 @@ from kdbench.runner.records import (
     training_time,
     write_files,
 )
-from kdbench.runner.session import Fitted, Session
+from kdbench.runner.session import Session
 from kdbench.runner.teachers import Teacher
 from kdbench.store import RunDirectory
 from kdbench.training.checkpoint import saved_ids
 from kdbench.training.cohort import train
-from kdbench.training.precision import resolve
+from kdbench.training.footprint import held_bytes, step_bytes
 from kdbench.training.seeds import derive
 from kdbench.training.trainee import Trainee, Tutor
 
@@ -42,8 +42,9 @@ class CohortRun:
         costs: Costs,
         directory: RunDirectory,
         progress: Progress,
+        memory_budget: int | None = None,
     ) -> None:
-        """Take the cohort, its teacher, the way to get assistants, and where its records go."""
+        """Take the cohort, its teacher, the way to get assistants, where its records go, and the memory."""
         self.cohort = cohort
         self.teacher = teacher
         self.tutors = {teacher.plan.id: teacher}
@@ -52,6 +53,8 @@ class CohortRun:
         self.costs = costs
         self.directory = directory
         self.progress = progress
+        self.memory_budget = memory_budget
+        self._steps: dict[str, int] = {}
         self.checkpoint = directory.path / "cohorts" / f"{cohort.id}.pt"
         self.methods = tuple({cell.registered.name: cell.registered for cell in cohort.cells}.values())
 
@@ -64,26 +67,42 @@ class CohortRun:
         saved = saved_ids(self.checkpoint)
         begun = [cell for cell in runnable if cell.id in saved]
         fresh = [cell for cell in runnable if cell.id not in saved]
-        for group in (begun, fresh):
-            if group:
-                self._train(group)
-            # Also where none of its cells is pending any more: the next group must not go on from it.
+        if begun:
+            self._train(begun, Room(None))
+        # Also where none of its cells is pending any more: the next part must not go on from it.
+        self.checkpoint.unlink(missing_ok=True)
+        while fresh:
+            fresh = self._train(fresh, Room(self.memory_budget))
             self.checkpoint.unlink(missing_ok=True)
 
-    def _train(self, cells: Sequence[Cell]) -> None:
+    def _train(self, cells: Sequence[Cell], room: Room) -> list[Cell]:
+        """Train as many cells together as there is room for, from the first; return the rest."""
         started = now()
         trainees: dict[Cell, Trainee] = {}
         shared: dict[str, Tutor] = {}
-        for cell in cells:
+        rest: list[Cell] = []
+        for place, cell in enumerate(cells):
             try:
-                trainee = self._trainee(cell, shared)
+                tutor = self._tutor(cell.tutor)
+                shared.setdefault(cell.tutor.id, tutor.tutor())
+                trainee = trainee_of(cell, self.session, tutor.fitted(), shared[cell.tutor.id])
+                admitted = room.admits(held_bytes(trainee), self._step_bytes(trainee, cell))
             except Exception as error:  # a method or a model of the user's own may raise anything
                 reason = f"could not be built: {type(error).__name__}: {' '.join(str(error).split())}"
                 self._record(cell, started, status="failed", reason=reason)
-            else:
-                trainees[cell] = trainee
+                continue
+            if not admitted:
+                trainee.reader.close()
+                rest = list(cells[place:])
+                break
+            trainees[cell] = trainee
         if not trainees:
-            return
+            return rest
+        if rest:
+            self.progress.note(
+                f"{len(trainees)} of {len(cells)} students first: more do not fit into the memory budget of "
+                f"{as_text(room.budget or 0)}"
+            )
         self.progress.begin(f"{len(trainees)} students", self.cohort.recipe.epochs, "epoch")
         train(
             list(trainees.values()),
@@ -104,25 +123,14 @@ class CohortRun:
             except Exception as error:  # a user's own method may also raise when it diagnoses
                 reason = f"could not be evaluated: {type(error).__name__}: {' '.join(str(error).split())}"
                 self._record(cell, started, trainee, status="failed", reason=reason)
+        return rest
 
-    def _trainee(self, cell: Cell, shared: dict[str, Tutor]) -> Trainee:
-        # The same first weights for one student and seed whatever the method: comparisons are paired.
-        torch.manual_seed(derive("student", cell.entry.name, cell.seed))
-        model = self.session.build(cell.entry)
-        tutor = self._tutor(cell.tutor)
-        torch.manual_seed(derive("method", cell.id))
-        distiller = cell.registered.distiller(cell.hyper, cell.pair)
-        distiller.prepare(self.session.networks(Fitted(cell.entry, model, cell.taps), tutor.fitted()))
-        return Trainee(
-            id=cell.id,
-            model=model,
-            taps=cell.taps,
-            distiller=distiller,
-            recipe=cell.recipe,
-            device=self.session.device,
-            precision=resolve(cell.recipe.precision, self.session.device),
-            tutor=shared.setdefault(cell.tutor.id, tutor.tutor()),
-        )
+    def _step_bytes(self, trainee: Trainee, cell: Cell) -> int:
+        """Return what a step of a student needs, measured once for each student of the cohort."""
+        if cell.student not in self._steps:
+            x, _, _ = next(self.session.train.ordered(self.cohort.recipe.batch_size))
+            self._steps[cell.student] = step_bytes(trainee.model, x)
+        return self._steps[cell.student]
 
     def _tutor(self, plan: TeacherPlan) -> Teacher:
         if plan.id not in self.tutors:

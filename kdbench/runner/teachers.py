@@ -85,8 +85,9 @@ def obtain(
         )
     model = session.build(plan.entry)
     load_checkpoint(model, weights)
-    _copy(folder, run.folder("teachers", plan.id))
-    _report(plan, record["metrics"], session, progress)
+    if run.record("teachers", plan.id) is None:
+        _copy(folder, run.folder("teachers", plan.id))
+        _report(plan, record["metrics"], session, progress)
     seconds = record["durations"]["train_seconds"] or 0.0
     return Teacher(plan, model.eval(), read_predictions(folder), seconds)
 

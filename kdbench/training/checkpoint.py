@@ -5,7 +5,6 @@ There is no generator state in it: every random stream is seeded by its purpose 
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +13,15 @@ from typing import Any
 import torch
 
 from kdbench.errors import UserError
-from kdbench.store import write_atomic
+from kdbench.store import replacing
 from kdbench.training.trainee import Trainee
 
 
 def write_state(path: Path, epoch: int, trainees: Sequence[Trainee]) -> None:
     """Write the state of all trainees after an epoch, atomically."""
     content = {"epoch": epoch, "trainees": {trainee.id: trainee.state() for trainee in trainees}}
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue(), durable=False)
+    with replacing(path, durable=False) as file:
+        torch.save(content, file)
 
 
 def saved_ids(path: Path) -> set[str]:

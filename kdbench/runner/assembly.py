@@ -1,0 +1,61 @@
+"""A cell becomes a model in training: its student, its method, its tutor."""
+
+from __future__ import annotations
+
+import torch
+
+from kdbench.plan import Cell
+from kdbench.runner.session import Fitted, Session
+from kdbench.training.precision import resolve
+from kdbench.training.seeds import derive
+from kdbench.training.trainee import Trainee, Tutor
+
+
+def trainee_of(cell: Cell, session: Session, teacher: Fitted, tutor: Tutor) -> Trainee:
+    """Return a cell's student with fresh weights, ready for its first step.
+
+    One student and seed starts from the same weights whatever the method, so that comparisons are paired.
+    """
+    torch.manual_seed(derive("student", cell.entry.name, cell.seed))
+    model = session.build(cell.entry)
+    torch.manual_seed(derive("method", cell.id))
+    distiller = cell.registered.distiller(cell.hyper, cell.pair)
+    distiller.prepare(session.networks(Fitted(cell.entry, model, cell.taps), teacher))
+    return Trainee(
+        id=cell.id,
+        model=model,
+        taps=cell.taps,
+        distiller=distiller,
+        recipe=cell.recipe,
+        device=session.device,
+        precision=resolve(cell.recipe.precision, session.device),
+        tutor=tutor,
+    )
+
+
+class Room:
+    """The memory that the students of a cohort may take together.
+
+    Steps follow one another, so of what a step needs the largest counts; what students hold adds up.
+    """
+
+    def __init__(self, budget: int | None) -> None:
+        """Take the budget in bytes; None is without bounds."""
+        self.budget = budget
+        self.held = 0
+        self.step = 0
+
+    @property
+    def taken(self) -> int:
+        """What is taken so far."""
+        return self.held + self.step
+
+    def admits(self, held: int, step: int) -> bool:
+        """Take one more student in if there is room for it; the first one always is."""
+        first = self.held == 0
+        total = self.held + held + max(self.step, step)
+        if not first and self.budget is not None and total > self.budget:
+            return False
+        self.held += held
+        self.step = max(self.step, step)
+        return True
