@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
+from kdbench.analysis.composite import netscore_of
 from kdbench.analysis.published import find_published
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.report.claims import how_to_read, statements
@@ -29,15 +30,20 @@ def compare(
     """Return the rows of the comparison table, keyed by column names; JSON can hold them.
 
     A row has its identity (role, teacher, student, method), n, each shown column with ``_low`` and
-    ``_high``, ``difference`` with its interval, ``p``, ``p_holm`` and ``verdict``, and ``pareto``. What could
-    not be computed is None. With ``published`` it also has ``published`` (a proportion, like ``top1``),
-    ``published_epoch``, ``published_source`` and ``published_difference``, all None for a row without a
-    published figure, and ``published_note``, which says in what the row was made otherwise than the figure,
-    or why there are no figures. Raises UserError for a path, metric or baseline that does not exist.
+    ``_high``, ``difference`` with its interval, ``p``, ``p_holm`` and ``verdict``, ``pareto``, and
+    ``netscore`` (of top-1 in percent, parameters in M, MACs in G). What could not be computed is None. With
+    ``published`` it also has ``published`` (a proportion, like ``top1``), ``published_epoch``,
+    ``published_source`` and ``published_difference``, all None for a row without a published figure, and
+    ``published_note``, which says in what the row was made otherwise than the figure, or why there are no
+    figures. Raises UserError for a path, metric or baseline that does not exist.
     """
     summary = summarise(path)
     table = main_table(summary, metric, baseline)
-    return (with_published(table, summary, find_published(summary)) if published else table).as_rows()
+    shown = with_published(table, summary, find_published(summary)) if published else table
+    return [
+        found | {"netscore": netscore_of(row)}
+        for found, row in zip(shown.as_rows(), summary.rows, strict=True)
+    ]
 
 
 def render(
