@@ -175,9 +175,12 @@ def plan_table(plan: Plan) -> Table:
 
 
 def measure_rows(report: CostReport) -> Rows:
-    """Return the costs of models as plain rows; what is null has its reason under ``reasons``."""
+    """Return the costs of models as plain rows; what is null has its reason under ``reasons``.
+
+    ``macs_note`` says by which operators torch's own counter differs, where it does.
+    """
     return [
-        {"model": label, **metrics, "reasons": report.reasons[label]}
+        {"model": label, **metrics, "reasons": report.reasons[label], "macs_note": _note(report, label)}
         for label, metrics in report.metrics.items()
     ]
 
@@ -203,6 +206,11 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 10_000 else f"{value:.4g}"
 
 
+def _note(report: CostReport, label: str) -> str | None:
+    return report.conditions["counts"].get(label, {}).get("note")
+
+
 def _reasons(report: CostReport) -> str:
     texts = {text for reasons in report.reasons.values() for text in reasons.values()}
-    return "; ".join(sorted(texts))
+    notes = (f"{label}: {note}" for label in report.metrics if (note := _note(report, label)))
+    return "; ".join([*sorted(texts), *notes])

@@ -130,6 +130,9 @@ def test_what_is_kept_of_simkd_is_measured_and_reported(small_suite: Load, tmp_p
     expected = rows.params["scratch"] - head + projector + teacher_head
     assert rows.params["simkd"] == rows.params_nonzero["simkd"] == expected
     assert rows.params_adapter["simkd"] == 0, "the projector is kept, so it is no parameter of training only"
+    assert rows.params_trainable["scratch"] == rows.params_training["scratch"] == rows.params["scratch"]
+    assert rows.params_trainable["simkd"] == rows.params["scratch"] + projector, "the own head trains no less"
+    assert rows.params_training["simkd"] == rows.params["scratch"] + projector + teacher_head
     assert rows.macs["simkd"] > rows.macs["scratch"]
 
 

@@ -20,6 +20,7 @@ def measure(
     batches: Annotated[str, typer.Option("--batch-sizes", help="Batch sizes to time.")] = "1,256",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
     device: DeviceOption = "auto",
+    counts_only: Annotated[bool, typer.Option("--counts-only", help="Count, but time nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -40,7 +41,7 @@ def measure(
         find_builder(name)
     reference = against or models[0]
     names = list(dict.fromkeys([reference, *models]))
-    devices = ("cpu", "cuda") if device == "auto" else (device,)
+    devices = () if counts_only else ("cpu", "cuda") if device == "auto" else (device,)
     protocol = Protocol(batch_sizes=sizes, devices=devices, threads=threads)
     arguments: dict[str, Any] = {
         "input_shape": shape,

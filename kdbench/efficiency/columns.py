@@ -62,11 +62,40 @@ def _timing_columns(device: str, batch: int) -> list[Column]:
 
 
 _COUNTS = [
-    Column("params", "Parameters", "cost", "lower", "", "[0, ∞)", "torch"),
+    Column("params", "Parameters kept at inference", "cost", "lower", "", "[0, ∞)", "torch"),
     Column("params_nonzero", "Parameters that are not zero", "cost", "lower", "", "[0, params]", "torch"),
+    Column("params_trainable", "Parameters that are trained", "cost", "lower", "", "[0, ∞)", "torch"),
     Column("params_adapter", "Parameters of training only", "cost", "lower", "", "[0, ∞)", "torch"),
+    Column("params_training", "All parameters of student and method", "cost", "lower", "", "[0, ∞)", "torch"),
     Column(
         "macs", "Multiply-adds, one example", "cost", "lower", "", "[0, ∞)", "fvcore; conv + matmul, 1 each"
+    ),
+    Column(
+        "macs_fvcore",
+        "Multiply-adds with norms and pooling",
+        "cost",
+        "lower",
+        "",
+        "[macs, ∞)",
+        "fvcore; every operator that it has a rule for",
+    ),
+    Column(
+        "activations",
+        "Activations, one example",
+        "cost",
+        "lower",
+        "",
+        "[0, ∞)",
+        "outputs of conv + matmul (Radosavovic et al., CVPR 2020)",
+    ),
+    Column(
+        "arithmetic_intensity",
+        "Arithmetic intensity, batch 1, fp32",
+        "cost",
+        "none",
+        "FLOP/byte",
+        "(0, ∞)",
+        "2·MACs / bytes that conv + matmul read and write, uncached (roofline: Williams et al., 2009)",
     ),
     Column("size_bytes", "Size of the file", "cost", "lower", "bytes", "[0, ∞)", "safetensors"),
     Column(

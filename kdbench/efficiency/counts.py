@@ -2,7 +2,8 @@
 
 The headline ``macs`` follows the published convention: convolutions, matrix products and recurrent layers,
 batch 1, evaluation mode, one multiply-add = 1. fvcore traces the model and counts; what it counts beyond
-the convention (batch norm, pooling) stays in ``macs_by_operator`` and out of the headline.
+the convention (batch norm, pooling) stays in ``macs_by_operator`` and out of the headline, and makes up
+``macs_fvcore`` with it.
 """
 
 from __future__ import annotations
@@ -17,18 +18,36 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdbench.efficiency.crosscheck import describe_difference
 from kdbench.efficiency.operators import HEADLINE, WITHOUT_MULTIPLICATION, analyse
 from kdbench.errors import UserError
+
+FP32_BYTES = 4
+OF_THE_TRACE = ("macs", "macs_fvcore", "activations", "arithmetic_intensity")
 
 
 @dataclass(frozen=True)
 class Counts:
     """The counts of one model; a count that cannot be had is None, and ``reasons`` says why.
 
-    ``macs_torch`` is torch's own count of the same forward pass, halved (it counts a multiply-add as 2);
-    where it is another figure than ``macs``, ``note`` says so.
-    ``uncounted`` holds the operators that multiply and that fvcore has no rule for, with the number of
-    their calls.
+    Attributes:
+        params: elements of all parameters; shared ones count once.
+        params_trainable: of those that require a gradient.
+        params_nonzero: of those elements, how many are not zero.
+        macs: multiply-adds by the published convention.
+        size_bytes: length of the safetensors file of the state.
+        macs_fvcore: ``macs`` and the operators beyond the convention that fvcore counts.
+        macs_torch: torch's own count of the same pass, halved (it counts a multiply-add as 2).
+        activations: output elements of the operators in ``macs``, as in Radosavovic et al. (2020); attention
+            that is one operator counts its output and not its scores.
+        traffic_bytes: what those operators move in fp32 if each reads every operand and writes every output
+            once, and nothing stays in the cache between two of them.
+        arithmetic_intensity: 2·``macs`` / ``traffic_bytes``, in FLOP a byte: the operational intensity of the
+            roofline model (Williams et al., 2009) under that traffic.
+        macs_by_operator: what ``macs_fvcore`` sums.
+        uncounted: calls of the operators that multiply and that have no rule.
+        reasons: why a count is None, by its name.
+        note: by which operators ``macs`` and ``macs_torch`` differ; None where they are equal.
     """
 
     params: int
@@ -36,7 +55,11 @@ class Counts:
     params_nonzero: int
     macs: int | None
     size_bytes: int | None
+    macs_fvcore: int | None = None
     macs_torch: int | None = None
+    activations: int | None = None
+    traffic_bytes: int | None = None
+    arithmetic_intensity: float | None = None
     macs_by_operator: dict[str, int] = field(default_factory=dict)
     uncounted: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -45,34 +68,47 @@ class Counts:
 
 @dataclass(frozen=True)
 class MultiplyAdds:
-    """The multiply-adds of one forward pass: of the convention, by operator, and the calls without a rule."""
+    """One forward pass: multiply-adds of the convention and by operator, calls without a rule, and traffic.
+
+    ``activations`` and ``traffic_bytes`` are those of ``Counts``.
+    """
 
     headline: int
     by_operator: dict[str, int]
     uncounted: dict[str, int]
+    activations: int
+    traffic_bytes: int
+
+    @property
+    def by_convention(self) -> dict[str, int]:
+        """What the headline sums, by operator."""
+        return {name: value for name, value in self.by_operator.items() if name in HEADLINE}
 
 
 def count(model: nn.Module, input_shape: Sequence[int]) -> Counts:
     """Return the counts of a model for one input of shape ``(C, H, W)``; the model is left as it was."""
     reasons: dict[str, str] = {}
     counted: MultiplyAdds | None = None
-    macs_torch = size = None
+    by_torch: dict[str, int] | None = None
+    size = intensity = None
     # Foreign code fails in any way; what can be counted stands without what cannot.
     try:
         counted = count_multiply_adds(model, input_shape)
     except Exception as error:
-        reasons["macs"] = f"the forward pass could not be traced: {type(error).__name__}: {_line(error)}"
+        text = f"the forward pass could not be traced: {type(error).__name__}: {_line(error)}"
+        reasons |= dict.fromkeys(OF_THE_TRACE, text)
     try:
-        macs_torch = count_multiply_adds_torch(model, input_shape)
+        by_torch = count_by_operator_torch(model, input_shape)
     except Exception as error:
         reasons["macs_torch"] = f"the forward pass failed: {type(error).__name__}: {_line(error)}"
     try:
         size = serialized_bytes(model.state_dict())
     except UserError as error:
         reasons["size_bytes"] = str(error)
-    note = None
-    if counted and macs_torch is not None and macs_torch != counted.headline:
-        note = f"torch's own counter gives {macs_torch:,} multiply-adds"
+    if counted and counted.traffic_bytes:
+        intensity = 2 * counted.headline / counted.traffic_bytes
+    elif counted:
+        reasons["arithmetic_intensity"] = "the model has no convolution and no matrix product"
     parameters = list(model.parameters())
     return Counts(
         params=sum(parameter.numel() for parameter in parameters),
@@ -80,11 +116,17 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> Counts:
         params_nonzero=count_nonzero(model),
         macs=counted.headline if counted else None,
         size_bytes=size,
-        macs_torch=macs_torch,
+        macs_fvcore=sum(counted.by_operator.values()) if counted else None,
+        macs_torch=None if by_torch is None else sum(by_torch.values()),
+        activations=counted.activations if counted else None,
+        traffic_bytes=counted.traffic_bytes if counted else None,
+        arithmetic_intensity=intensity,
         macs_by_operator=counted.by_operator if counted else {},
         uncounted=counted.uncounted if counted else {},
         reasons=reasons,
-        note=note,
+        note=None
+        if counted is None or by_torch is None
+        else describe_difference(counted.by_convention, by_torch),
     )
 
 
@@ -99,21 +141,31 @@ def count_multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> Multipl
     Raises whatever the model raises when it is traced.
     """
     with _untouched(model), _plain_operators():
-        by_operator, missed = analyse(model, _example(model, input_shape))
+        traced = analyse(model, _example(model, input_shape))
     return MultiplyAdds(
-        headline=sum(value for name, value in by_operator.items() if name in HEADLINE),
-        by_operator=by_operator,
+        headline=sum(value for name, value in traced.macs.items() if name in HEADLINE),
+        by_operator=traced.macs,
         uncounted={
-            name: times for name, times in sorted(missed.items()) if name not in WITHOUT_MULTIPLICATION
+            name: times
+            for name, times in sorted(traced.unruled.items())
+            if name not in WITHOUT_MULTIPLICATION
         },
+        activations=traced.outputs,
+        traffic_bytes=FP32_BYTES * traced.moved,
     )
 
 
-def count_multiply_adds_torch(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """Count the same pass with torch.utils.flop_counter, halved: the cross-check."""
+def count_by_operator_torch(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
+    """Count the same pass with torch.utils.flop_counter, halved: the cross-check, by torch's operators."""
     with _untouched(model), _plain_operators(), FlopCounterMode(display=False) as counter:
         model(_example(model, input_shape))
-    return counter.get_total_flops() // 2
+    counts = counter.get_flop_counts().get("Global", {})
+    return {operator.__name__: flops // 2 for operator, flops in counts.items()}
+
+
+def count_multiply_adds_torch(model: nn.Module, input_shape: Sequence[int]) -> int:
+    """Return torch's own count of the same pass, over all operators."""
+    return sum(count_by_operator_torch(model, input_shape).values())
 
 
 def serialized_bytes(state: dict[str, Tensor]) -> int:

@@ -3,13 +3,16 @@
 A handler gets the inputs and outputs of one traced call (``torch._C.Value``) and returns its
 multiply-adds. Those of fvcore stand where they are exact; here are the operators that it does not know
 (recurrent layers, fused attention) and those where its rule is not exact (matrix products that broadcast,
-einsum, whose count numpy rounds to four digits).
+einsum, whose count numpy rounds to four digits). From the same trace come the elements that each of these
+operators reads and writes.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -19,20 +22,64 @@ with warnings.catch_warnings():
     # fvcore compiles a loss with torch.jit.script on import, which newer torch announces as deprecated.
     warnings.simplefilter("ignore", FutureWarning)
     from fvcore.nn import FlopCountAnalysis
-    from fvcore.nn.jit_handles import einsum_flop_jit, get_shape
+    from fvcore.nn.jit_handles import conv_flop_jit, einsum_flop_jit, get_shape, linear_flop_jit
 
-Handler = Callable[[Sequence[Any], Sequence[Any]], int]
+Handler = Callable[[Sequence[Any], Sequence[Any]], Any]
+
+# Keys that stand beside the names of operators in what a handler returns; no operator is called so.
+_OUTPUT, _MOVED = "output elements", "moved elements"
 
 
-def analyse(model: nn.Module, example: Tensor) -> tuple[dict[str, int], dict[str, int]]:
-    """Trace one forward pass; return its multiply-adds by operator, and the calls that have no rule.
+@dataclass(frozen=True)
+class Traced:
+    """What one traced forward pass does.
+
+    ``macs`` are multiply-adds by operator and ``unruled`` the calls of operators without a rule. Of the
+    operators of the convention, ``outputs`` are the elements of their first output, and ``moved`` the
+    elements of all their operands and outputs.
+    """
+
+    macs: dict[str, int]
+    unruled: dict[str, int]
+    outputs: int
+    moved: int
+
+
+def analyse(model: nn.Module, example: Tensor) -> Traced:
+    """Trace one forward pass and count what it does.
 
     Raises whatever the model raises, and what fvcore raises on a call that it cannot read.
     """
-    analysis = FlopCountAnalysis(model, example).set_op_handle(**HANDLERS)
+    handlers = {name: _with_elements(name, rule) for name, rule in HANDLERS.items()}
+    analysis = FlopCountAnalysis(model, example).set_op_handle(**handlers)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     counted = {name: int(value) for name, value in analysis.by_operator().items()}
-    return counted, dict(analysis.unsupported_ops())
+    outputs, moved = counted.pop(_OUTPUT, 0), counted.pop(_MOVED, 0)
+    return Traced(counted, dict(analysis.unsupported_ops()), outputs, moved)
+
+
+def _with_elements(name: str, rule: Handler) -> Handler:
+    """Return a handler that also counts the elements of a call's operands and outputs."""
+
+    def counted(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
+        moved = sum(prod(shape) for shape in _tensors([*inputs, *outputs]))
+        return Counter({SHOWN[name]: rule(inputs, outputs), _OUTPUT: prod(_shape(outputs[0])), _MOVED: moved})
+
+    return counted
+
+
+def _tensors(values: Sequence[Any]) -> Iterator[list[int]]:
+    """Yield the shapes of the tensors among the values of a call, also of those in lists."""
+    for value in values:
+        if value.node().kind() == "prim::ListConstruct":
+            yield from _tensors(list(value.node().inputs()))
+        elif (shape := get_shape(value)) is not None:
+            yield shape
+
+
+def convolution(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """Return fvcore's count: positions of the output (of the input, where transposed) × weights / groups."""
+    return sum(conv_flop_jit(inputs, outputs).values())
 
 
 def contraction(operand: int) -> Handler:
@@ -93,6 +140,8 @@ def _shape(value: Any) -> list[int]:
 
 
 HANDLERS: dict[str, Handler] = {
+    "aten::_convolution": convolution,
+    "aten::linear": linear_flop_jit,
     **dict.fromkeys(("aten::matmul", "aten::mm", "aten::bmm", "aten::mv", "aten::dot"), contraction(0)),
     **dict.fromkeys(("aten::addmm", "aten::baddbmm", "aten::addmv"), contraction(1)),
     **dict.fromkeys(("aten::gru", "aten::lstm", "aten::rnn_tanh", "aten::rnn_relu"), recurrent),
@@ -100,8 +149,9 @@ HANDLERS: dict[str, Handler] = {
     "aten::einsum": einsum,
 }
 
-# The operators of the published convention, by the names under which fvcore sums them.
-HEADLINE = frozenset({"conv", "linear", *(name.removeprefix("aten::") for name in HANDLERS)})
+# The operators of the published convention, by the names under which they are summed.
+SHOWN = {name: name.removeprefix("aten::") for name in HANDLERS} | {"aten::_convolution": "conv"}
+HEADLINE = frozenset(SHOWN.values())
 
 # What a forward pass may call without one multiplication: comparisons, sums, copies, views.
 WITHOUT_MULTIPLICATION = frozenset(

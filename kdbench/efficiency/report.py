@@ -14,6 +14,17 @@ from kdbench.efficiency.samples import NO_REFERENCE, summarise
 from kdbench.efficiency.steps import BUILD, COUNT, timing_step
 
 NO_CUDA = "no CUDA device on this machine"
+# What a worker's counts hold under the name of the column.
+COUNTED = (
+    "params",
+    "params_trainable",
+    "params_nonzero",
+    "macs",
+    "macs_fvcore",
+    "activations",
+    "arithmetic_intensity",
+    "size_bytes",
+)
 
 Number = int | float | None
 
@@ -72,15 +83,15 @@ def _add_counts(
     values: dict[str, Number], why: dict[str, str], result: WorkerResult, label: str, trained: bool
 ) -> None:
     counts = result.counts.get(label)
-    for name in ("params", "params_nonzero", "macs", "size_bytes"):
+    for name in COUNTED:
         values[name] = counts[name] if counts else None
         if values[name] is None:
             why[name] = _not_counted(result, label, name)
     if counts and not trained:
         values["params_nonzero"] = None
         why["params_nonzero"] = "the model was measured at its initial weights"
-    values["params_adapter"] = None
-    why["params_adapter"] = "a model by itself has no parameters of training only"
+    for name in ("params_adapter", "params_training"):
+        values[name], why[name] = None, "a model by itself says nothing of how it is trained"
 
 
 def _add_ratios(

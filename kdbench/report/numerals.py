@@ -27,7 +27,16 @@ PERCENT = {
     "positive_flips",
     "inherited_errors",
 }
-COUNTS = {"params", "params_nonzero", "params_adapter", "macs", "activations"}
+COUNTS = {
+    "params",
+    "params_nonzero",
+    "params_trainable",
+    "params_adapter",
+    "params_training",
+    "macs",
+    "macs_fvcore",
+    "activations",
+}
 
 
 def is_percent(column: str) -> bool:

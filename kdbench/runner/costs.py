@@ -15,7 +15,8 @@ from kdbench.store import RunDirectory, content_id, read_json, write_atomic, wri
 from kdbench.suite import MeasureEntry, ModelEntry
 
 # Filled from a student's own weights and method, not from the measurement of its architecture.
-OF_THE_CELL = ("params_nonzero", "params_adapter")
+OF_THE_CELL = ("params_nonzero", "params_trainable", "params_adapter", "params_training")
+NOT_KEPT = "the record was written before kdbench counted it"
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class Costs:
             for name in list(filter(is_timing, known)):
                 del known[name]
         own = {name: scores.metrics.get(name) for name in OF_THE_CELL}
-        scores.add(
-            {**metrics, **own}, {name: text for name, text in reasons.items() if name not in OF_THE_CELL}
-        )
+        reasons = {name: text for name, text in reasons.items() if name not in OF_THE_CELL}
+        unknown = [name for name, value in own.items() if value is None]
+        reasons |= {name: scores.reasons.get(name, NOT_KEPT) for name in unknown}
+        scores.add({**metrics, **own}, reasons)
 
 
 def measure_costs(plan: Plan, directory: RunDirectory, progress: Progress) -> Costs:

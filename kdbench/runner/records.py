@@ -19,6 +19,7 @@ from kdbench.methods import Method
 from kdbench.metrics import catalogue, score
 from kdbench.metrics.quality import recall_per_class
 from kdbench.store import write_atomic
+from kdbench.training.trainee import Trainee
 
 BEST = "_best_val"
 # Evaluated at the last epoch only: the train split is not predicted again with the best weights.
@@ -207,8 +208,27 @@ def read_predictions(folder: Path) -> Predictions:
     )
 
 
+def parameter_counts(trainee: Trainee) -> dict[str, float | None]:
+    """Return the counts of a trained model's parameters; those that are shared count once.
+
+    ``params_nonzero`` is of what is kept at inference, ``params_trainable`` of what the optimiser changed,
+    ``params_adapter`` of that the part of the method that is not kept, and ``params_training`` of all there
+    was beside the teacher.
+    """
+    kept = {id(weight): weight for weight in trainee.inference.parameters()}
+    own = {id(weight): weight for weight in trainee.model.parameters()}
+    of_method = {id(weight): weight for weight in trainee.adapters.parameters()}
+    adapters = (weight for key, weight in of_method.items() if weight.requires_grad and key not in kept)
+    return {
+        "params_nonzero": nonzero(kept.values()),
+        "params_trainable": sum(weight.numel() for weight in trainee.trained),
+        "params_adapter": sum(weight.numel() for weight in adapters),
+        "params_training": sum(weight.numel() for weight in (kept | own | of_method).values()),
+    }
+
+
 def nonzero(weights: Iterable[Tensor]) -> int:
-    """Return how many parameters are not exactly zero."""
+    """Return how many elements of the weights are not exactly zero."""
     return sum(int(torch.count_nonzero(weight)) for weight in weights)
 
 

@@ -14,8 +14,8 @@ from kdbench.runner.costs import Costs
 from kdbench.runner.records import (
     Scores,
     diagnostic_columns,
-    nonzero,
     now,
+    parameter_counts,
     score_predictions,
     training_time,
     write_files,
@@ -171,17 +171,14 @@ class CohortRun:
     def _training_cost(
         self, cell: Cell, trainee: Trainee, cohort_seconds: float
     ) -> tuple[dict[str, float | None], dict[str, str]]:
-        """Return what the student's training cost, and how many of its parameters are kept and not zero."""
-        kept = {id(parameter) for parameter in trainee.inference.parameters()}
-        adapters = (parameter for parameter in trainee.adapters.parameters() if parameter.requires_grad)
+        """Return what the student's training cost, and the counts of the parameters that took part in it."""
         values, reasons = training_time(
             trainee.train_seconds + sum(self._chain_seconds(cell.tutor)),
             trainee.train_seconds / cohort_seconds,
             self.session.device,
             absent="it was not trained",
         )
-        values["params_nonzero"] = nonzero(trainee.inference.parameters())
-        values["params_adapter"] = sum(part.numel() for part in adapters if id(part) not in kept)
+        values |= parameter_counts(trainee)
         return values, reasons
 
     def _chain_seconds(self, plan: TeacherPlan) -> Iterator[float]:

@@ -25,6 +25,7 @@ from kdbench.runner.records import (
     Predictions,
     nonzero,
     now,
+    parameter_counts,
     read_predictions,
     score_predictions,
     training_time,
@@ -121,7 +122,13 @@ def _make(
     training = training_time(
         trainee.train_seconds if trainee else None, 1.0, session.device, absent="its weights were loaded"
     )
-    scores.add({"params_nonzero": nonzero(model.parameters()), "params_adapter": 0}, {})
+    if trainee:
+        # The networks of an assistant's lesson are counted with it.
+        scores.add(parameter_counts(trainee), {})
+    else:
+        unknown = ("params_trainable", "params_training")
+        kept = {"params_nonzero": nonzero(model.parameters()), "params_adapter": 0}
+        scores.add({**kept, **dict.fromkeys(unknown)}, dict.fromkeys(unknown, "its weights were loaded"))
     scores.add(*training)
     write_files(
         folder,

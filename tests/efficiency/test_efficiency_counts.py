@@ -7,13 +7,13 @@ import logging
 import pytest
 import safetensors.torch
 import torch
-import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from kdbench.efficiency import count
 from kdbench.efficiency.counts import (
+    OF_THE_TRACE,
     count_multiply_adds,
     count_multiply_adds_torch,
     count_nonzero,
@@ -127,23 +127,11 @@ def test_attention_counts_both_products_whether_or_not_torch_would_fuse_it() -> 
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "vit_b_16"])
-def test_published_counts_of_torchvision(name: str) -> None:
-    with torch.device("meta"):
-        model = torchvision.models.get_model(name)
-    model = model.to_empty(device="cpu")  # counts do not depend on the weights: no time for their values
-    published = torchvision.models.get_model_weights(name).DEFAULT.meta
-    counted = count_multiply_adds(model, (3, 224, 224))
-    assert round(counted.headline / 1e9, 3) == published["_ops"]
-    if name != "vit_b_16":  # 17 billion multiply-adds once are enough
-        assert count_multiply_adds_torch(model, (3, 224, 224)) == counted.headline
-    assert sum(parameter.numel() for parameter in model.parameters()) == published["num_params"]
-
-
 def test_batch_norm_and_pooling_are_counted_but_not_in_the_headline() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1))
     counts = count(model, (1, 4, 4))
     assert counts.macs == 16 * 2
+    assert counts.macs_fvcore == sum(counts.macs_by_operator.values()) > counts.macs
     assert set(counts.macs_by_operator) == {"conv", "batch_norm", "adaptive_avg_pool2d"}
     assert counts.uncounted == {}
 
@@ -153,7 +141,9 @@ def test_where_the_two_counters_differ_a_note_says_so() -> None:
     assert count(Computes(lambda x: x[0, 0] @ x[0, 0]), (1, 4, 4)).note is None
     counts = count(Computes(lambda x: x[0, 0, 0].dot(x[0, 0, 0])), (1, 4, 4))
     assert (counts.macs, counts.macs_torch) == (4, 0)
-    assert counts.note == "torch's own counter gives 0 multiply-adds"
+    assert counts.note == (
+        "torch's own counter gives 0 multiply-adds, 100.00 % fewer: matrix product 4 here (dot), 0 there"
+    )
 
 
 def test_what_multiplies_and_has_no_rule_is_reported() -> None:
@@ -199,7 +189,7 @@ def test_counting_leaves_the_model_as_it_was() -> None:
     flags = [module.training for module in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     storage = {name: value.data_ptr() for name, value in model.state_dict().items()}
-    assert count(model, (1, 4, 4)).reasons == {}
+    assert set(count(model, (1, 4, 4)).reasons) == {"arithmetic_intensity"}
     assert [module.training for module in model.modules()] == flags
     assert {name: value.data_ptr() for name, value in model.state_dict().items()} == storage
     for name, value in model.state_dict().items():
@@ -216,8 +206,9 @@ def test_counting_is_quiet(caplog: pytest.LogCaptureFixture, recwarn: pytest.War
 def test_a_forward_pass_that_fails_leaves_the_other_counts() -> None:
     model = nn.Linear(3, 2).train()
     counts = count(model, (1, 4, 4))
-    assert counts.macs is None
-    assert counts.reasons["macs"].startswith("the forward pass could not be traced: RuntimeError: ")
+    assert {getattr(counts, name) for name in OF_THE_TRACE} == {None}
+    for name in OF_THE_TRACE:
+        assert counts.reasons[name].startswith("the forward pass could not be traced: RuntimeError: ")
     assert (counts.params, counts.size_bytes) == (8, serialized_bytes(model.state_dict()))
     assert model.training
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from kdbench.efficiency import CostReport, ModelJob, Protocol, columns, measure
+from kdbench.efficiency.counts import OF_THE_TRACE, Counts
 from kdbench.efficiency.report import WorkerResult, build_report
 from kdbench.efficiency.samples import SAMPLE_COLUMNS
 from kdbench.efficiency.worker import measure_job
@@ -310,7 +312,7 @@ def test_given_weights_are_loaded_and_their_zeros_counted(file: Path, tmp_path: 
 
 def test_a_reference_that_failed_is_named_in_every_ratio() -> None:
     empty = pd.DataFrame(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
-    counts = {"params": 9, "params_nonzero": 9, "macs": 0, "size_bytes": 100, "reasons": {}}
+    counts = asdict(Counts(9, 9, 9, macs=0, size_bytes=100, reasons=dict.fromkeys(OF_THE_TRACE, "no trace")))
     result = WorkerResult(1, {"student": counts}, {"teacher": {"build": "too large"}, "student": {}}, empty)
     settings = tiny(devices=("cpu",), batch_sizes=(1,))
     conditions = {"machine": {"gpus": []}}
@@ -322,7 +324,7 @@ def test_a_reference_that_failed_is_named_in_every_ratio() -> None:
 
 def test_a_model_without_multiply_adds_has_no_theoretical_speedup() -> None:
     empty = pd.DataFrame(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
-    counts = {"params": 9, "params_nonzero": 9, "macs": 0, "size_bytes": 100, "reasons": {}}
+    counts = asdict(Counts(9, 9, 9, macs=0, size_bytes=100, reasons=dict.fromkeys(OF_THE_TRACE, "no trace")))
     result = WorkerResult(1, {"a": counts}, {"a": {}}, empty)
     report = build_report(["a"], "a", tiny(devices=()), {"a"}, result, {"machine": {"gpus": []}})
     assert report.reasons["a"]["theoretical_speedup"] == "the model's macs is zero"

@@ -112,16 +112,21 @@ def test_without_a_reference_or_samples_the_reason_stands() -> None:
 
 def test_columns_stand_in_display_order() -> None:
     names = [column.name for column in columns((1, 256))]
-    assert names[:7] == [
+    assert names[:12] == [
         "params",
         "params_nonzero",
+        "params_trainable",
         "params_adapter",
+        "params_training",
         "macs",
+        "macs_fvcore",
+        "activations",
+        "arithmetic_intensity",
         "size_bytes",
         "compression_ratio",
         "theoretical_speedup",
     ]
-    assert names[7:12] == [
+    assert names[12:17] == [
         "latency_cpu_b1_p50_ms",
         "latency_cpu_b1_p90_ms",
         "latency_cpu_b1_p99_ms",
@@ -134,8 +139,11 @@ def test_columns_stand_in_display_order() -> None:
         "speedup_cuda_b1",
         "speedup_cuda_b256",
     ]
-    assert len(names) == len(set(names)) == 7 + 4 * 5
+    assert len(names) == len(set(names)) == 12 + 4 * 5
     for column in columns((1, 256)):
+        if column.name == "arithmetic_intensity":
+            assert column.direction == "none"
+            continue
         better_high = column.name.startswith(("throughput", "speedup", "compression", "theoretical"))
         assert column.direction == ("higher" if better_high else "lower")
         assert column.family == "cost"
