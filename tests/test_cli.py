@@ -55,11 +55,13 @@ def test_help_imports_neither_torch_nor_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("run", "plan", "compare", "report", "measure", "list", "check"):
+    for command in ("run", "plan", "compare", "report", "measure", "export", "list", "check"):
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "compare", "report", "measure", "list", "check"])
+@pytest.mark.parametrize(
+    "command", ["run", "plan", "compare", "report", "measure", "export", "list", "check"]
+)
 def test_every_command_shows_an_example(command: str) -> None:
     assert f"Example: kdbench {command}" in invoke(command, "--help")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from kdbench.cli.exporting import export
 from kdbench.cli.measuring import measure
 from kdbench.cli.options import error_console, escaped
 from kdbench.cli.reading import compare, list_, report
@@ -32,6 +33,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (compare, "kdbench compare runs/quickstart --metric nll"),
     (report, "kdbench report runs/quickstart"),
     (measure, "kdbench measure resnet20 resnet8x4 --input 3,32,32 --classes 100 --json"),
+    (export, "kdbench export runs/quickstart/cells/0123456789ab --to onnx --out student.onnx"),
     (list_, "kdbench list methods"),
     (check, "kdbench check runs/quickstart"),
 )

@@ -200,6 +200,7 @@ def _data_and_machine(data: Dataset) -> dict[str, Any]:
     return {
         "classes": list(data.classes),
         "input_shape": list(data.input_shape),
+        "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "sizes": {
             "train": len(data.train.labels),
             "validation": len(data.validation.labels),

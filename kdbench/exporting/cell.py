@@ -1,0 +1,209 @@
+"""A finished cell as a model again: its record says what to build, its weights lie beside the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import nn
+
+from kdbench.data import load_dataset
+from kdbench.errors import UserError, nearest
+from kdbench.machine import versions
+from kdbench.methods import Method, find_method
+from kdbench.models import build_model, load_checkpoint
+from kdbench.models.registry import source_of
+from kdbench.models.shapes import Shape
+from kdbench.store import RunDirectory
+from kdbench.suite import ModelEntry, Suite
+
+# Where a cell is looked for that is given by its id alone: the folder that 'kdbench run' writes into.
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """What a cell keeps: the model in evaluation mode on the CPU, its weights loaded, and its card.
+
+    ``card`` says what a user of the model needs: input, normalisation, classes, and where it comes from.
+    """
+
+    id: str
+    model: nn.Module
+    input_shape: Shape
+    card: dict[str, Any]
+    entry: ModelEntry
+
+    def fresh(self) -> nn.Module:
+        """Return another model of the same architecture, with fresh weights."""
+        return _build(self.entry, self.input_shape, len(self.card["classes"]))
+
+
+def find_cell(cell: str, run: Path | None = None) -> tuple[RunDirectory, str]:
+    """Return the run directory and the id of a cell that is given as ``RUN/cells/ID`` or by its id.
+
+    By its id it is looked for in ``run``, or in every run of the folder ``runs``.
+
+    Raises UserError where it is not found, with the nearest id, or is found in more than one run.
+    """
+    path = Path(cell)
+    if path.parent.name == "cells":
+        return _known(RunDirectory.open(path.parents[1]), path.name)
+    if run is not None:
+        return _known(RunDirectory.open(run), cell)
+    runs = [RunDirectory(file.parent) for file in sorted(RUNS.glob("*/run.json"))]
+    if not runs:
+        raise UserError(f"there is no run in {RUNS}/ to look for cell '{cell}' in: name one with --run.")
+    holders = [directory for directory in runs if cell in directory.manifest()["cells"]]
+    if not holders:
+        raise _unknown(cell, runs)
+    if len(holders) > 1:
+        names = ", ".join(str(directory.path) for directory in holders)
+        raise UserError(f"cell '{cell}' is in several runs ({names}): name one with --run.")
+    return holders[0], cell
+
+
+def _known(directory: RunDirectory, cell: str) -> tuple[RunDirectory, str]:
+    cells = directory.manifest()["cells"]
+    if cell not in cells:
+        raise _unknown(cell, [directory])
+    return directory, cell
+
+
+def _unknown(cell: str, runs: Sequence[RunDirectory]) -> UserError:
+    cells = {id: None for directory in runs for id in directory.manifest()["cells"]}
+    hint = nearest(cell, cells) or " 'kdbench plan SUITE --json' and results.csv of the run list the ids."
+    return UserError(f"unknown cell '{cell}' in {', '.join(str(run.path) for run in runs)}.{hint}")
+
+
+def trained_student(
+    directory: RunDirectory, cell: str, *, best: bool = False, data_root: Path | None = None
+) -> TrainedStudent:
+    """Build the model that a cell keeps at inference, and load its weights.
+
+    Args:
+        directory: the run.
+        cell: the cell's id.
+        best: take the weights of the epoch that was best on validation instead of the last.
+        data_root: where the dataset is, for a run whose ``run.json`` does not hold its normalisation.
+
+    Raises:
+        UserError: for a cell that is not finished, failed or was skipped; weights that are not there, as in
+            a published run; and code of a user's own that has changed since the cell was trained.
+    """
+    record = directory.record("cells", cell)
+    where = directory.folder("cells", cell)
+    if record is None:
+        raise UserError(f"cell '{cell}' of {directory.path} is not finished: run its suite again.")
+    if record["status"] != "ok":
+        raise UserError(f"cell '{cell}' has no model, it is {record['status']}: {record['reason']}.")
+    weights = where / ("student_best.safetensors" if best else "student.safetensors")
+    if not weights.is_file():
+        why = "they were not kept apart" if best and not record["best_epoch"] else "a published run has none"
+        raise UserError(
+            f"there are no weights at {weights} ({why}): train the cell again by running "
+            f"{directory.path / 'suite.yaml'} with another --out."
+        )
+    manifest = directory.manifest()
+    channels, height, width = manifest["input_shape"]
+    shape: Shape = (channels, height, width)
+    entry = _kept(directory, record)
+    model = _build(entry, shape, len(manifest["classes"]))
+    load_checkpoint(model, weights)
+    normalisation = manifest.get("normalisation") or _normalisation(record, data_root)
+    return TrainedStudent(cell, model.eval(), shape, _card(record, manifest, normalisation, best), entry)
+
+
+def _build(entry: ModelEntry, shape: Shape, classes: int) -> nn.Module:
+    return build_model(entry.name, input_shape=shape, num_classes=classes, args=entry.args)
+
+
+def _kept(directory: RunDirectory, record: Mapping[str, Any]) -> ModelEntry:
+    """Return the model that is kept at inference: the student, or what its method makes of it."""
+    config = record["config"]
+    student = _entry(config["student"])
+    _refuse_changed(config["student"])
+    registered = _method(directory, config)
+    tutor = directory.record("teachers", config.get("tutor") or config["teacher"])
+    if tutor is None:
+        raise UserError(f"{directory.path} lacks the teacher of cell '{record['id']}': run its suite again.")
+    model = tutor["config"]["model"]
+    try:
+        hyper = registered.parameters(**{k: v for k, v in config["method"].items() if k != "name"})
+    except ValidationError as error:
+        raise UserError(
+            f"the record of cell '{record['id']}' does not fit the parameters of method '{registered.name}' "
+            f"({error.errors()[0]['msg']}): export it with the kdbench that trained it."
+        ) from error
+    kept = registered.distiller.deployed(hyper, student, _entry(model))
+    if kept is None:
+        return student
+    _refuse_changed(model)
+    return ModelEntry(name=kept[0], args=kept[1])
+
+
+def _entry(config: Mapping[str, Any]) -> ModelEntry:
+    """Return the entry that a recorded model had in its suite."""
+    return ModelEntry(name=config["name"], args=config["args"], taps=config.get("taps"))
+
+
+def _refuse_changed(config: Mapping[str, Any]) -> None:
+    """Raise UserError where the code of a user's own model is no longer the one that was trained."""
+    if config.get("source") != source_of(config["name"]):
+        raise UserError(
+            f"the code of model '{config['name']}' has changed since the cell was trained: restore the file, "
+            "for the weights belong to the old code."
+        )
+
+
+def _method(directory: RunDirectory, config: Mapping[str, Any]) -> Method:
+    """Return the method of a cell; that of a user's own code by the name that the run's suite gives it."""
+    name, fingerprint = config["method"]["name"], config.get("method_source")
+    if fingerprint is None:
+        return find_method(name)
+    for entry in Suite.load(directory.path / "suite.yaml").methods:
+        if ":" in entry.name:
+            found = find_method(entry.name)
+            if (found.name, found.fingerprint) == (name, fingerprint):
+                return found
+    raise UserError(f"the code of method '{name}' has changed since the cell was trained: restore the file.")
+
+
+def _normalisation(record: Mapping[str, Any], data_root: Path | None) -> dict[str, Any]:
+    """Return mean and deviation of the training images, read again."""
+    dataset = record["config"]["dataset"]
+    data = load_dataset(
+        dataset["name"],
+        root=data_root,
+        validation_fraction=dataset["validation_fraction"],
+        split_seed=dataset["split_seed"],
+        args=dataset["args"],
+    )
+    if data.checksum != record["provenance"]["data_checksum"]:
+        raise UserError(
+            f"the data of '{dataset['name']}' is not what cell '{record['id']}' was trained on, and its "
+            "run.json does not hold the normalisation: name the right folder with --data-root."
+        )
+    return {"mean": list(data.mean), "std": list(data.std)}
+
+
+def _card(
+    record: Mapping[str, Any], manifest: Mapping[str, Any], normalisation: Mapping[str, Any], best: bool
+) -> dict[str, Any]:
+    metric = "top1_best_val" if best else "top1"
+    return {
+        "input": "float32 (batch, channels, height, width): (pixels / 255 - mean) / std, channel by channel",
+        "input_shape": manifest["input_shape"],
+        **normalisation,
+        "output": "logits, float32 (batch, classes)",
+        "classes": manifest["classes"],
+        **{name: record[name] for name in ("dataset", "teacher", "student", "method", "seed")},
+        "epoch": record["best_epoch"] if best else record["epochs"],
+        "top1": record["metrics"][metric],
+        "cell": record["id"],
+        "suite": manifest["suite"],
+        "kdbench": versions()["kdbench"],
+    }

@@ -1,0 +1,130 @@
+"""Which cell is exported, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from kdbench.data import Batches, load_dataset
+from kdbench.errors import UserError
+from kdbench.exporting import find_cell, trained_student
+from kdbench.store import RunDirectory, read_json, write_json
+from kdbench.training.evaluation import predict
+from tests.exporting.conftest import cells
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """Return a copy of the run, in the folder of runs, that a test may damage."""
+    shutil.copytree(finished, tmp_path / "runs" / "small")
+    return tmp_path / "runs" / "small"
+
+
+def test_a_cell_is_found_by_its_folder_by_its_run_and_among_all_runs(
+    finished: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = cells(finished)["cnn_2", "scratch"]
+    monkeypatch.chdir(copy.parents[1])
+    for found in (find_cell(f"{copy}/cells/{id}"), find_cell(f"runs/small/cells/{id}/"), find_cell(id, copy)):
+        assert (found[0].path.resolve(), found[1]) == (copy, id)
+    assert find_cell(id)[0].path == Path("runs/small")
+    shutil.copytree(copy, "runs/twin")
+    with pytest.raises(UserError, match=r"is in several runs \(runs/small, runs/twin\): name one with --run"):
+        find_cell(id)
+
+
+def test_an_unknown_cell_is_answered_with_the_nearest(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = cells(finished)["cnn_2", "scratch"]
+    wrong = id[:-1] + ("0" if id[-1] != "0" else "1")
+    for arguments in ((wrong, finished), (f"{finished}/cells/{wrong}", None)):
+        with pytest.raises(UserError, match=rf"unknown cell '{wrong}' in .*\. Did you mean '{id}'\?"):
+            find_cell(*arguments)
+    with pytest.raises(UserError, match=r"unknown cell 'scratch' .* list the ids"):
+        find_cell("scratch", finished)
+    with pytest.raises(UserError, match="no run directory at"):
+        find_cell(id, tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"no run in runs/ to look for cell '{id}' in: name one with --run"):
+        find_cell(id)
+
+
+def test_the_card_says_what_a_user_needs(finished: Path) -> None:
+    id = cells(finished)["cnn_2", "scratch"]
+    run = RunDirectory.open(finished)
+    student = trained_student(run, id)
+    record = run.record("cells", id)
+    assert record is not None
+    assert student.card["input_shape"] == [1, 8, 8]
+    assert student.card["classes"] == [str(digit) for digit in range(10)]
+    assert student.card["top1"] == record["metrics"]["top1"]
+    assert (student.card["student"], student.card["method"], student.card["epoch"]) == ("cnn_2", "scratch", 2)
+    assert 0 < student.card["mean"][0] < 1 and 0 < student.card["std"][0] < 1
+    assert not student.model.training
+    best = trained_student(run, id, best=True)
+    assert (best.card["epoch"], best.card["top1"]) == (
+        record["best_epoch"],
+        record["metrics"]["top1_best_val"],
+    )
+
+
+def test_a_run_from_before_the_normalisation_was_kept_reads_the_data_again(copy: Path) -> None:
+    id = cells(copy)["cnn_2", "scratch"]
+    before = trained_student(RunDirectory(copy), id).card
+    manifest = read_json(copy / "run.json")
+    write_json(copy / "run.json", {key: value for key, value in manifest.items() if key != "normalisation"})
+    assert trained_student(RunDirectory(copy), id).card == before
+    record = read_json(copy / "cells" / id / "record.json")
+    record["provenance"]["data_checksum"] = "another"
+    write_json(copy / "cells" / id / "record.json", record)
+    with pytest.raises(UserError, match=r"is not what cell .* was trained on.*--data-root"):
+        trained_student(RunDirectory(copy), id)
+
+
+def test_what_simkd_keeps_has_the_logits_of_the_record(finished: Path) -> None:
+    """The model that is rebuilt is the one that was evaluated, not the student alone."""
+    id = cells(finished)["cnn_2", "simkd"]
+    student = trained_student(RunDirectory.open(finished), id)
+    assert student.entry.name == "kdbench.models.reuse:build"
+    data = load_dataset("digits", validation_fraction=0.2, args={"limit": 300, "limit_test": 200})
+    found = predict(student.model, Batches(data.test, data.mean, data.std, device=torch.device("cpu")))
+    saved = safetensors.torch.load_file(finished / "cells" / id / "predictions.safetensors")["test_logits"]
+    torch.testing.assert_close(found, saved, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_are_not_there_are_missed_in_one_line(copy: Path) -> None:
+    id = cells(copy)["cnn_2", "scratch"]
+    (copy / "cells" / id / "student.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no weights at .*student\.safetensors \(a published run has none\)"):
+        trained_student(RunDirectory(copy), id)
+
+
+def test_a_cell_without_a_model_says_why(copy: Path) -> None:
+    id = cells(copy)["cnn_2", "scratch"]
+    file = copy / "cells" / id / "record.json"
+    record = json.loads(file.read_text())
+    write_json(file, record | {"status": "failed", "reason": "diverged: the loss became NaN"})
+    with pytest.raises(UserError, match="has no model, it is failed: diverged: the loss became NaN"):
+        trained_student(RunDirectory(copy), id)
+    file.unlink()
+    with pytest.raises(UserError, match=r"is not finished: run its suite again"):
+        trained_student(RunDirectory(copy), id)
+
+
+def test_code_that_has_changed_since_is_refused(finished: Path) -> None:
+    id = cells(finished)["mine", "scratch"]
+    file = finished.parent / "mine.py"
+    before = file.read_text()
+    try:
+        file.write_text(before + "\n# changed\n")
+        with pytest.raises(UserError, match=r"the code of model '.*mine\.py:net' has changed since"):
+            trained_student(RunDirectory.open(finished), id)
+    finally:
+        file.write_text(before)
+    assert trained_student(RunDirectory.open(finished), id).model is not None
