@@ -41,11 +41,21 @@ def compare(
 def report(
     path: RunArgument,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default RUN/report.")] = None,
+    rescore: Annotated[
+        bool,
+        typer.Option("--rescore", help="First compute every metric anew from the stored predictions."),
+    ] = False,
 ) -> None:
     """Rewrite tables, figures and the HTML page.
 
-    All of it is made anew from the records of the run; nothing is trained.
+    All of it is made anew from the records of the run; nothing is trained. With --rescore the records
+    themselves get every metric that kdbench knows today, also those that the run was made without.
     """
+    if rescore:
+        from kdbench.runner.rescore import rescore as score_again
+
+        count = score_again(path)
+        out_console.print(f"Scored {count} records anew.", highlight=False)
     from kdbench.report import write_report
     from kdbench.store import RunDirectory, write_results
 

@@ -150,6 +150,11 @@ class Distiller:
         """
         return None
 
+    @classmethod
+    def soft_temperature(cls, hyper: Any) -> float | None:
+        """Return the T of the targets softmax(z_t/T) that the student learns from, None where it has none."""
+        return None
+
     def prepare(self, networks: Networks) -> None:
         """Look at the models once, before the first step."""
 

@@ -25,6 +25,11 @@ class Combined(Distiller):
         kd: float = Field(0.0, ge=0)
         kd_temperature: float = Field(4.0, gt=0)
 
+    @classmethod
+    def soft_temperature(cls, hyper: Any) -> float | None:
+        """Return T of the soft term while it has weight."""
+        return hyper.kd_temperature if hyper.kd else None
+
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the method's own loss terms: scalars with their weights already applied."""
         raise TypeError(f"{type(self).__name__} does not define terms()")

@@ -79,6 +79,11 @@ class DIST(Combined):
         gamma: float = Field(2.0, ge=0)
         temperature: float = Field(4.0, gt=0)
 
+    @classmethod
+    def soft_temperature(cls, hyper: Parameters) -> float | None:
+        """Return the T of the two relations, or of plain kd."""
+        return hyper.temperature if hyper.beta or hyper.gamma else super().soft_temperature(hyper)
+
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the two weighted relations."""
         temperature = self.hyper.temperature

@@ -93,6 +93,11 @@ class DKD(Combined):
         """Refuse two classes."""
         require_non_target_classes(pair)
 
+    @classmethod
+    def soft_temperature(cls, hyper: Parameters) -> float | None:
+        """Return the T of the two parts, or of plain kd."""
+        return hyper.temperature if hyper.alpha or hyper.beta else super().soft_temperature(hyper)
+
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the two weighted parts."""
         hyper = self.hyper

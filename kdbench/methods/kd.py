@@ -10,7 +10,7 @@ Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, arX
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -49,6 +49,11 @@ class KD(Distiller):
         temperature: float = Field(4.0, gt=0)
         alpha: float = Field(0.9, ge=0)
         beta: float = Field(0.1, ge=0)
+
+    @classmethod
+    def soft_temperature(cls, hyper: Any) -> float | None:
+        """Return T while the soft term has weight."""
+        return hyper.temperature if hyper.alpha else None
 
     def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted soft and hard terms."""

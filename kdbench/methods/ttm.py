@@ -52,6 +52,11 @@ class TTM(Combined):
         weight: float = Field(8.0, ge=0)
         temperature: float = Field(5.0, gt=0)
 
+    @classmethod
+    def soft_temperature(cls, hyper: Parameters) -> float | None:
+        """Return the T of the teacher, or of plain kd."""
+        return hyper.temperature if hyper.weight else super().soft_temperature(hyper)
+
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted divergence."""
         divergence = transformed_divergence(student.logits, teacher.logits, self.hyper.temperature)

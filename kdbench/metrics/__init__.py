@@ -1,13 +1,15 @@
-"""Metrics: pure functions of logits and labels, each filed under the column that it fills.
+"""Metrics: pure functions of logits, labels and features, each filed under the column that it fills.
 
 `score` runs all of them, `catalogue` says what they mean. A metric is added by a new file in this
 package: a function under `metric`, whose parameter names say which tensors it needs, and which raises
 `Undefined` where it has no value. No other file changes::
 
-    @metric("confidence", title="Mean confidence", family="calibration", direction="none",
-            range="[0, 1]", source="Hendrycks & Gimpel 2017")
-    def confidence(log_probs: Tensor) -> float:
-        return float(log_probs.amax(dim=1).exp().mean())
+    @metric("least_probability", title="Mean lowest probability", family="calibration",
+            direction="none", range="[0, 1]", source="the file's author")
+    def least_probability(log_probs: Tensor) -> float:
+        return float(log_probs.amin(dim=1).exp().mean())
+
+``python -m kdbench.metrics`` writes the table of all of them into the README.md of this package.
 """
 
 from kdbench.metrics import calibration, fidelity, outcomes, quality

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kdbench.metrics.ranking import ranked
 from kdbench.metrics.registry import metric
+from kdbench.metrics.tensors import row_blocks
 
 BINS = 15
 
@@ -83,9 +85,101 @@ def ece(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS
     0.25
     """
     found = reliability_bins(log_probs.amax(dim=1).exp(), predictions == labels, bins)
-    gaps = (
-        count * abs(accuracy - confidence)
-        for count, confidence, accuracy in zip(found.counts, found.confidence, found.accuracy, strict=True)
+    return sum(count * gap for count, gap in _gaps(found)) / len(labels)
+
+
+def _gaps(bins: ReliabilityBins) -> list[tuple[int, float]]:
+    """Return the count and the gap between accuracy and confidence of each bin that is not empty."""
+    return [
+        (count, abs(accuracy - confidence))
+        for count, confidence, accuracy in zip(bins.counts, bins.confidence, bins.accuracy, strict=True)
         if accuracy is not None and confidence is not None
+    ]
+
+
+@metric(
+    "mce",
+    title="Maximum calibration error (15 bins)",
+    family="calibration",
+    direction="lower",
+    range="[0, 1]",
+    source="Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599",
+)
+def mce(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Return the largest gap between confidence and accuracy: max_m |accuracy_m − confidence_m|.
+
+    Bins and confidence are those of `ece`; empty bins are left out. One bin with a single example can
+    decide it: read it with the counts of the reliability diagram. Shapes: (N, K), (N,), (N,). Range
+    [0, 1]. Source: Naeini et al. 2015.
+
+    >>> from torch import tensor
+    >>> log_probs = tensor([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]]).double().log()
+    >>> mce(log_probs, tensor([0, 1, 0]), tensor([0, 1, 1]))
+    0.5
+    """
+    return max(
+        gap for _, gap in _gaps(reliability_bins(log_probs.amax(1).exp(), predictions == labels, bins))
     )
-    return sum(gaps) / len(labels)
+
+
+@metric(
+    "ece_adaptive",
+    title="Expected calibration error (15 bins of equal mass)",
+    family="calibration",
+    direction="lower",
+    range="[0, 1]",
+    source="Nguyen & O'Connor 2015; Nixon et al. 2019, arXiv 1904.01685",
+)
+def ece_adaptive(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Return the mean gap between confidence and accuracy in bins of equal mass.
+
+    Σ_m (n_m/N)·|accuracy_m − confidence_m|. The examples, ordered by confidence, are cut into 15 bins whose
+    counts differ by one at most, the larger first; equal confidences share their accuracy (see
+    `kdbench.metrics.ranking`). Confident models, which leave most bins of equal width nearly empty, are
+    resolved where their examples are. Shapes: (N, K), (N,), (N,). Range [0, 1]. Biased upward where N is
+    small beside the number of bins. Source: Nixon et al. 2019, the adaptive error of the highest probability.
+
+    >>> from torch import tensor
+    >>> log_probs = tensor([[0.75, 0.25], [0.25, 0.75]]).double().log()
+    >>> ece_adaptive(log_probs, tensor([0, 1]), tensor([0, 0]), bins=1)
+    0.25
+    """
+    found = ranked(log_probs, predictions, labels)
+    gaps = (found.correct - found.confidence).flip(0).tensor_split(bins)
+    return sum(abs(float(gap.sum())) for gap in gaps) / len(labels)
+
+
+@metric(
+    "classwise_ece",
+    title="Classwise expected calibration error (15 bins)",
+    family="calibration",
+    direction="lower",
+    range="[0, 1]",
+    source="Kull et al. 2019, arXiv 1910.12656",
+)
+def classwise_ece(log_probs: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Return the calibration error of every class's probability, averaged over the classes.
+
+    (1/K) Σ_k Σ_m (n_mk/N)·|share_mk(y = k) − mean_mk(p_k)|. All K probabilities of an example count, not the
+    highest alone; the bins are those of `reliability_bins`. Shapes: (N, K), (N,). Range [0, 1]; small where K
+    is large, because most probabilities are near 0. Source: Kull et al. 2019.
+
+    >>> from torch import tensor
+    >>> classwise_ece(tensor([[0.75, 0.25], [0.75, 0.25]]).double().log(), tensor([0, 0]))
+    0.25
+    """
+    count, classes = log_probs.shape
+    edges = torch.arange(1, bins, dtype=torch.float64, device=log_probs.device) / bins
+    # n·(share − mean) is a sum of 1[y = k] − p_k, so the counts of the bins are not needed.
+    gaps = torch.zeros(classes, bins, dtype=torch.float64, device=log_probs.device)
+    for block in row_blocks(log_probs):
+        p, own = log_probs[block].exp(), labels[block]
+        difference = p.neg()
+        difference[torch.arange(len(own), device=own.device), own] += 1
+        # Probabilities sum to 1: fewer than ``bins`` of a row lie above the first bin, whose sum is the rest.
+        above = p > 1 / bins if bins > 1 else torch.zeros_like(p, dtype=torch.bool)
+        rows, columns = above.nonzero(as_tuple=True)
+        place = columns * bins + torch.bucketize(p[rows, columns], edges)
+        gaps.view(-1).index_add_(0, place, difference[rows, columns])
+        gaps[:, 0] += difference.masked_fill_(above, 0).sum(dim=0)
+    return float(gaps.abs().sum()) / (count * classes)

@@ -1,8 +1,9 @@
 """How closely the student follows its teacher, right or wrong (Stanton et al. 2021, arXiv 2106.05945).
 
 Shapes: ``log_probs`` and ``teacher_log_probs`` (N, K), at T = 1; ``predictions``, ``teacher_predictions``
-and ``labels`` (N,). Divergences are means over examples, in nats, without a factor T². Every metric
-raises ValueError where shapes disagree and Undefined where there are no examples.
+and ``labels`` (N,); ``js_per_example`` (N,), what `js_divergences` returns. Divergences are means over
+examples, in nats, without a factor T². Every metric raises ValueError where shapes disagree and Undefined
+where there are no examples.
 
 Agreement rises with accuracy by itself. Read it beside `cohen_kappa` and `error_consistency`, which
 take away what chance explains.
@@ -17,7 +18,9 @@ from torch import Tensor
 from kdbench.metrics.divergence import js_divergences, kl_divergences
 from kdbench.metrics.quality import class_counts, share
 from kdbench.metrics.registry import metric
-from kdbench.metrics.tensors import Undefined
+from kdbench.metrics.tensors import Undefined, derive
+
+derive("js_per_example", "N", js_divergences, ("log_probs", "teacher_log_probs"))
 
 STANTON = "Stanton et al. 2021, arXiv 2106.05945"
 
@@ -149,18 +152,18 @@ def kl_student_teacher(log_probs: Tensor, teacher_log_probs: Tensor) -> float:
     unit="nats",
     source="Lin 1991",
 )
-def js(log_probs: Tensor, teacher_log_probs: Tensor) -> float:
+def js(js_per_example: Tensor) -> float:
     """Return the mean over examples of ½ KL(p_s ‖ m) + ½ KL(p_t ‖ m), with m = (p_s + p_t)/2.
 
-    Shapes: (N, K), (N, K). Range [0, ln 2], in nats; the same with student and teacher exchanged.
+    Shapes: (N,). Range [0, ln 2], in nats; the same with student and teacher exchanged.
     Source: Lin 1991.
 
     >>> from torch import tensor
     >>> halves, sure = tensor([[0.5, 0.5]]).double(), tensor([[1.0, 0.0]]).double()
-    >>> round(js(sure.log(), halves.log()), 6)
+    >>> round(js(js_divergences(sure.log(), halves.log())), 6)
     0.215762
     """
-    return float(js_divergences(log_probs, teacher_log_probs).mean())
+    return float(js_per_example.mean())
 
 
 @metric(
@@ -171,16 +174,16 @@ def js(log_probs: Tensor, teacher_log_probs: Tensor) -> float:
     range="[0, 1]",
     source="Xu et al. 2021, arXiv 2109.03228",
 )
-def probability_loyalty(log_probs: Tensor, teacher_log_probs: Tensor) -> float:
+def probability_loyalty(js_per_example: Tensor) -> float:
     """Return the mean over examples of 1 − √JS, with the Jensen–Shannon divergence in bits (base 2).
 
-    Shapes: (N, K), (N, K). Range [0, 1]: in base 2 the divergence of distributions without overlap is 1.
+    Shapes: (N,), in nats. Range [0, 1]: in base 2 the divergence of distributions without overlap is 1.
     The root is taken for each example, so this is not a function of the mean `js`. Source: Xu et al. 2021.
 
     >>> from torch import tensor
     >>> halves, sure = tensor([[0.5, 0.5]]).double(), tensor([[1.0, 0.0]]).double()
-    >>> round(probability_loyalty(sure.log(), halves.log()), 6)
+    >>> round(probability_loyalty(js_divergences(sure.log(), halves.log())), 6)
     0.442077
     """
-    bits = js_divergences(log_probs, teacher_log_probs) / math.log(2)
+    bits = js_per_example / math.log(2)
     return float((1 - bits.sqrt()).mean())

@@ -19,12 +19,19 @@ import torch
 from torch import Tensor
 
 from kdbench.column import Column, Direction
-from kdbench.metrics.tensors import Tensors, Undefined, check_not_empty, check_shapes, require_known
+from kdbench.metrics.tensors import (
+    Tensors,
+    Undefined,
+    check_not_empty,
+    check_shapes,
+    inputs_of,
+    require_known,
+)
 
 P = ParamSpec("P")
 
 # The families that tables show first, in this order; any other follows by name.
-FAMILIES = ("task", "calibration", "fidelity")
+FAMILIES = ("task", "calibration", "fidelity", "selection", "disparity", "features")
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,11 @@ class Metric:
     column: Column
     function: Callable[..., float]
     needs: tuple[str, ...]
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The tensors that must be given to ``score`` for it to have a value."""
+        return inputs_of(self.needs)
 
 
 _METRICS: dict[str, Metric] = {}
@@ -86,8 +98,8 @@ def unregister(name: str) -> None:
 def ordered() -> list[Metric]:
     """Return the metrics in display order.
 
-    The order is by family (task, calibration, fidelity, then others by name), within a family by
-    the name of the module, and within a module from top to bottom.
+    The order is by family (as in `FAMILIES`, then others by name), within a family by the name of the
+    module, and within a module from top to bottom.
     """
 
     def place(entry: Metric) -> tuple[int, str, str]:
@@ -104,20 +116,27 @@ def catalogue() -> dict[str, Column]:
 
 
 def discover(path: Iterable[str], package: str) -> None:
-    """Import every module of a package, so that a metric file needs no mention anywhere else."""
+    """Import every module of a package, so that a metric file needs no mention anywhere else.
+
+    One whose name opens with an underscore is left alone: ``__main__`` is a command.
+    """
     for module in sorted(pkgutil.iter_modules(path), key=lambda module: module.name):
-        importlib.import_module(f"{package}.{module.name}")
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{package}.{module.name}")
 
 
 @torch.no_grad()
-def score(tensors: Mapping[str, Tensor]) -> tuple[dict[str, float | None], dict[str, str]]:
+def score(
+    tensors: Mapping[str, Tensor], absent: Mapping[str, str] | None = None
+) -> tuple[dict[str, float | None], dict[str, str]]:
     """Return the value of every metric, None where it has none, and the reason for each None.
 
-    Shapes: ``logits`` (N, K), ``labels`` (N,), ``teacher_logits`` (N, K), ``train_logits`` (M, K),
-    ``train_labels`` (M,), on one device; each may be left out, and what needs it is then None. What
-    several metrics need is computed once. Values are in display order, computed in float64. None,
-    never a guess, stands where a metric is undefined, a split is empty, the logits that it needs are
-    not finite, or its own value is not finite.
+    ``tensors`` holds any of the given tensors of `kdbench.metrics.tensors`, on one device: ``logits``
+    (N, K), ``labels`` (N,), ``teacher_logits`` (N, K) and so on. Each may be left out: what needs it is
+    then None, for the reason that ``absent`` holds under its name, or for want of it. What several
+    metrics need is computed once. Values are in display order, computed in float64. None, never a guess,
+    stands where a metric is undefined, a split is empty, the logits that it needs are not finite, or its
+    own value is not finite.
 
     Raises ValueError for a name that is not known, for shapes that disagree, for labels that are no
     classes; an exception of a metric other than Undefined propagates, with the metric's name as a note.
@@ -130,7 +149,7 @@ def score(tensors: Mapping[str, Tensor]) -> tuple[dict[str, float | None], dict[
     >>> reasons["agreement"], reasons["top5"]
     ("needs the teacher's logits", 'top-5 needs more than 5 classes')
     """
-    available = Tensors(tensors)
+    available = Tensors(tensors, absent)
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for entry in ordered():

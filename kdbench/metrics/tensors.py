@@ -1,7 +1,8 @@
 """The tensors that metrics ask for by name: what is given, what is derived, which shapes agree.
 
 A metric is a function whose parameter names say what it needs. The names are declared here, and a
-letter stands for each axis: N examples of the measured split, M examples of the train split, K classes.
+letter stands for each axis: N examples of the measured split, M of the train split, V of the validation
+split, K classes; R of the N examples of which features are kept, D and E features of student and teacher.
 
 ==================================================  ======  =============================================
 name                                                shape   meaning
@@ -10,6 +11,10 @@ name                                                shape   meaning
 ``labels``                                          (N,)    given; integers from 0 to K − 1
 ``train_logits``                                    (M, K)  given; the student's, without augmentation
 ``train_labels``                                    (M,)    given; integers from 0 to K − 1
+``validation_logits``                               (V, K)  given; the student's
+``validation_labels``                               (V,)    given; integers from 0 to K − 1
+``features``, ``teacher_features``                  (R, D)  given; pooled features of the same R examples
+``temperature``                                     ()      given; T of the soft targets, a scalar
 ``log_probs``, ``teacher_log_probs``                (N, K)  log-softmax of the logits at T = 1, float64
 ``train_log_probs``                                 (M, K)  the same for the train split
 ``predictions``, ``teacher_predictions``            (N,)    argmax of the logits; the first of equals
@@ -22,7 +27,7 @@ A metric file that needs more calls `declare` (given) or `derive` (computed once
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,7 +70,8 @@ KNOWN: dict[str, Given | Derived] = {}
 def declare(name: str, axes: str, kind: Kind, text: str) -> None:
     """Declare a tensor that callers may give; ``text`` completes "needs ..." where they do not.
 
-    ``axes`` has one letter an axis, the examples first. Raises ValueError where the name is taken.
+    ``axes`` has one letter an axis, the examples first, and is empty for a scalar. Raises ValueError where
+    the name is taken.
     """
     _add(name, Given(axes, kind, text))
 
@@ -91,6 +97,19 @@ def require_known(name: str, asker: str) -> None:
     """Raise ValueError where ``asker`` asks for a tensor that nobody declared."""
     if name not in KNOWN:
         raise ValueError(f"{asker} asks for an unknown tensor '{name}'.{nearest(name, KNOWN)}")
+
+
+def inputs_of(names: Iterable[str]) -> frozenset[str]:
+    """Return the given tensors that the named ones are, or are computed from.
+
+    >>> sorted(inputs_of(["predictions", "labels"]))
+    ['labels', 'logits']
+    """
+    found: set[str] = set()
+    for name in names:
+        entry = KNOWN[name]
+        found |= {name} if isinstance(entry, Given) else inputs_of(entry.needs)
+    return frozenset(found)
 
 
 def check_shapes(arguments: Mapping[str, Any]) -> dict[str, int]:
@@ -134,10 +153,11 @@ class Tensors:
     that is no class. Asking for what cannot be had (absent, empty, not finite) raises Undefined.
     """
 
-    def __init__(self, given: Mapping[str, Tensor]) -> None:
-        """Check the given tensors against each other; nothing is computed yet."""
+    def __init__(self, given: Mapping[str, Tensor], absent: Mapping[str, str] | None = None) -> None:
+        """Check the given tensors against each other; ``absent`` says why others are not given."""
         inputs = [name for name, entry in KNOWN.items() if isinstance(entry, Given)]
-        for name in given:
+        self._absent = dict(absent or {})
+        for name in (*given, *self._absent):
             if name not in inputs:
                 hint = nearest(name, inputs) or f" Known: {', '.join(inputs)}."
                 raise ValueError(f"'{name}' is not a tensor that metrics take.{hint}")
@@ -163,10 +183,12 @@ class Tensors:
         if isinstance(entry, Derived):
             return entry.function(*[self[need] for need in entry.needs])
         if name not in self._given:
-            raise Undefined(f"needs {entry.text}")
+            raise Undefined(self._absent.get(name, f"needs {entry.text}"))
         tensor = self._given[name]
         check_not_empty({name: tensor})
-        if entry.kind == "real":
+        if not entry.axes and not tensor.isfinite():
+            raise Undefined(f"{entry.text} is not finite")
+        if entry.kind == "real" and entry.axes:
             finite = per_example(lambda rows: rows.isfinite().reshape(len(rows), -1).all(dim=1), tensor)
             if not finite.all():
                 bad = len(finite) - int(finite.sum())
@@ -186,6 +208,8 @@ def _checked(name: str, tensor: Tensor, num_classes: int | None) -> Tensor:
                 raise ValueError(f"{name} reach from {low} to {high}, expected 0 to {num_classes - 1}")
     elif not tensor.is_floating_point():
         raise ValueError(f"{name} has type {tensor.dtype}, expected a floating type")
+    elif isinstance(entry, Given) and not entry.axes and tensor.ndim:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected a scalar: ()")
     return tensor
 
 
@@ -204,11 +228,12 @@ def per_example(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return torch.cat([function(*[tensor[block] for tensor in tensors]) for block in row_blocks(tensors[0])])
 
 
-def log_probabilities(logits: Tensor) -> Tensor:
-    """Return the log-softmax of logits (N, K) in float64, without a float64 copy of the logits."""
+def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the log-softmax of z/T (N, K) in float64, without a float64 copy of the logits z."""
     result = torch.empty(logits.shape, dtype=torch.float64, device=logits.device)
     for block in row_blocks(logits):
-        torch.log_softmax(logits[block].double(), dim=1, out=result[block])
+        rows = logits[block].double()
+        torch.log_softmax(rows if temperature == 1 else rows / temperature, dim=1, out=result[block])
     return result
 
 
@@ -222,6 +247,11 @@ declare("labels", "N", "class", "the labels")
 declare("teacher_logits", "NK", "real", "the teacher's logits")
 declare("train_logits", "MK", "real", "the logits of the train split")
 declare("train_labels", "M", "class", "the labels of the train split")
+declare("validation_logits", "VK", "real", "the logits of the validation split")
+declare("validation_labels", "V", "class", "the labels of the validation split")
+declare("features", "RD", "real", "the student's pooled features")
+declare("teacher_features", "RE", "real", "the teacher's pooled features")
+declare("temperature", "", "real", "the temperature of the soft targets")
 for _prefix, _axes in {"": "NK", "teacher_": "NK", "train_": "MK"}.items():
     derive(f"{_prefix}log_probs", _axes, log_probabilities, (f"{_prefix}logits",))
     derive(f"{_prefix}predictions", _axes[0], predicted_classes, (f"{_prefix}logits",))

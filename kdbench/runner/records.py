@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,19 @@ from torch import Tensor
 
 from kdbench.column import Column
 from kdbench.efficiency import columns as cost_columns
-from kdbench.methods import Method
+from kdbench.methods import Method, Parameters
 from kdbench.metrics import catalogue, score
+from kdbench.metrics.disparity import class_deltas
 from kdbench.metrics.quality import recall_per_class
+from kdbench.metrics.registry import ordered
 from kdbench.store import write_atomic
 from kdbench.training.trainee import Trainee
 
 BEST = "_best_val"
-# Evaluated at the last epoch only: the train split is not predicted again with the best weights.
-LAST_ONLY = ("generalization_gap",)
+# Of the last epoch only: the train split, and features, are not predicted again with the best weights.
+LAST_ONLY = {"train_logits", "features"}
+
+NO_FEATURES = "{} predictions hold no features: no pooled tap, or recorded by an earlier version"
 
 Weights = Mapping[str, Tensor]
 TRAINING_COLUMNS = [
@@ -50,17 +55,49 @@ TRAINING_COLUMNS = [
 
 @dataclass
 class Predictions:
-    """The logits (N, K) of one model on the splits, at its last epoch and, for two splits, at its best."""
+    """The logits (N, K) of one model on the splits, at its last epoch and, for two splits, at its best.
+
+    ``pooled`` (R, D) are features of the test split at the last epoch, see `predict_with_features`.
+    """
 
     test: Tensor
     train: Tensor | None = None
     validation: Tensor | None = None
     test_best: Tensor | None = None
     validation_best: Tensor | None = None
+    pooled: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return those that exist, by the names that they have in the file."""
-        return {f"{name}_logits": value for name, value in vars(self).items() if value is not None}
+        return {FILED[name]: value for name, value in vars(self).items() if value is not None}
+
+
+FILED = {
+    "test": "test_logits",
+    "train": "train_logits",
+    "validation": "validation_logits",
+    "test_best": "test_best_logits",
+    "validation_best": "validation_best_logits",
+    "pooled": "test_pooled",
+}
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """The temperature at which a student's targets soften the teacher's logits, or why there is none."""
+
+    temperature: float | None
+    reason: str = ""
+
+
+def soft_targets_of(method: Method, hyper: Parameters, *, assisted: bool) -> SoftTargets:
+    """Return the soft targets of a method; ``assisted`` where the student's own teacher is an assistant."""
+    temperature = method.distiller.soft_temperature(hyper)
+    if temperature is None:
+        return SoftTargets(None, f"{method.name} has no targets that soften the teacher's logits")
+    if assisted:
+        return SoftTargets(None, "its soft targets are an assistant's")
+    return SoftTargets(temperature)
 
 
 @dataclass
@@ -84,75 +121,90 @@ def diagnostic_columns(used: Sequence[Method]) -> list[Column]:
 
 def all_columns(batch_sizes: Sequence[int], used: Sequence[Method]) -> list[Column]:
     """Return every metric column in the order in which tables show them; ``used`` are the run's methods."""
-    measured = list(catalogue().values())
-    best = [
-        Column(
-            column.name + BEST,
-            f"{column.title}, epoch best on validation",
-            column.family,
-            column.direction,
-            column.unit,
-            column.range,
-            column.source,
-        )
-        for column in measured
-        if column.name not in LAST_ONLY
-    ]
     return [
-        *measured,
+        *catalogue().values(),
         *diagnostic_columns(used),
         *cost_columns(batch_sizes),
         *TRAINING_COLUMNS,
-        *best,
+        *best_columns(),
+    ]
+
+
+def best_columns() -> list[Column]:
+    """Return the columns of the epoch best on validation: of the metrics that follow the student's epoch."""
+    return [
+        dataclasses.replace(
+            entry.column,
+            name=entry.column.name + BEST,
+            title=f"{entry.column.title}, epoch best on validation",
+        )
+        for entry in ordered()
+        if "logits" in entry.inputs and not entry.inputs & LAST_ONLY
     ]
 
 
 def score_predictions(
     mine: Predictions,
-    labels: Tensor,
-    train_labels: Tensor,
+    labels: Mapping[str, Tensor],
     teacher: Predictions | None,
     *,
+    soft_targets: SoftTargets | None = None,
     without_best: str,
 ) -> Scores:
     """Score a model's logits on the test split, at its last epoch and at the epoch best on validation.
 
     Args:
-        mine: the model's logits.
-        labels: test labels (N,).
-        train_labels: train labels (M,).
-        teacher: the teacher's logits, or None for a teacher itself.
+        mine: the model's logits and features.
+        labels: the labels of the splits by name; a split without examples may be left out.
+        teacher: the teacher's logits and features, or None for a teacher itself.
+        soft_targets: what the teacher's logits were to the student; not given for a teacher itself.
         without_best: why there is no best epoch, where there is none.
     """
-    tensors = {"logits": mine.test, "labels": labels}
-    if mine.train is not None:
-        tensors |= {"train_logits": mine.train, "train_labels": train_labels}
-    if teacher is not None:
-        tensors["teacher_logits"] = teacher.test
+    given: dict[str, Tensor | None] = {
+        "logits": mine.test,
+        "labels": labels["test"],
+        "train_logits": mine.train,
+        "train_labels": labels.get("train"),
+        "validation_logits": mine.validation,
+        "validation_labels": labels.get("validation"),
+        "features": mine.pooled,
+    }
+    absent = {"validation_logits": "there is no validation split", "features": NO_FEATURES.format("its")}
+    if teacher is None:
+        absent |= dict.fromkeys(("teacher_logits", "teacher_features", "temperature"), "it is the teacher")
+        absent["features"] = "it is the teacher"
+    else:
+        given |= {"teacher_logits": teacher.test, "teacher_features": teacher.pooled}
+        absent["teacher_features"] = NO_FEATURES.format("the teacher's")
+    if soft_targets and soft_targets.temperature is not None:
+        given["temperature"] = torch.tensor(soft_targets.temperature, dtype=torch.float64)
+    elif soft_targets:
+        absent["temperature"] = soft_targets.reason
+    tensors = {name: value for name, value in given.items() if value is not None}
     scores = Scores()
-    scores.add(*_explained(score(tensors), teacher))
-    classes = mine.test.shape[1]
-    scores.tables["recall_per_class"] = recall_per_class(mine.test.argmax(1), labels, classes)
+    scores.add(*score(tensors, absent))
+    scores.tables = _class_tables(mine.test, labels["test"], teacher)
+    names = [column.name.removesuffix(BEST) for column in best_columns()]
     if mine.test_best is None:
-        names = [name for name in catalogue() if name not in LAST_ONLY]
         scores.add({name + BEST: None for name in names}, {name + BEST: without_best for name in names})
     else:
-        values, reasons = _explained(score(tensors | {"logits": mine.test_best}), teacher)
+        at_best = {"logits": mine.test_best}
+        if mine.validation_best is not None:
+            at_best["validation_logits"] = mine.validation_best
+        values, reasons = score(tensors | at_best, absent)
         scores.add(
-            {name + BEST: value for name, value in values.items() if name not in LAST_ONLY},
-            {name + BEST: reason for name, reason in reasons.items() if name not in LAST_ONLY},
+            {name + BEST: values[name] for name in names},
+            {name + BEST: reasons[name] for name in names if name in reasons},
         )
     return scores
 
 
-def _explained(
-    scored: tuple[dict[str, float | None], dict[str, str]], teacher: Predictions | None
-) -> tuple[dict[str, float | None], dict[str, str]]:
-    values, reasons = scored
-    if teacher is None:
-        fidelity = [name for name, column in catalogue().items() if column.family == "fidelity"]
-        reasons = reasons | dict.fromkeys(fidelity, "it is the teacher")
-    return values, reasons
+def _class_tables(logits: Tensor, labels: Tensor, teacher: Predictions | None) -> dict[str, Any]:
+    predicted, classes = logits.argmax(1), logits.shape[1]
+    tables: dict[str, Any] = {"recall_per_class": recall_per_class(predicted, labels, classes)}
+    if teacher is not None:
+        tables["class_delta"] = class_deltas(predicted, teacher.test.argmax(1), labels, classes)
+    return tables
 
 
 def training_time(
@@ -201,11 +253,19 @@ def _serialised(tensors: Weights) -> bytes:
 
 
 def read_predictions(folder: Path) -> Predictions:
-    """Read the logits that were written for a model."""
+    """Read the logits and features that were written for a model."""
     tensors = safetensors.torch.load_file(folder / "predictions.safetensors")
-    return Predictions(
-        **{name.removesuffix("_logits"): value for name, value in tensors.items() if name.endswith("_logits")}
-    )
+    return Predictions(**{name: tensors[filed] for name, filed in FILED.items() if filed in tensors})
+
+
+def read_labels(folder: Path) -> dict[str, Tensor]:
+    """Read the labels of the splits, by name, that were written beside a model's logits."""
+    tensors = safetensors.torch.load_file(folder / "predictions.safetensors")
+    return {
+        name.removesuffix("_labels"): value.long()
+        for name, value in tensors.items()
+        if name.endswith("_labels")
+    }
 
 
 def parameter_counts(trainee: Trainee) -> dict[str, float | None]:

@@ -18,7 +18,12 @@ from kdbench.methods.base import Role
 from kdbench.models import Taps, build_model, load_checkpoint
 from kdbench.runner.records import Predictions, now
 from kdbench.suite import ModelEntry, Recipe, Suite
-from kdbench.training.evaluation import accuracy_and_nll, predict, recompute_batch_norm
+from kdbench.training.evaluation import (
+    accuracy_and_nll,
+    predict,
+    predict_with_features,
+    recompute_batch_norm,
+)
 from kdbench.training.precision import resolve
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -101,11 +106,16 @@ class Session:
             fresh=lambda role: self.build(pair[role].entry.model_copy(update={"checkpoint": None})),
         )
 
-    def predict_all(self, model: nn.Module, best: Mapping[str, Tensor] | None) -> Predictions:
-        """Return the logits of every split, and those of the best epoch's weights on test and validation."""
+    def predict_all(self, model: nn.Module, taps: Taps, best: Mapping[str, Tensor] | None) -> Predictions:
+        """Return the logits of every split and the pooled features of test, of the model as it is.
+
+        Of the best epoch's weights, where there are any, the logits of test and validation are added.
+        """
         has_validation = len(self.validation) > 0
+        test, pooled = predict_with_features(model, taps, self.test)
         predictions = Predictions(
-            test=predict(model, self.test),
+            test=test,
+            pooled=pooled,
             train=predict(model, self.train),
             validation=predict(model, self.validation) if has_validation else None,
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kdbench.errors import UserError
 from kdbench.memory import as_text
+from kdbench.models import find_taps
 from kdbench.plan import Cell, Cohort, TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.assembly import Room, trainee_of
@@ -17,6 +18,7 @@ from kdbench.runner.records import (
     now,
     parameter_counts,
     score_predictions,
+    soft_targets_of,
     training_time,
     write_files,
 )
@@ -141,7 +143,10 @@ class CohortRun:
         """Evaluate a trained student and write its record."""
         if trainee.failure is None:
             best = trainee.best.weights if trainee.best else None
-            predictions = self.session.predict_all(trainee.inference, best)
+            kept = trainee.inference
+            # A method that keeps another network than the student has its own pooled feature.
+            taps = cell.taps if kept is trainee.model else find_taps(kept, self.session.data.input_shape)
+            predictions = self.session.predict_all(kept, taps, best)
             if not predictions.test.isfinite().all():
                 trainee.failure = f"diverged: logits are not finite after epoch {len(trainee.history)}"
         if trainee.failure is not None:
@@ -149,9 +154,9 @@ class CohortRun:
             return
         scores = score_predictions(
             predictions,
-            self.session.data.test.labels,
-            self.session.data.train.labels,
+            self.session.labels,
             self.teacher.predictions,
+            soft_targets=soft_targets_of(cell.registered, cell.hyper, assisted=cell.tutor.lesson is not None),
             without_best="there is no validation split",
         )
         scores.add(*self._diagnostics(cell, trainee))

@@ -115,10 +115,8 @@ def _make(
         without_best = "there is no validation split"
         trainee = _train(plan, tutor, model, session, folder, progress)
     best = trainee.best if trainee else None
-    predictions = session.predict_all(model, best.weights if best else None)
-    scores = score_predictions(
-        predictions, session.data.test.labels, session.data.train.labels, None, without_best=without_best
-    )
+    predictions = session.predict_all(model, plan.taps, best.weights if best else None)
+    scores = score_predictions(predictions, session.labels, None, without_best=without_best)
     training = training_time(
         trainee.train_seconds if trainee else None, 1.0, session.device, absent="its weights were loaded"
     )

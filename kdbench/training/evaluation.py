@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.data import Batches
+from kdbench.models.features import FeatureReader
+from kdbench.models.shapes import Taps
 
 BATCH = 512
 
@@ -26,11 +28,41 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
+# Of a split with more examples than this, the pooled features of evenly spaced ones are kept.
+MAX_POOLED = 10_000
+
+
 def predict(model: nn.Module, batches: Batches) -> Tensor:
     """Return the logits (N, K) of a split in its own order, float32, on the CPU."""
     with evaluating(model):
         parts = [model(x).float() for x, _, _ in batches.ordered(BATCH)]
     return torch.cat(parts).cpu()
+
+
+def predict_with_features(model: nn.Module, taps: Taps, batches: Batches) -> tuple[Tensor, Tensor | None]:
+    """Return the logits (N, K) of a split as `predict` does, and pooled features (R, D), float32, on the CPU.
+
+    R = ⌈N/s⌉ with s = ⌈N/10,000⌉: features of every s-th example, of all where N ≤ 10,000. Which examples
+    they are depends on N only, so that two models' features are of the same ones, and a split that is sorted
+    by class is covered evenly. They are None for a model without a pooled tap.
+    """
+    if taps.pooled is None:
+        return predict(model, batches), None
+    step = -(-len(batches) // MAX_POOLED)
+    logits, pooled = [], []
+    reader = FeatureReader(model, taps, frozenset({"logits", "pooled"}))
+    seen = 0
+    try:
+        with evaluating(model):
+            for x, _, _ in batches.ordered(BATCH):
+                outputs = reader(x)
+                assert outputs.pooled is not None
+                logits.append(outputs.logits)
+                pooled.append(outputs.pooled[-seen % step :: step].flatten(1).cpu())
+                seen += len(x)
+    finally:
+        reader.close()
+    return torch.cat(logits).cpu(), torch.cat(pooled)
 
 
 def accuracy_and_nll(model: nn.Module, batches: Batches) -> tuple[float, float]:

@@ -33,6 +33,8 @@ def inputs(draw: st.DrawFn) -> dict[str, Tensor]:
         "teacher_logits": torch.from_numpy(draw(logits)),
         "train_logits": torch.from_numpy(draw(logits)),
         "train_labels": torch.from_numpy(draw(labels)),
+        "validation_logits": torch.from_numpy(draw(logits)),
+        "validation_labels": torch.from_numpy(draw(labels)),
     }
 
 
@@ -66,7 +68,7 @@ def test_a_student_equal_to_its_teacher(tensors: dict[str, Tensor]) -> None:
 @given(inputs(), st.sampled_from([-1024.0, 0.125, 65536.0]))
 def test_a_constant_added_to_a_row_changes_nothing(tensors: dict[str, Tensor], shift: float) -> None:
     moved = dict(tensors)
-    for name in ("logits", "teacher_logits", "train_logits"):
+    for name in ("logits", "teacher_logits", "train_logits", "validation_logits"):
         rows = torch.arange(len(tensors[name]), dtype=torch.float64)[:, None]
         moved[name] = tensors[name] + shift * (rows - 1)
     before, after = score(tensors), score(moved)
@@ -114,7 +116,8 @@ def test_extreme_and_opposite() -> None:
     """A student that is sure, wrong, and the teacher's opposite: closed forms at logits of ±1e4."""
     student = torch.tensor([[1e4, -1e4], [-1e4, 1e4]])
     values, reasons = score({"logits": student, "teacher_logits": -student, "labels": torch.tensor([1, 0])})
-    assert reasons.keys() == {"top5", "generalization_gap", "inherited_errors"}
+    without = {name: reason for name, reason in reasons.items() if not reason.startswith("needs the")}
+    assert without.keys() == {"top5", "inherited_errors", "kl_non_target", "correlation_gap", "error_auroc"}
     expected = {
         "top1": 0, "balanced_accuracy": 0, "macro_f1": 0, "nll": 2e4, "brier": 2, "ece": 1,
         "agreement": 0, "cohen_kappa": -1, "error_consistency": 0,
@@ -122,6 +125,12 @@ def test_extreme_and_opposite() -> None:
         "churn": 1, "negative_flips": 1, "positive_flips": 0,
         "both_right": 0, "teacher_only": 1, "student_only": 0, "both_wrong": 0,
         "retention": 0, "retention_chance_corrected": -1,
+        "mce": 1, "ece_adaptive": 1, "classwise_ece": 1,
+        "confidence_mean": 1, "overconfidence": 1, "entropy_mean": 0,
+        "logit_mse": 4e8, "logit_correlation": -1, "kl_target": 2e4,
+        "aurc": 1, "e_aurc": 0, "accuracy_at_80_coverage": 0, "accuracy_at_90_coverage": 0,
+        # Every class loses all, as all do together.
+        "worst_class_drop": 0, "worst_decile_drop": 0, "std_class_delta": 0, "worst_class_recall": 0,
     }  # fmt: skip
     assert {name: values[name] for name in expected} == pytest.approx(expected, rel=1e-14)
     assert expected.keys() | reasons.keys() == catalogue().keys()

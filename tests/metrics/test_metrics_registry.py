@@ -9,56 +9,50 @@ import torch
 from torch import Tensor
 
 import kdbench.metrics
-from kdbench.metrics import Undefined, catalogue, metric, registry, score, tensors
-
-COUNT, CLASSES = 12, 6
-FIDELITY = [name for name, column in catalogue().items() if column.family == "fidelity"]
+from kdbench.metrics import Undefined, registry, score, tensors
+from tests.metrics.given import CLASSES, given
 
 
-def given() -> dict[str, Tensor]:
-    random = torch.Generator().manual_seed(0)
-    labels = torch.randint(CLASSES, (COUNT,), generator=random)
-    signal = torch.nn.functional.one_hot(labels, CLASSES)
-    return {
-        "logits": torch.randn(COUNT, CLASSES, generator=random) + signal,
-        "labels": labels,
-        "teacher_logits": torch.randn(COUNT, CLASSES, generator=random) + 2 * signal,
-        "train_logits": torch.randn(7, CLASSES, generator=random),
-        "train_labels": torch.randint(CLASSES, (7,), generator=random),
-    }
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics and tensors that a test registers are forgotten at its end."""
-    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
-    monkeypatch.setattr(tensors, "KNOWN", dict(tensors.KNOWN))
-
-
-def register(name: str, function: object) -> None:
-    metric(name, title=name, family="task", direction="none", range="[0, 1]", source="test")(function)
-
-
-def test_everything_given_leaves_nothing_without_a_value() -> None:
-    values, reasons = score(given())
-    assert reasons == {}
-    assert all(isinstance(value, float) and math.isfinite(value) for value in values.values())
+def needing(given: str) -> list[str]:
+    """The metrics that have no value without one of the given tensors."""
+    return [entry.column.name for entry in registry.ordered() if given in entry.inputs]
 
 
 @pytest.mark.parametrize(
-    ("absent", "reason", "affected"),
+    ("absent", "text"),
     [
-        ("teacher_logits", "needs the teacher's logits", FIDELITY),
-        ("train_logits", "needs the logits of the train split", ["generalization_gap"]),
-        ("train_labels", "needs the labels of the train split", ["generalization_gap"]),
-        ("logits", "needs the student's logits", list(catalogue())),
+        ("logits", "the student's logits"),
+        ("teacher_logits", "the teacher's logits"),
+        ("labels", "the labels"),
+        ("train_logits", "the logits of the train split"),
+        ("train_labels", "the labels of the train split"),
+        ("validation_logits", "the logits of the validation split"),
+        ("validation_labels", "the labels of the validation split"),
+        ("features", "the student's pooled features"),
+        ("teacher_features", "the teacher's pooled features"),
+        ("temperature", "the temperature of the soft targets"),
     ],
 )
-def test_absent_tensor(absent: str, reason: str, affected: list[str]) -> None:
-    full = given()
-    values, reasons = score({name: tensor for name, tensor in full.items() if name != absent})
-    assert reasons == dict.fromkeys(affected, reason)
-    assert [name for name, value in values.items() if value is None] == affected
+def test_absent_tensor(absent: str, text: str) -> None:
+    remaining = {name: tensor for name, tensor in given().items() if name != absent}
+    values, reasons = score(remaining)
+    assert reasons == dict.fromkeys(needing(absent), f"needs {text}")
+    assert [name for name, value in values.items() if value is None] == needing(absent)
+    assert set(score(remaining, {absent: "by design"})[1].values()) == {"by design"}
+
+
+def test_what_metrics_need_follows_from_what_their_tensors_are_computed_from() -> None:
+    assert needing("train_logits") == needing("train_labels") == ["generalization_gap"]
+    assert needing("temperature") == ["teacher_entropy_norm"]
+    assert needing("features") == needing("teacher_features") == ["cka_pooled", "cka_pooled_debiased"]
+    assert needing("validation_labels") == [
+        "temperature_fitted",
+        "nll_scaled",
+        "ece_scaled",
+        "mce_scaled",
+        "ece_adaptive_scaled",
+        "classwise_ece_scaled",
+    ]
 
 
 def test_fidelity_needs_no_labels_where_its_formula_has_none() -> None:
@@ -73,25 +67,29 @@ def test_student_logits_that_are_not_finite_leave_no_metric(bad: float) -> None:
     tensors_given["logits"][2, 1] = bad
     tensors_given["logits"][5] = bad
     values, reasons = score(tensors_given)
-    assert set(values.values()) == {None}
+    assert list(reasons) == needing("logits")
     assert set(reasons.values()) == {"NaN or infinity in 2 of 12 examples of the student's logits"}
-    assert list(reasons) == list(catalogue())
+    assert {values[name] for name in reasons} == {None}
 
 
 def test_teacher_logits_that_are_not_finite_leave_the_student_its_own_metrics() -> None:
     tensors_given = given()
     tensors_given["teacher_logits"][0, 0] = math.nan
     values, reasons = score(tensors_given)
-    assert list(reasons) == FIDELITY
+    assert list(reasons) == needing("teacher_logits")
     assert set(reasons.values()) == {"NaN or infinity in 1 of 12 examples of the teacher's logits"}
     assert values["top1"] == score(given())[0]["top1"]
 
 
 def test_empty_split() -> None:
-    empty = {name: tensor[:0] for name, tensor in given().items()}
+    empty = {name: tensor[:0] if tensor.ndim else tensor for name, tensor in given().items()}
     values, reasons = score(empty)
     assert set(values.values()) == {None}
-    assert set(reasons.values()) == {"the split is empty: logits has shape (0, 6)"}
+    assert {reasons[name] for name in needing("logits")} <= {
+        f"the split is empty: {name} has shape (0, 6)"
+        for name in ("logits", "teacher_logits", "validation_logits")
+    }
+    assert reasons["cka_pooled"] == "the split is empty: features has shape (0, 3)"
 
 
 def test_empty_train_split_costs_only_what_needs_it() -> None:
@@ -125,11 +123,26 @@ def test_empty_train_split_costs_only_what_needs_it() -> None:
         ("logits", torch.zeros(12, 6).long(), r"logits has type torch.int64, expected a floating type"),
         ("teacher_logit", torch.zeros(12, 6), r"'teacher_logit' is not .*Did you mean 'teacher_logits'\?"),
         ("predictions", torch.zeros(12), r"'predictions' is not a tensor that metrics take"),
+        ("validation_logits", torch.zeros(9, 5), r"\(9, 5\), but logits has shape \(12, 6\).*agree in K"),
+        ("features", torch.zeros(11, 3), r"teacher_features has shape \(12, 4\), but.*agree in R"),
+        ("temperature", torch.ones(1), r"temperature has shape \(1,\), expected a scalar"),
+        ("temperature", torch.tensor(4), r"temperature has type torch.int64, expected a floating type"),
+        ("temperature", torch.tensor(0.0), r"temperature is 0.0, expected a positive number"),
     ],
 )
 def test_wrong_input_is_an_error_that_names_it(name: str, tensor: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         score(given() | {name: tensor})
+
+
+def test_a_reason_for_a_tensor_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'feature' is not a tensor.*Did you mean 'features'\?"):
+        score(given(), {"feature": "none"})
+
+
+def test_a_temperature_that_is_not_finite_has_no_entropy() -> None:
+    _, reasons = score(given() | {"temperature": torch.tensor(math.inf)})
+    assert reasons == {"teacher_entropy_norm": "the temperature of the soft targets is not finite"}
 
 
 def test_a_direct_call_does_not_broadcast() -> None:
@@ -171,120 +184,3 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     in_blocks, reasons = score(given())
     assert reasons == {}
     assert in_blocks == pytest.approx(whole, rel=1e-14)
-
-
-@pytest.mark.usefixtures("sandbox")
-def test_what_metrics_share_is_derived_once_and_only_if_asked_for() -> None:
-    calls: list[str] = []
-
-    def counted(name: str) -> None:
-        def function(logits: Tensor) -> Tensor:
-            calls.append(name)
-            return logits.double().exp()
-
-        tensors.derive(name, "NK", function, ("logits",))
-
-    counted("exp_logits")
-    counted("never_asked_for")
-
-    def low(exp_logits: Tensor) -> float:
-        return exp_logits.min().item()
-
-    def high(exp_logits: Tensor) -> float:
-        return exp_logits.max().item()
-
-    register("low", low)
-    register("high", high)
-    values, _ = score(given())
-    assert values["low"] < values["high"]
-    assert calls == ["exp_logits"]
-    score(given())
-    assert calls == ["exp_logits"] * 2
-
-
-@pytest.mark.usefixtures("sandbox")
-def test_a_derived_tensor_that_is_undefined_passes_its_reason_on() -> None:
-    calls: list[str] = []
-
-    def undefined(logits: Tensor) -> Tensor:
-        calls.append("root")
-        raise Undefined("no root below zero")
-
-    tensors.derive("root", "N", undefined, ("logits",))
-    register("first", lambda root: 1.0)
-    register("second", lambda root: 2.0)
-    values, reasons = score(given())
-    assert values["first"] is None
-    assert reasons == {"first": "no root below zero", "second": "no root below zero"}
-    assert calls == ["root"], "a failure is remembered as a result is"
-
-
-@pytest.mark.usefixtures("sandbox")
-def test_a_new_input_is_one_declaration() -> None:
-    tensors.declare("noisy_logits", "NK", "real", "the logits on noisy images")
-    register("shift", lambda logits, noisy_logits: (noisy_logits - logits).abs().max().item())
-    assert score(given())[1] == {"shift": "needs the logits on noisy images"}
-    assert score(given() | {"noisy_logits": given()["logits"] + 1})[0]["shift"] == pytest.approx(1)
-    with pytest.raises(ValueError, match=r"noisy_logits has shape \(12, 5\)"):
-        score(given() | {"noisy_logits": torch.zeros(12, 5)})
-
-
-@pytest.mark.usefixtures("sandbox")
-@pytest.mark.parametrize(("value", "named"), [(math.nan, "NaN"), (math.inf, "inf"), (-math.inf, "-inf")])
-def test_a_value_that_is_not_finite_is_none_and_the_reason_says_which(value: float, named: str) -> None:
-    register("broken", lambda logits: value)
-    values, reasons = score(given())
-    assert values["broken"] is None
-    assert reasons == {"broken": f"the value is not finite: {named}"}
-
-
-@pytest.mark.usefixtures("sandbox")
-def test_any_other_exception_propagates_and_names_the_metric() -> None:
-    def faulty(logits: Tensor) -> float:
-        raise ZeroDivisionError("by design")
-
-    register("faulty", faulty)
-    with pytest.raises(ZeroDivisionError, match="by design") as caught:
-        score(given())
-    assert caught.value.__notes__ == ["while computing the metric 'faulty'"]
-
-
-@pytest.mark.usefixtures("sandbox")
-def test_a_parameter_with_a_default_is_a_setting() -> None:
-    register("setting", lambda logits, scale=3.0: scale)
-    assert score(given())[0]["setting"] == 3.0
-
-
-@pytest.mark.usefixtures("sandbox")
-def test_registration_refuses_what_cannot_work() -> None:
-    with pytest.raises(ValueError, match=r"the metric 'typo' .* 'logit'\. Did you mean 'logits'\?"):
-        register("typo", lambda logit: 0.0)
-    with pytest.raises(ValueError, match="a metric named 'top1' is registered already"):
-        register("top1", lambda logits: 0.0)
-    with pytest.raises(ValueError, match="a tensor named 'labels' is declared already"):
-        tensors.declare("labels", "N", "class", "the labels again")
-    with pytest.raises(
-        ValueError, match=r"'x' asks for an unknown tensor 'lables'\. Did you mean 'labels'\?"
-    ):
-        tensors.derive("x", "N", abs, ("lables",))
-    assert "typo" not in catalogue()
-
-
-def test_register_score_unregister() -> None:
-    before = list(catalogue())
-
-    @metric("mean_label", title="Mean label", family="zoo", direction="none", range="[0, ∞)", source="test")
-    def mean_label(labels: Tensor) -> float:
-        return labels.double().mean().item()
-
-    try:
-        values, _ = score({"labels": torch.tensor([1, 2, 6])})
-        assert list(values)[-1] == "mean_label", "a family that is not known comes last"
-        assert values["mean_label"] == 3.0
-        assert catalogue()["mean_label"].family == "zoo"
-        assert mean_label(torch.tensor([4])) == 4.0
-    finally:
-        registry.unregister("mean_label")
-    assert list(catalogue()) == before
-    with pytest.raises(KeyError):
-        registry.unregister("mean_label")

@@ -1,0 +1,79 @@
+"""The table of all metrics in the README.md of this package, written from the registry and the docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdbench.column import ARROWS
+from kdbench.metrics.registry import Metric, ordered
+from kdbench.store import write_atomic
+
+README = Path(__file__).with_name("README.md")
+
+OPENING = """\
+# Metrics
+
+<!-- Written by `python -m kdbench.metrics` from the docstrings of this package: change them, not this. -->
+
+What kdbench computes from the logits, labels and pooled features of a student and its teacher: {count}
+columns. Values are means over the examples of the test split, computed in float64, at T = 1 unless stated;
+logarithms are natural. ↑: higher is better, ↓: lower is better, neither: it describes. A metric without a
+value is null in the record, with the reason: its input is absent or empty, it is not finite, or it is
+undefined as the table says. Columns that end in `_best_val` are the same metrics at the epoch best on
+validation.
+
+N is the number of examples, R of those whose features are kept, K of classes; p are the probabilities of the
+student (s) or the teacher (t), z their logits, y the label, ŷ the predicted class. Δ_c is the change of class
+c's recall from teacher to student less the change of the top-1 accuracy. `kdbench list metrics` prints the
+same columns, with those of cost.
+"""
+
+
+def document() -> str:
+    """Return the README of the metrics: a table for each family, in display order.
+
+    >>> "| `top1` ↑ | share of examples whose predicted class is the label" in document()
+    True
+    """
+    metrics = ordered()
+    parts = [OPENING.format(count=len(metrics))]
+    for family in dict.fromkeys(entry.column.family for entry in metrics):
+        members = [entry for entry in metrics if entry.column.family == family]
+        parts.append("\n".join(_table(family, members)) + "\n")
+    return "\n".join(parts)
+
+
+def _table(family: str, members: list[Metric]) -> Iterator[str]:
+    yield f"## {family.capitalize()}\n"
+    yield "| column | definition | range | undefined | source |"
+    yield "|---|---|---|---|---|"
+    for entry in members:
+        column = entry.column
+        arrow = f" {ARROWS[column.direction]}".rstrip()
+        span = f"{column.range} {column.unit}".rstrip()
+        cells = (f"`{column.name}`{arrow}", _definition(entry), span, _undefined(entry), column.source)
+        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def _text(entry: Metric) -> str:
+    return " ".join((inspect.getdoc(entry.function) or "").partition(">>>")[0].split())
+
+
+def _definition(entry: Metric) -> str:
+    """Return what the docstring says before it comes to the shapes."""
+    return _text(entry).partition(" Shapes:")[0].removeprefix("Return the ").removeprefix("Return ")
+
+
+def _undefined(entry: Metric) -> str:
+    """Return when the metric has no value, beyond what it lacks: inputs that are absent or empty."""
+    found = re.search(r"Raises Undefined (?:where )?(.*?)(?: and ValueError|[.:](?: |$))", _text(entry))
+    return found.group(1) if found else ""
+
+
+def write() -> Path:
+    """Write the README and return its path."""
+    write_atomic(README, document())
+    return README

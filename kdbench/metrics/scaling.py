@@ -1,0 +1,202 @@
+"""Calibration after temperature scaling: what is left once one number, fitted on validation, has been mended.
+
+A distilled student often differs from its teacher in nothing but the scale of its logits. Scaling changes
+no prediction; it asks what calibration the model could have had for free. Shapes as in
+`kdbench.metrics.tensors`. Every metric raises ValueError where shapes disagree, and Undefined where there
+are no examples, no validation split, or no finite temperature that is best.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+from scipy.optimize import brentq
+from torch import Tensor
+
+from kdbench.metrics.calibration import BINS, classwise_ece, ece, ece_adaptive, mce
+from kdbench.metrics.quality import nll
+from kdbench.metrics.registry import metric
+from kdbench.metrics.tensors import Undefined, derive, log_probabilities, per_example
+
+GUO = "Guo et al. 2017, arXiv 1706.04599"
+# The temperatures that are looked at; beyond them the softmax is uniform, or one-hot, for any usual logits.
+LOWEST, HIGHEST = 2.0**-10, 2.0**10
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return the temperature that minimises the NLL of softmax(z/T): the root of its slope.
+
+    In β = 1/T the NLL is convex and its slope mean(Σ_k p_k z_k − z_y), with p = softmax(βz), rises: the root
+    is bracketed by doubling or halving T from 1, then found by Brent's method. Shapes: (V, K), (V,).
+    Raises Undefined where it is not within [2^−10, 2^10]: where every label has the highest logit the NLL
+    falls without end as T → 0; where labels have no higher logits than other classes, as T → ∞.
+
+    >>> from torch import tensor
+    >>> logits = tensor([[3.0, 0.0]] * 4)  # right three times of four: p = 3/4 at z/T = ln 3
+    >>> round(fit_temperature(logits, tensor([0, 0, 0, 1])) * math.log(3), 9)
+    3.0
+    """
+
+    @cache
+    def slope(log_temperature: float) -> float:
+        beta = math.exp(-log_temperature)
+
+        def excess(rows: Tensor, targets: Tensor) -> Tensor:
+            z = rows.double()
+            z = z - z.amax(dim=1, keepdim=True)
+            mean = (z * beta).softmax(dim=1).mul_(z).sum(dim=1)
+            return mean - z.gather(1, targets[:, None])[:, 0]
+
+        return float(per_example(excess, logits, labels).mean())
+
+    if not math.isfinite(slope(0.0)):
+        raise Undefined("the validation logits are too large for a temperature to be fitted")
+    # The slope falls as T rises: above 0 the model is too sure, and T must grow.
+    step = math.log(2) if slope(0.0) > 0 else -math.log(2)
+    low = high = 0.0
+    while (slope(high) > 0) == (step > 0):
+        low, high = high, high + step
+        if not math.log(LOWEST) <= high <= math.log(HIGHEST):
+            raise Undefined(
+                f"the NLL on validation falls beyond T = {HIGHEST:g}: labels have no higher logits"
+                if step > 0
+                else f"the NLL on validation falls beyond T = {LOWEST:g}: its predictions are all right"
+            )
+    return math.exp(brentq(slope, low, high, xtol=1e-12))
+
+
+derive("fitted", "", fit_temperature, ("validation_logits", "validation_labels"))
+derive("scaled_log_probs", "NK", log_probabilities, ("logits", "fitted"))
+
+
+@metric(
+    "temperature_fitted",
+    title="Temperature fitted on validation",
+    family="calibration",
+    direction="none",
+    range="(0, ∞)",
+    source=GUO,
+)
+def temperature_fitted(fitted: float) -> float:
+    """Return the temperature that minimises the NLL on validation: argmin_T −mean log softmax(z/T)_y.
+
+    Above 1 the model is too sure, under 1 not sure enough. See `fit_temperature`. Shapes: (V, K), (V,).
+    Range [2^−10, 2^10]. Raises Undefined where the minimum is not in that range, as where all of validation
+    is right. Source: Guo et al. 2017.
+
+    >>> from torch import tensor
+    >>> logits = tensor([[math.log(9), 0.0]] * 4)  # says 9/10, is right three times of four
+    >>> round(temperature_fitted(fit_temperature(logits, tensor([0, 0, 0, 1]))), 6)
+    2.0
+    """
+    return fitted
+
+
+@metric(
+    "nll_scaled",
+    title="Negative log-likelihood, temperature-scaled",
+    family="calibration",
+    direction="lower",
+    range="[0, ∞)",
+    unit="nats",
+    source=GUO,
+)
+def nll_scaled(scaled_log_probs: Tensor, labels: Tensor) -> float:
+    """Return `nll` of softmax(z/T) with T = `temperature_fitted`.
+
+    Shapes: (N, K), (N,). Range [0, ∞), in nats. Raises Undefined where T has no value.
+    Source: Guo et al. 2017.
+
+    >>> from torch import tensor
+    >>> nll_scaled(log_probabilities(tensor([[2.0, 0.0]]), 1e9), tensor([0])) - math.log(2) < 1e-8
+    True
+    """
+    return nll(scaled_log_probs, labels)
+
+
+@metric(
+    "ece_scaled",
+    title="Expected calibration error, temperature-scaled (15 bins)",
+    family="calibration",
+    direction="lower",
+    range="[0, 1]",
+    source=GUO,
+)
+def ece_scaled(scaled_log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Return `ece` of softmax(z/T) with T = `temperature_fitted`.
+
+    Shapes: (N, K), (N,), (N,). Range [0, 1]. Raises Undefined where T has no value. Source: Guo et al. 2017.
+
+    >>> from torch import tensor
+    >>> scaled = log_probabilities(tensor([[math.log(9), 0.0]] * 4), 2.0)
+    >>> round(ece_scaled(scaled, tensor([0] * 4), tensor([0, 0, 0, 1])), 6)
+    0.0
+    """
+    return ece(scaled_log_probs, predictions, labels, bins)
+
+
+@metric(
+    "mce_scaled",
+    title="Maximum calibration error, temperature-scaled (15 bins)",
+    family="calibration",
+    direction="lower",
+    range="[0, 1]",
+    source=GUO,
+)
+def mce_scaled(scaled_log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Return `mce` of softmax(z/T) with T = `temperature_fitted`.
+
+    Shapes: (N, K), (N,), (N,). Range [0, 1]. Raises Undefined where T has no value. Source: Guo et al. 2017.
+
+    >>> from torch import tensor
+    >>> scaled = log_probabilities(tensor([[math.log(9), 0.0]] * 2), 2.0)
+    >>> round(mce_scaled(scaled, tensor([0] * 2), tensor([0, 0])), 6)
+    0.25
+    """
+    return mce(scaled_log_probs, predictions, labels, bins)
+
+
+@metric(
+    "ece_adaptive_scaled",
+    title="Expected calibration error, temperature-scaled (15 bins of equal mass)",
+    family="calibration",
+    direction="lower",
+    range="[0, 1]",
+    source="Nixon et al. 2019, arXiv 1904.01685; Guo et al. 2017",
+)
+def ece_adaptive_scaled(
+    scaled_log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS
+) -> float:
+    """Return `ece_adaptive` of softmax(z/T) with T = `temperature_fitted`.
+
+    Shapes: (N, K), (N,), (N,). Range [0, 1]. Raises Undefined where T has no value.
+    Source: Nixon et al. 2019.
+
+    >>> from torch import tensor
+    >>> scaled = log_probabilities(tensor([[math.log(9), 0.0]] * 4), 2.0)
+    >>> round(ece_adaptive_scaled(scaled, tensor([0] * 4), tensor([0, 0, 0, 1])), 6)
+    0.0
+    """
+    return ece_adaptive(scaled_log_probs, predictions, labels, bins)
+
+
+@metric(
+    "classwise_ece_scaled",
+    title="Classwise expected calibration error, temperature-scaled (15 bins)",
+    family="calibration",
+    direction="lower",
+    range="[0, 1]",
+    source="Kull et al. 2019, arXiv 1910.12656; Guo et al. 2017",
+)
+def classwise_ece_scaled(scaled_log_probs: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Return `classwise_ece` of softmax(z/T) with T = `temperature_fitted`.
+
+    Shapes: (N, K), (N,). Range [0, 1]. Raises Undefined where T has no value. Source: Kull et al. 2019.
+
+    >>> from torch import tensor
+    >>> scaled = log_probabilities(tensor([[math.log(9), 0.0]] * 4), 2.0)
+    >>> round(classwise_ece_scaled(scaled, tensor([0, 0, 0, 1])), 6)
+    0.0
+    """
+    return classwise_ece(scaled_log_probs, labels, bins)

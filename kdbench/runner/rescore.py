@@ -1,0 +1,142 @@
+"""Re-scoring: every metric of a run anew from its stored predictions, without training.
+
+What predictions do not hold (costs, training time, what a method tells of itself) stays as it was recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from kdbench import machine
+from kdbench.errors import UserError
+from kdbench.methods import methods
+from kdbench.metrics import catalogue
+from kdbench.metrics.registry import ordered
+from kdbench.runner.records import (
+    BEST,
+    Predictions,
+    Scores,
+    SoftTargets,
+    best_columns,
+    now,
+    read_labels,
+    read_predictions,
+    score_predictions,
+    soft_targets_of,
+)
+from kdbench.store import Kind, RunDirectory, sha256_of, write_json, write_results
+
+FILE = "predictions.safetensors"
+Record = dict[str, Any]
+
+
+def rescore(path: str | Path) -> int:
+    """Score every finished teacher and cell of a run again, and return how many there were.
+
+    Each record is rewritten atomically, after all of them were scored; its other files, and their checksums,
+    stay. The columns of metrics that the run did not know are added to ``columns.json``.
+
+    Raises:
+        UserError: where predictions are missing (as in a published run) or changed since they were
+            recorded, or another process works on the run; nothing is changed then.
+    """
+    run = RunDirectory.open(path)
+    for record in _finished(run):
+        _require_predictions(run, record)
+    try:
+        with run.lock():
+            done = _finished(run)
+            teachers = {record["teacher"]: record for record in done if _kind(record) == "teachers"}
+            scored = [_scored(run, record, teachers) for record in done]
+            _write_columns(run)
+            for record in scored:
+                # Not write_record, whose fresh checksums would pass over damage to the other files.
+                write_json(run.folder(_kind(record), record["id"]) / "record.json", record)
+            write_results(run)
+    except filelock.Timeout:
+        raise UserError(f"another kdbench process is working on {run.path}: wait for it.") from None
+    return len(scored)
+
+
+def _finished(run: RunDirectory) -> list[Record]:
+    return [record for record in run.records() if record["status"] == "ok"]
+
+
+def _kind(record: Mapping[str, Any]) -> Kind:
+    return "cells" if record["role"] == "student" else "teachers"
+
+
+def _require_predictions(run: RunDirectory, record: Record) -> None:
+    place = f"{_kind(record)}/{record['id']}/{FILE}"
+    file = run.path / place
+    if not file.is_file():
+        raise UserError(
+            f"{run.path} cannot be scored again: {place} is missing (published runs hold no predictions). "
+            "Run the suite to make them."
+        )
+    if sha256_of(file) != record["files"][FILE]["sha256"]:
+        raise UserError(
+            f"{run.path} cannot be scored again: {place} changed since it was recorded. "
+            f"Delete {file.parent} and run the suite again."
+        )
+
+
+def _scored(run: RunDirectory, record: Record, teachers: Mapping[str, Record]) -> Record:
+    """Return a record with the metrics, reasons and tables that its predictions give today."""
+    folder = run.folder(_kind(record), record["id"])
+    teacher: Predictions | None = None
+    soft_targets: SoftTargets | None = None
+    if record["role"] == "student":
+        if record["teacher"] not in teachers:
+            raise UserError(
+                f"{run.path} cannot be scored again: it holds no finished teacher '{record['teacher']}'."
+            )
+        teacher = read_predictions(run.folder("teachers", teachers[record["teacher"]]["id"]))
+        soft_targets = _soft_targets(record)
+    scores = score_predictions(
+        read_predictions(folder),
+        read_labels(folder),
+        teacher,
+        soft_targets=soft_targets,
+        without_best=record["reasons"].get(f"top1{BEST}", "there is no validation split"),
+    )
+    if teacher and not soft_targets:
+        _keep_temperature(scores, record)
+    reasons = {name: text for name, text in record["reasons"].items() if name not in scores.metrics}
+    return record | {
+        "metrics": record["metrics"] | scores.metrics,
+        "reasons": reasons | scores.reasons,
+        "tables": record["tables"] | scores.tables,
+        "provenance": record["provenance"]
+        | {"rescored": {"kdbench": machine.versions()["kdbench"], "git": machine.git_commit(), "at": now()}},
+    }
+
+
+def _soft_targets(record: Record) -> SoftTargets | None:
+    """Return the soft targets of a cell; None for a user's own method, whose code may have changed."""
+    config = record["config"]
+    hyper = {key: value for key, value in config["method"].items() if key != "name"}
+    known = methods().get(record["method_name"])
+    if known is None or "method_source" in config:
+        return None
+    return soft_targets_of(known, known.parameters(**hyper), assisted="tutor" in config)
+
+
+def _keep_temperature(scores: Scores, record: Record) -> None:
+    """Leave what depends on a temperature that is not known as it was recorded."""
+    for entry in ordered():
+        if "temperature" in entry.inputs and entry.column.name in record["metrics"]:
+            del scores.metrics[entry.column.name]
+            scores.reasons.pop(entry.column.name, None)
+
+
+def _write_columns(run: RunDirectory) -> None:
+    """Put today's metrics, in their order, around the columns that only a run fills."""
+    metrics, best = list(catalogue().values()), best_columns()
+    names = {column.name for column in (*metrics, *best)}
+    others = [column for name, column in run.columns().items() if name not in names]
+    write_json(run.path / "columns.json", [column.as_json() for column in (*metrics, *others, *best)])

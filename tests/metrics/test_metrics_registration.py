@@ -1,0 +1,146 @@
+"""What an author of metrics relies on: registration, shared tensors, new inputs, errors that say where."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdbench.metrics import Undefined, catalogue, metric, registry, score, tensors
+from tests.metrics.given import given
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics and tensors that a test registers are forgotten at its end."""
+    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
+    monkeypatch.setattr(tensors, "KNOWN", dict(tensors.KNOWN))
+
+
+def register(name: str, function: object) -> None:
+    metric(name, title=name, family="task", direction="none", range="[0, 1]", source="test")(function)
+
+
+def test_everything_given_leaves_nothing_without_a_value() -> None:
+    values, reasons = score(given())
+    assert reasons == {}
+    assert all(isinstance(value, float) and math.isfinite(value) for value in values.values())
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_what_metrics_share_is_derived_once_and_only_if_asked_for() -> None:
+    calls: list[str] = []
+
+    def counted(name: str) -> None:
+        def function(logits: Tensor) -> Tensor:
+            calls.append(name)
+            return logits.double().exp()
+
+        tensors.derive(name, "NK", function, ("logits",))
+
+    counted("exp_logits")
+    counted("never_asked_for")
+
+    def low(exp_logits: Tensor) -> float:
+        return exp_logits.min().item()
+
+    def high(exp_logits: Tensor) -> float:
+        return exp_logits.max().item()
+
+    register("low", low)
+    register("high", high)
+    values, _ = score(given())
+    assert values["low"] < values["high"]
+    assert calls == ["exp_logits"]
+    score(given())
+    assert calls == ["exp_logits"] * 2
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_derived_tensor_that_is_undefined_passes_its_reason_on() -> None:
+    calls: list[str] = []
+
+    def undefined(logits: Tensor) -> Tensor:
+        calls.append("root")
+        raise Undefined("no root below zero")
+
+    tensors.derive("root", "N", undefined, ("logits",))
+    register("first", lambda root: 1.0)
+    register("second", lambda root: 2.0)
+    values, reasons = score(given())
+    assert values["first"] is None
+    assert reasons == {"first": "no root below zero", "second": "no root below zero"}
+    assert calls == ["root"], "a failure is remembered as a result is"
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_new_input_is_one_declaration() -> None:
+    tensors.declare("noisy_logits", "NK", "real", "the logits on noisy images")
+    register("shift", lambda logits, noisy_logits: (noisy_logits - logits).abs().max().item())
+    assert score(given())[1] == {"shift": "needs the logits on noisy images"}
+    assert score(given() | {"noisy_logits": given()["logits"] + 1})[0]["shift"] == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"noisy_logits has shape \(12, 5\)"):
+        score(given() | {"noisy_logits": torch.zeros(12, 5)})
+
+
+@pytest.mark.usefixtures("sandbox")
+@pytest.mark.parametrize(("value", "named"), [(math.nan, "NaN"), (math.inf, "inf"), (-math.inf, "-inf")])
+def test_a_value_that_is_not_finite_is_none_and_the_reason_says_which(value: float, named: str) -> None:
+    register("broken", lambda logits: value)
+    values, reasons = score(given())
+    assert values["broken"] is None
+    assert reasons == {"broken": f"the value is not finite: {named}"}
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_any_other_exception_propagates_and_names_the_metric() -> None:
+    def faulty(logits: Tensor) -> float:
+        raise ZeroDivisionError("by design")
+
+    register("faulty", faulty)
+    with pytest.raises(ZeroDivisionError, match="by design") as caught:
+        score(given())
+    assert caught.value.__notes__ == ["while computing the metric 'faulty'"]
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_parameter_with_a_default_is_a_setting() -> None:
+    register("setting", lambda logits, scale=3.0: scale)
+    assert score(given())[0]["setting"] == 3.0
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_registration_refuses_what_cannot_work() -> None:
+    with pytest.raises(ValueError, match=r"the metric 'typo' .* 'logit'\. Did you mean 'logits'\?"):
+        register("typo", lambda logit: 0.0)
+    with pytest.raises(ValueError, match="a metric named 'top1' is registered already"):
+        register("top1", lambda logits: 0.0)
+    with pytest.raises(ValueError, match="a tensor named 'labels' is declared already"):
+        tensors.declare("labels", "N", "class", "the labels again")
+    with pytest.raises(
+        ValueError, match=r"'x' asks for an unknown tensor 'lables'\. Did you mean 'labels'\?"
+    ):
+        tensors.derive("x", "N", abs, ("lables",))
+    assert "typo" not in catalogue()
+
+
+def test_register_score_unregister() -> None:
+    before = list(catalogue())
+
+    @metric("mean_label", title="Mean label", family="zoo", direction="none", range="[0, ∞)", source="test")
+    def mean_label(labels: Tensor) -> float:
+        return labels.double().mean().item()
+
+    try:
+        values, _ = score({"labels": torch.tensor([1, 2, 6])})
+        assert list(values)[-1] == "mean_label", "a family that is not known comes last"
+        assert values["mean_label"] == 3.0
+        assert catalogue()["mean_label"].family == "zoo"
+        assert mean_label(torch.tensor([4])) == 4.0
+    finally:
+        registry.unregister("mean_label")
+    assert list(catalogue()) == before
+    with pytest.raises(KeyError):
+        registry.unregister("mean_label")
