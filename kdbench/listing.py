@@ -73,9 +73,15 @@ def _metrics() -> Rows:
     from kdbench.efficiency import columns
     from kdbench.methods import methods
     from kdbench.metrics import catalogue
+    from kdbench.runner.controls import INDEPENDENT_COLUMNS
     from kdbench.runner.records import diagnostic_columns
 
-    known = [*catalogue().values(), *diagnostic_columns(list(methods().values())), *columns((1, 256))]
+    known = [
+        *catalogue().values(),
+        *INDEPENDENT_COLUMNS,
+        *diagnostic_columns(list(methods().values())),
+        *columns((1, 256)),
+    ]
     return [
         {
             "name": column.name,
@@ -167,7 +173,7 @@ def plan_table(plan: Plan) -> Table:
         table.add_column(name)
     rows: dict[tuple[str, str, str, str], list[str]] = {}
     for cell in plan.cells:
-        note = f"skipped: {cell.refusal}" if cell.refusal else ""
+        note = f"skipped: {cell.refusal}" if cell.refusal else "control" if cell.control_of else ""
         rows.setdefault((cell.teacher, cell.student, cell.method, note), []).append(str(cell.seed))
     for (teacher, student, method, note), seeds in rows.items():
         table.add_row(teacher, student, escape(method), ", ".join(seeds), escape(note))

@@ -138,6 +138,39 @@ class MeasureEntry(Strict):
     timeout_s: float = Field(900.0, gt=0)
 
 
+class IndependentEntry(Strict):
+    """The second training of every teacher: its seed (default: the teacher's + 1), or a checkpoint of it."""
+
+    seed: int | None = Field(None, ge=0)
+    checkpoint: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> IndependentEntry:
+        if self.seed is not None and self.checkpoint is not None:
+            raise ValueError("name a seed or a checkpoint, not both")
+        return self
+
+
+def _independent(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if isinstance(value, str | float):
+        raise ValueError("it is true, false, a seed, or {checkpoint: PATH}")
+    return {"seed": value} if isinstance(value, int) else value
+
+
+class ControlsEntry(Strict):
+    """What gives fidelity its meaning.
+
+    ``independent_teacher`` (``true``, a seed, or a checkpoint) is another training of every teacher, which
+    teaches nobody: agreement with it is what accuracy alone gives. With ``random_teacher`` every method that
+    takes nothing but logits also learns from its teacher's logits in random order.
+    """
+
+    independent_teacher: Annotated[IndependentEntry | None, BeforeValidator(_independent)] = None
+    random_teacher: bool = False
+
+
 Student = Annotated[ModelEntry, BeforeValidator(_from_name)]
 Teacher = Annotated[TeacherEntry, BeforeValidator(_from_name)]
 Method = Annotated[MethodEntry, BeforeValidator(_from_name)]
@@ -162,6 +195,7 @@ class Suite(Strict):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
     recipe: Recipe = Recipe()
     measure: MeasureEntry = MeasureEntry()
+    controls: ControlsEntry = ControlsEntry()
     inapplicable: Literal["error", "skip"] = "error"
     threads: int | None = Field(None, ge=1)
 
@@ -282,6 +316,8 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
         "pairs": PairEntry,
         "recipe": Recipe,
         "measure": MeasureEntry,
+        "controls": ControlsEntry,
+        "independent_teacher": IndependentEntry,
         "augment": Augment,
         "taps": TapsEntry,
     }

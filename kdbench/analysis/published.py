@@ -164,7 +164,7 @@ def _matches(table: PublishedTable, summary: Summary) -> Iterator[tuple[Key, Mat
         config = record["config"]
         student = None if row.role == "teacher" else _model_name(config.get("student"))
         teacher = _model_name(config.get("model") or teachers.get(config.get("teacher")))
-        if row.role == "student" and student is None:
+        if (row.role == "student" and student is None) or record.get("control_of"):
             continue
         # A teacher that no table knows leaves the control, which learns from none.
         figure = table.find(teacher or "", student, record["method_name"])

@@ -96,6 +96,7 @@ def plan(
     """Show the cells and cohorts of a suite."""
     loaded = load_suite(suite, seeds, overrides)
     from kdbench.plan import make_plan
+    from kdbench.plan.controls import describe_controls
 
     made = make_plan(loaded, data_root)
     if as_json:
@@ -111,6 +112,8 @@ def plan(
         f"teachers: {', '.join(teacher.label for teacher in made.teachers)}.",
         highlight=False,
     )
+    for line in describe_controls(made):
+        out_console.print(line, highlight=False)
     if estimate:
         from kdbench.memory import as_text, default_budget, parse_size
         from kdbench.runner.estimate import estimate as estimated

@@ -155,6 +155,16 @@ class Distiller:
         """Return the T of the targets softmax(z_t/T) that the student learns from, None where it has none."""
         return None
 
+    @classmethod
+    def takes_logits_only(cls, hyper: Any, student: str) -> bool:
+        """Return whether the teacher's logits are all that the method takes from it.
+
+        Not so where it reads features, looks at the models themselves, or teaches assistants first.
+        """
+        looks = cls.prepare is not Distiller.prepare or cls.after_step is not Distiller.after_step
+        features = cls.needs != {"logits"}
+        return cls.uses_teacher and not features and not looks and not cls.assistants(hyper, student)
+
     def prepare(self, networks: Networks) -> None:
         """Look at the models once, before the first step."""
 

@@ -37,6 +37,8 @@ class FitNet(Combined):
         weight: float = Field(100.0, ge=0)
         layer: int | Literal["pooled"] = 2
 
+    needs = frozenset({"logits", "stages"})
+
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build the regressor between the two features."""
         super().__init__(hyper, pair)
@@ -46,7 +48,6 @@ class FitNet(Combined):
             assert source is not None and target is not None
             self.regressor: nn.Module = nn.Linear(source[0], target[0])
         else:
-            self.needs = frozenset({"logits", "stages"})
             self.places = stage_pairs(pair)[hyper.layer - 1]
             inputs = map_shapes(pair, "student")[self.places[0]][0]
             outputs = map_shapes(pair, "teacher")[self.places[1]][0]

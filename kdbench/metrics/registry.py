@@ -11,7 +11,7 @@ import importlib
 import inspect
 import math
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ParamSpec
 
@@ -127,7 +127,9 @@ def discover(path: Iterable[str], package: str) -> None:
 
 @torch.no_grad()
 def score(
-    tensors: Mapping[str, Tensor], absent: Mapping[str, str] | None = None
+    tensors: Mapping[str, Tensor],
+    absent: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Return the value of every metric, None where it has none, and the reason for each None.
 
@@ -136,7 +138,7 @@ def score(
     then None, for the reason that ``absent`` holds under its name, or for want of it. What several
     metrics need is computed once. Values are in display order, computed in float64. None, never a guess,
     stands where a metric is undefined, a split is empty, the logits that it needs are not finite, or its
-    own value is not finite.
+    own value is not finite. ``only`` names the metrics to compute; default all.
 
     Raises ValueError for a name that is not known, for shapes that disagree, for labels that are no
     classes; an exception of a metric other than Undefined propagates, with the metric's name as a note.
@@ -154,6 +156,8 @@ def score(
     reasons: dict[str, str] = {}
     for entry in ordered():
         name = entry.column.name
+        if only is not None and name not in only:
+            continue
         try:
             value = float(entry.function(**{need: available[need] for need in entry.needs}))
         except Undefined as reason:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from kdbench.methods import Method, Pair, Parameters
@@ -44,6 +45,7 @@ class Cell:
 
     ``tutor`` teaches the student: the cohort's teacher, or the last of a chain of assistants.
     ``deployed`` is the model that is kept at inference, where that is not the student.
+    ``control_of`` is the method that the cell repeats with a random teacher, where it is this control.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Cell:
     config: dict[str, Any]
     tutor: TeacherPlan
     deployed: ModelEntry | None = None
+    control_of: str | None = None
     refusal: str | None = None
 
     @property
@@ -87,13 +90,24 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a suite asks for, resolved and checked."""
+    """Everything that a suite asks for, resolved and checked.
+
+    ``independent`` holds, by the id of a teacher, the other training of it that teaches none of its students.
+    """
 
     suite: Suite
     input_shape: Shape
     num_classes: int
     teachers: tuple[TeacherPlan, ...]
     cohorts: tuple[Cohort, ...]
+    independent: Mapping[str, TeacherPlan] = field(default_factory=dict)
+
+    @property
+    def idle_teachers(self) -> list[TeacherPlan]:
+        """The independent teachers that teach nobody in this plan."""
+        busy = {teacher.id for teacher in self.teachers}
+        others = {other.id: other for other in self.independent.values()}
+        return [other for id, other in others.items() if id not in busy]
 
     @property
     def cells(self) -> list[Cell]:
@@ -110,6 +124,7 @@ class Plan:
                 "method": cell.method,
                 "seed": cell.seed,
                 "cohort": cell.cohort,
+                "control_of": cell.control_of,
                 "status": "skipped" if cell.refusal else "planned",
                 "reason": cell.refusal,
             }

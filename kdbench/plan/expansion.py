@@ -14,6 +14,13 @@ from kdbench.factory import factory_fingerprint
 from kdbench.methods import Pair, Refusal
 from kdbench.models.registry import source_of
 from kdbench.plan.cells import Cell, Cohort, Lesson, Plan, TeacherPlan
+from kdbench.plan.controls import (
+    RANDOM_TEACHER,
+    control_label,
+    independents,
+    refuse_idle,
+    takes_random_teacher,
+)
 from kdbench.plan.sketch import Sketches
 from kdbench.plan.variants import Variant, expand
 from kdbench.store import content_id, sha256_of
@@ -46,8 +53,10 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             cells = tuple(matrix.cells(teacher, meetings, seed))
             if cells:
                 cohorts.append(Cohort(cells[0].cohort, teacher, seed, suite.recipe, cells))
-    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts))
+    others = independents(suite, teachers, lambda entry: _teacher(suite, entry, sketches))
+    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others)
     _refuse(plan)
+    refuse_idle(plan)
     return plan
 
 
@@ -103,7 +112,10 @@ class _Matrix:
             recipe = _override(OptimizerFields, self._suite.recipe, student, "student")
             for variant in variants:
                 if student.shown in variant.students:
-                    yield self._cell(cohort, teacher, student, recipe, variant, seed)
+                    cell = self._cell(cohort, teacher, student, recipe, variant, seed)
+                    yield cell
+                    if self._suite.controls.random_teacher and takes_random_teacher(cell):
+                        yield self._cell(cohort, teacher, student, recipe, variant, seed, control=True)
 
     def _cell(
         self,
@@ -113,6 +125,7 @@ class _Matrix:
         recipe: Recipe,
         variant: Variant,
         seed: int,
+        control: bool = False,
     ) -> Cell:
         distiller = variant.registered.distiller
         config = {
@@ -124,6 +137,8 @@ class _Matrix:
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,
         }
+        if control:
+            config["control"] = RANDOM_TEACHER
         tutor, pair, refusal = teacher, self._pair(teacher, student), None
         try:
             distiller.check(variant.hyper, pair)
@@ -143,7 +158,7 @@ class _Matrix:
             cohort=cohort,
             teacher=teacher.label,
             student=student.shown,
-            method=variant.label,
+            method=control_label(variant.label) if control else variant.label,
             seed=seed,
             entry=student,
             recipe=recipe,
@@ -155,6 +170,7 @@ class _Matrix:
             tutor=tutor,
             deployed=kept
             and ModelEntry(name=kept[0], args=kept[1], label=f"{student.shown} by {variant.label}"),
+            control_of=variant.label if control else None,
             refusal=refusal,
         )
 

@@ -11,6 +11,7 @@ from kdbench.analysis.published import find_published
 from kdbench.analysis.summary import Failure, Summary
 from kdbench.report import numerals
 from kdbench.report.claims import difference_table, how_to_read
+from kdbench.report.fidelity import control_claims
 from kdbench.report.gallery import Plate
 from kdbench.report.published import cautions, published_table
 from kdbench.report.table import Table, main_table
@@ -30,6 +31,7 @@ class Content:
     reading: tuple[str, ...]
     main: Table
     differences: Table
+    controls: tuple[str, ...]
     published: Table | None
     published_cautions: tuple[str, ...]
     plates: tuple[Plate, ...]
@@ -51,6 +53,7 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
         reading=tuple(how_to_read(summary, comparisons)),
         main=main_table(summary),
         differences=difference_table(summary),
+        controls=tuple(control_claims(summary)),
         published=published_table(summary, published),
         published_cautions=tuple(cautions(published)),
         plates=tuple(plates),

@@ -23,6 +23,9 @@ def _lines(content: Content, figures: str) -> Iterator[str]:
     yield f"## Results\n\n{as_markdown(content.main)}"
     if content.differences.lines:
         yield f"## {escape_markdown(content.differences.title)}\n\n{as_markdown(content.differences)}"
+    if content.controls:
+        yield "## Controls\n"
+        yield from _list(map(escape_markdown, content.controls))
     if content.published:
         yield f"## {escape_markdown(content.published.title)}\n"
         yield from (f"**{escape_markdown(text)}**\n" for text in content.published_cautions)

@@ -16,6 +16,8 @@ PERCENT = {
     "macro_f1",
     "generalization_gap",
     "agreement",
+    "agreement_independent",
+    "agreement_excess",
     "both_right",
     "teacher_only",
     "student_only",

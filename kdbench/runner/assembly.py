@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from kdbench.plan import Cell
+from kdbench.plan.controls import RANDOM_TEACHER
 from kdbench.runner.session import Fitted, Session
 from kdbench.training.precision import resolve
 from kdbench.training.seeds import derive
@@ -30,6 +31,8 @@ def trainee_of(cell: Cell, session: Session, teacher: Fitted, tutor: Tutor) -> T
         device=session.device,
         precision=resolve(cell.recipe.precision, session.device),
         tutor=tutor,
+        # One order of the classes for all methods of a seed: controls too are paired.
+        shuffle_seed=derive(RANDOM_TEACHER, cell.seed) if cell.control_of else None,
     )
 
 

@@ -72,7 +72,7 @@ def estimate(
 
 def _seconds(plan: Plan, examples: int, clock: _Clock) -> float:
     total = 0.0
-    for teacher in plan.teachers:
+    for teacher in (*plan.teachers, *plan.idle_teachers):
         if teacher.entry.checkpoint is None:
             steps = examples / teacher.recipe.batch_size * teacher.recipe.epochs
             total += steps * clock.step(teacher.entry, teacher.recipe.batch_size)

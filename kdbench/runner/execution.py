@@ -15,6 +15,7 @@ from kdbench.data import Dataset
 from kdbench.errors import UserError
 from kdbench.plan import Cell, Plan, make_plan
 from kdbench.progress import Progress
+from kdbench.runner.controls import control_columns, score_against_independent
 from kdbench.runner.costs import Costs, measure_costs
 from kdbench.runner.processes import train_in_processes
 from kdbench.runner.records import Scores, all_columns, now
@@ -113,15 +114,21 @@ class _Run:
         if retry_failed:
             self._forget_failures()
         waiting = self.trainer.waiting()
-        missing = [t for t in self.plan.teachers if self.directory.record("teachers", t.id) is None]
+        idle = self.plan.idle_teachers
+        missing = [t for t in (*self.plan.teachers, *idle) if self.directory.record("teachers", t.id) is None]
         self.progress.plan(len(self.plan.cohorts), len(self.plan.cells), len(self.plan.cells) - len(waiting))
         self._write_manifest(self.trainer.session if waiting or missing else None)
         for teacher in self.plan.teachers:
             if teacher in missing or any(cell.teacher == teacher.label for cell in waiting):
                 self.trainer.teacher(teacher)
+        for teacher in idle:
+            if teacher in missing:
+                self.progress.note(f"independent teacher {teacher.label}, seed {teacher.entry.seed}")
+                self.trainer.teacher(teacher)
         costs = measure_costs(self.plan, self.directory, self.progress)
         self._train(waiting, costs, jobs)
         self._refresh_costs(costs)
+        score_against_independent(self.plan, self.directory)
         write_results(self.directory)
         return self._outcome()
 
@@ -145,7 +152,10 @@ class _Run:
         write_atomic(path / "suite.yaml", suite.to_yaml())
         write_json(
             path / "columns.json",
-            [column.as_json() for column in all_columns(suite.measure.batch_sizes, used)],
+            [
+                column.as_json()
+                for column in [*all_columns(suite.measure.batch_sizes, used), *control_columns(suite)]
+            ],
         )
         write_json(
             path / "run.json",

@@ -235,6 +235,7 @@ class CohortRun:
                 "method_name": cell.registered.name,
                 "seed": cell.seed,
                 "cohort": cell.cohort,
+                "control_of": cell.control_of,
                 "config": cell.config,
                 "cost_id": self.costs.id(cell.teacher),
                 "metrics": scores.metrics,

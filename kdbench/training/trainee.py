@@ -19,6 +19,7 @@ from kdbench.training.evaluation import accuracy_and_nll, recompute_batch_norm
 from kdbench.training.precision import Precision, autocast
 from kdbench.training.schedule import factor, make_optimizer
 from kdbench.training.seeds import derive
+from kdbench.training.shuffled import shuffled
 
 State = dict[str, Any]
 
@@ -55,7 +56,10 @@ class Tutor:
 
 @dataclass
 class Trainee:
-    """A model that trains in a cohort, with or without a tutor. ``failure`` says why it left, once it has."""
+    """A model that trains in a cohort, with or without a tutor. ``failure`` says why it left, once it has.
+
+    Where there is a ``shuffle_seed``, it is shown its tutor's logits only, shuffled by this seed.
+    """
 
     id: str
     model: nn.Module
@@ -65,6 +69,7 @@ class Trainee:
     device: torch.device
     precision: Precision
     tutor: Tutor | None = None
+    shuffle_seed: int | None = None
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: Best | None = None
     failure: str | None = None
@@ -103,6 +108,8 @@ class Trainee:
             with autocast(self.precision, self.device):
                 return network(x).float()
 
+        if teacher is not None and self.shuffle_seed is not None:
+            teacher = Outputs(shuffled(teacher.logits, index, self.shuffle_seed))
         with autocast(self.precision, self.device):
             outputs = self.reader(x)
         terms = self.distiller.losses(outputs, teacher, Batch(y, index, step.progress, run))

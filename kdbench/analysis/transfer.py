@@ -1,0 +1,77 @@
+"""Is it transfer? Agreement beyond that with an independent teacher, gains beyond those of a random one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from kdbench.analysis.comparison import Comparison, compare_methods, corrected
+from kdbench.analysis.intervals import is_constant, t_interval
+from kdbench.analysis.summary import Row, Summary
+
+EXCESS = "agreement_excess"
+INDEPENDENT = "the independent teacher"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What the independent teacher says of one row.
+
+    ``excess`` is the agreement with the own teacher minus that with the independent one. ``beyond`` is this
+    excess minus that of ``scratch``, paired by seed; None for scratch itself. Scratch has learned from
+    neither, so its excess is what the two teachers themselves make, the one being the better, for example.
+    """
+
+    excess: Comparison
+    beyond: Comparison | None
+
+
+def transfers(summary: Summary) -> list[Transfer]:
+    """Return what the independent teacher says of every row of a student; nothing in a run without one.
+
+    Each of the two families of tests has Holm's correction of its own.
+    """
+    if EXCESS not in summary.columns:
+        return []
+    direction = summary.columns[EXCESS].direction
+    beyond = {_key(found): found for found in compare_methods(summary, EXCESS)}
+    found = corrected([_excess(row) for row in summary.students], direction)
+    return [Transfer(excess, beyond.get(_key(excess))) for excess in found]
+
+
+def _key(found: Comparison) -> tuple[str, str, str]:
+    return found.teacher, found.student, found.method
+
+
+def _excess(row: Row) -> Comparison:
+    assert row.student is not None and row.method is not None
+    differences = np.array(list(row.values[EXCESS].values()))
+    n = len(differences)
+    result = Comparison(row.teacher, row.student, row.method, INDEPENDENT, "agreement", n)
+    if not n:
+        return replace(result, reason="; ".join(row.reasons[EXCESS]))
+    result = replace(result, difference=float(differences.mean()))
+    if n == 1:
+        return replace(result, reason="one seed: a test needs at least two")
+    if is_constant(differences, scale=1.0):
+        return replace(result, reason=f"the {n} values are all equal: no variance to test against")
+    interval = t_interval(differences)
+    p = float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return replace(result, low=interval.low, high=interval.high, p=p)
+
+
+def against_random_teachers(summary: Summary, metric: str = "top1") -> list[Comparison]:
+    """Return each method against itself with a random teacher, paired by seed, with Holm's correction."""
+    repeated: Mapping[str, str] = {
+        record["method"]: record["control_of"] for record in summary.records if record.get("control_of")
+    }
+    found = [
+        replace(comparison, p_holm=None, verdict=None)
+        for control, method in repeated.items()
+        for comparison in compare_methods(summary, metric, control)
+        if comparison.method == method
+    ]
+    return corrected(found, summary.columns[metric].direction)

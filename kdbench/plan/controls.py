@@ -1,0 +1,95 @@
+"""The controls that a suite asks for: a teacher that teaches nobody, and a teacher that knows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from kdbench.errors import UserError
+from kdbench.plan.cells import Cell, Plan, TeacherPlan
+from kdbench.suite import Suite, TeacherEntry
+
+RANDOM_TEACHER = "random_teacher"
+
+
+def independents(
+    suite: Suite, teachers: Sequence[TeacherPlan], plan_of: Callable[[TeacherEntry], TeacherPlan]
+) -> dict[str, TeacherPlan]:
+    """Return the other training of each teacher, by the teacher's id; one that teaches already is itself.
+
+    A teacher that is loaded from a checkpoint has one only where the suite names the checkpoint of it.
+    Raises UserError where the two would be the same weights, or one checkpoint is to serve several teachers.
+    """
+    asked = suite.controls.independent_teacher
+    if asked is None:
+        return {}
+    if asked.checkpoint and len(teachers) > 1:
+        raise UserError(
+            f"controls.independent_teacher: one checkpoint cannot be the second training of all "
+            f"{len(teachers)} teachers: give each a suite of its own."
+        )
+    known = {teacher.id: teacher for teacher in teachers}
+    found = {}
+    for teacher in teachers:
+        if teacher.entry.checkpoint and not asked.checkpoint:
+            continue
+        seed = teacher.entry.seed + 1 if asked.seed is None else asked.seed
+        other = plan_of(
+            teacher.entry.model_copy(
+                update={"checkpoint": asked.checkpoint} if asked.checkpoint else {"seed": seed}
+            )
+        )
+        if other.id == teacher.id:
+            same = "the checkpoint" if asked.checkpoint else f"seed {seed}"
+            raise UserError(
+                f"controls.independent_teacher: {same} is that of teacher '{teacher.label}'; give another."
+            )
+        found[teacher.id] = known.setdefault(other.id, other)
+    return found
+
+
+def takes_random_teacher(cell: Cell) -> bool:
+    """Return whether a cell can be repeated with a teacher that gives nothing but shuffled logits."""
+    return not cell.refusal and cell.registered.distiller.takes_logits_only(cell.hyper, cell.student)
+
+
+def control_label(method: str) -> str:
+    """Return how tables name a method where a random teacher takes the place of its teacher."""
+    return f"{method} (random teacher)"
+
+
+def without_random_teacher(plan: Plan) -> list[str]:
+    """Return the methods that learn from a teacher but have no control with a random one."""
+    if not plan.suite.controls.random_teacher:
+        return []
+    taught = [
+        cell
+        for cell in plan.cells
+        if cell.registered.distiller.uses_teacher and not cell.control_of and not cell.refusal
+    ]
+    return list(dict.fromkeys(cell.method for cell in taught if not takes_random_teacher(cell)))
+
+
+def describe_controls(plan: Plan) -> Iterator[str]:
+    """Yield a line for each control of a plan that its cells do not show."""
+    for teacher in plan.teachers:
+        other = plan.independent.get(teacher.id)
+        if other:
+            which = (
+                f"checkpoint {other.entry.checkpoint}"
+                if other.entry.checkpoint
+                else f"seed {other.entry.seed}"
+            )
+            yield f"Independent of teacher {teacher.label}: {which}, which teaches none of its students."
+        elif plan.suite.controls.independent_teacher:
+            yield f"No independent teacher for {teacher.label}, which comes from a checkpoint."
+    without = without_random_teacher(plan)
+    if without:
+        yield f"No random teacher where more than logits is taken: {', '.join(without)}."
+
+
+def refuse_idle(plan: Plan) -> None:
+    """Raise UserError where a random teacher is asked for and no method could learn from it."""
+    if plan.suite.controls.random_teacher and not any(cell.control_of for cell in plan.cells):
+        raise UserError(
+            "controls.random_teacher: no method of the suite learns from logits alone; add one, such as kd."
+        )

@@ -1,0 +1,84 @@
+"""What the controls say: whether agreement with the teacher is more than accuracy alone gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kdbench.analysis.comparison import CONTROL, Comparison
+from kdbench.analysis.summary import Summary
+from kdbench.analysis.transfer import Transfer, against_random_teachers, transfers
+from kdbench.report import numerals
+from kdbench.report.claims import statements
+
+
+def control_claims(summary: Summary) -> list[str]:
+    """Return what a run's controls show, a sentence a claim; nothing where it has no controls."""
+    found = transfers(summary)
+    claims = [*_references(summary)] if found else []
+    claims += [_sentence(summary, transfer) for transfer in found]
+    against = against_random_teachers(summary)
+    if against:
+        claims.append(
+            "With a random teacher, a method learns from its teacher's logits in an order that is random for "
+            "each example: what it then still gains is regularisation, not transfer."
+        )
+    return claims + statements(summary, against, "top1")
+
+
+def _references(summary: Summary) -> Iterator[str]:
+    """Say what to measure the claims by."""
+    decimals = numerals.percent_decimals(summary.test_size)
+    for row in summary.teachers:
+        level = row.mean("agreement_independent")
+        if level is not None:
+            share = numerals.number("agreement", level, decimals)
+            yield f"Two trainings of {row.teacher}, the teacher and the independent one, agree on {share} %."
+    if CONTROL in summary.methods:
+        yield (
+            f"{CONTROL} has learned from neither: its excess is what the two teachers themselves make. "
+            "Transfer is what a method has beyond it. Both teachers are single trainings, whose chance no "
+            "interval here covers."
+        )
+
+
+def _sentence(summary: Summary, transfer: Transfer) -> str:
+    """Return one row's claim.
+
+    For example ``mlp_64: kd agrees more with its teacher than with the independent one, +4.0 points [+2.1,
+    +5.9], n = 3, p = 0.009 (Holm); beyond the excess of scratch by +3.5 points [+1.0, +6.0], ...``.
+    """
+    own, beyond = transfer.excess, transfer.beyond
+    teacher = f" (teacher {own.teacher})" if len(summary.teacher_names) > 1 else ""
+    head = f"{own.student}{teacher}: {own.method}"
+    if own.difference is None:
+        return f"{head} has no excess of agreement: {own.reason}"
+    decimals = numerals.percent_decimals(summary.test_size)
+    evidence = _evidence(own, decimals)
+    if own.verdict in ("better", "worse"):
+        more = "more" if own.verdict == "better" else "less"
+        text = f"{head} agrees {more} with its teacher than with the independent one, {evidence}"
+    else:
+        text = f"{head}: no excess of agreement over the independent teacher shown ({evidence})"
+    if beyond is None:
+        return text
+    if beyond.difference is None:
+        return f"{text}; not compared with {CONTROL}: {beyond.reason}"
+    evidence = _evidence(beyond, decimals)
+    if beyond.verdict in ("better", "worse"):
+        side = "beyond" if beyond.verdict == "better" else "below"
+        return f"{text}; {side} the excess of {CONTROL}, {evidence}"
+    return f"{text}; no difference from the excess of {CONTROL} shown ({evidence})"
+
+
+def _evidence(found: Comparison, decimals: int) -> str:
+    def points(value: float | None) -> str:
+        return numerals.difference("agreement", value, decimals)
+
+    text = f"{points(found.difference)} points"
+    if found.low is not None and found.high is not None:
+        text += f" [{points(found.low)}, {points(found.high)}]"
+    text += f", n = {found.n}"
+    if found.p_holm is None:
+        return f"{text}, not tested: {found.reason}"
+    p = numerals.p_value(found.p_holm)
+    return f"{text}, p {p if p.startswith('<') else f'= {p}'} (Holm)"

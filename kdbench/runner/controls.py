@@ -1,0 +1,125 @@
+"""How far every model of a run agrees with the independent teacher, computed from the logits that were saved.
+
+The independent teacher is another training of the teacher that none of its students has learned from. A
+student agrees with it by being right, and by the mistakes that models of the kind share: agreement with the
+own teacher is transfer only as far as it exceeds this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from torch import Tensor
+
+from kdbench.column import Column
+from kdbench.metrics import catalogue, score
+from kdbench.metrics.fidelity import STANTON
+from kdbench.plan import Plan, TeacherPlan
+from kdbench.store import Kind, RunDirectory
+from kdbench.suite import Suite
+
+PREDICTIONS = "predictions.safetensors"
+# What is computed with the independent teacher in the teacher's place, and the columns that it fills.
+MEASURES = {
+    "agreement": "agreement_independent",
+    "cohen_kappa": "cohen_kappa_independent",
+    "error_consistency": "error_consistency_independent",
+    "kl_teacher_student": "kl_independent",
+}
+EXCESS = Column(
+    "agreement_excess",
+    "Agreement with the teacher minus that with the independent teacher",
+    "fidelity",
+    "higher",
+    range="[-1, 1]",
+    source=STANTON,
+)
+INDEPENDENT_COLUMNS = [
+    *(
+        replace(catalogue()[measure], name=name, title=f"{catalogue()[measure].title}, independent teacher")
+        for measure, name in MEASURES.items()
+    ),
+    EXCESS,
+]
+
+NAMES = {column.name for column in INDEPENDENT_COLUMNS}
+
+Scored = tuple[dict[str, float | None], dict[str, str]]
+
+
+def control_columns(suite: Suite) -> list[Column]:
+    """Return the columns that a suite's controls add to those of every run."""
+    return INDEPENDENT_COLUMNS if suite.controls.independent_teacher else []
+
+
+def score_against_independent(plan: Plan, directory: RunDirectory) -> None:
+    """Bring the records of a run up to date with the independent teachers that its suite asks for now.
+
+    Saved logits are all that is needed, so that records which were finished without the control get it too.
+    """
+    asked = plan.suite.controls.independent_teacher is not None
+    for teacher in plan.teachers:
+        other = plan.independent.get(teacher.id)
+        id_of_other = other.id if other else None
+        members: list[tuple[Kind, str]] = [("teachers", teacher.id)]
+        members += [("cells", cell.id) for cell in plan.cells if cell.teacher == teacher.label]
+        for kind, id in members:
+            record = directory.record(kind, id)
+            if record is None or record["status"] != "ok":
+                continue
+            present = NAMES & record["metrics"].keys()
+            if present == (NAMES if asked else set()) and record.get("independent_teacher") == id_of_other:
+                continue
+            values, reasons = _scored(directory, kind, record, teacher, other) if asked else ({}, {})
+            changed = {
+                "metrics": _without_ours(record["metrics"]) | values,
+                "reasons": _without_ours(record["reasons"]) | reasons,
+                "independent_teacher": id_of_other,
+            }
+            directory.write_record(kind, record | changed)
+
+
+def _without_ours(known: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in known.items() if name not in NAMES}
+
+
+def _scored(
+    directory: RunDirectory,
+    kind: Kind,
+    record: dict[str, Any],
+    teacher: TeacherPlan,
+    other: TeacherPlan | None,
+) -> Scored:
+    if other is None:
+        return _absent(
+            f"teacher '{teacher.label}' comes from a checkpoint: controls.independent_teacher needs one too"
+        )
+    mine, theirs = directory.folder(kind, record["id"]), directory.folder("teachers", other.id)
+    if not all((folder / PREDICTIONS).is_file() for folder in (mine, theirs)):
+        return _absent("the logits were not kept")
+    tensors = {
+        "logits": _saved(mine, "test_logits"),
+        "teacher_logits": _saved(theirs, "test_logits"),
+        "labels": _saved(mine, "test_labels"),
+    }
+    values, reasons = score(tensors, only=MEASURES)
+    named = {MEASURES[name]: value for name, value in values.items()}
+    why = {MEASURES[name]: text for name, text in reasons.items()}
+    own, with_other = record["metrics"]["agreement"], values["agreement"]
+    if own is None or with_other is None:
+        return named | {EXCESS.name: None}, why | {
+            EXCESS.name: record["reasons"].get("agreement") or reasons["agreement"]
+        }
+    return named | {EXCESS.name: own - with_other}, why
+
+
+def _absent(reason: str) -> Scored:
+    return dict.fromkeys(NAMES), dict.fromkeys(NAMES, reason)
+
+
+def _saved(folder: Path, name: str) -> Tensor:
+    with safetensors.safe_open(folder / PREDICTIONS, framework="pt") as file:
+        return file.get_tensor(name)
