@@ -1,33 +1,38 @@
-"""Datasets in memory: sources by name, splits, and batches that are augmented on the device."""
+"""Datasets, in memory or streamed from disk: sources by name, splits, and augmented batches on a device."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kdbench.data.dataset import Dataset, Description, Split
-from kdbench.data.load import describe_dataset, load_dataset
+from kdbench.data.augment import Augment
+from kdbench.data.dataset import Dataset, Description, Split, Streamed
+from kdbench.data.footprint import Footprint
+from kdbench.data.load import describe_dataset, load_dataset, measure_dataset
 from kdbench.data.registry import Source, dataset_sources
 
 if TYPE_CHECKING:
-    from kdbench.data.batches import Augment, Batches
+    from kdbench.data.batches import Batches
 
 __all__ = [
     "Augment",
     "Batches",
     "Dataset",
     "Description",
+    "Footprint",
     "Source",
     "Split",
+    "Streamed",
     "dataset_sources",
     "describe_dataset",
     "load_dataset",
+    "measure_dataset",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import torch only for those who want batches: listing and describing datasets needs none."""
-    if name in ("Augment", "Batches"):
-        from kdbench.data import batches
+    if name == "Batches":
+        from kdbench.data.batches import Batches
 
-        return getattr(batches, name)
+        return Batches
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

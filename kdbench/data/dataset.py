@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kdbench.data.stored import Opened, Stored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,11 +23,23 @@ class Description(NamedTuple):
     num_classes: int
 
 
+class Extent(NamedTuple):
+    """How many examples the splits of a source hold; those of ``validation`` are a split that it ships.
+
+    ``streams``: its images are on disk such that they can be read while a model trains.
+    """
+
+    train: int
+    validation: int
+    test: int
+    streams: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labelled images in memory: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,)."""
+    """Labelled images, in memory or on disk: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,)."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Stored
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -35,6 +49,14 @@ class Examples:
     def take(self, rows: NDArray[np.intp]) -> Examples:
         """Return the examples at ``rows``, in that order."""
         return Examples(self.images[rows], self.labels[rows])
+
+    def held(self) -> Examples:
+        """Return the examples with their images in memory."""
+        return Examples(self.images.read(), self.labels) if isinstance(self.images, Stored) else self
+
+    def opened(self) -> Examples:
+        """Return the examples with those images that are on disk ready to be read in any order."""
+        return Examples(self.images.opened(), self.labels) if isinstance(self.images, Stored) else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +73,22 @@ class Raw:
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: examples for name, examples in found.items() if examples is not None}
 
-    def checksum(self) -> str:
-        """Return the SHA-256 of class names, shapes, pixels and labels: what was trained and tested on."""
-        digest = hashlib.sha256(json.dumps(self.classes).encode())
-        for name, examples in self.splits().items():
-            digest.update(json.dumps([name, examples.images.shape]).encode())
-            digest.update(np.ascontiguousarray(examples.images).data)
-            digest.update(np.ascontiguousarray(examples.labels, dtype="<i8").data)
-        return digest.hexdigest()
+    def placed(self, streamed: Collection[str]) -> Raw:
+        """Return the splits with their images in memory, but for those named, which stay on disk."""
+        placed = {
+            name: examples.opened() if name in streamed else examples.held()
+            for name, examples in self.splits().items()
+        }
+        return Raw(placed["train"], placed["test"], self.classes, placed.get("validation"))
+
+    def pixels(self) -> int:
+        """Return how many bytes the images of all splits have."""
+        return sum(math.prod(examples.images.shape) for examples in self.splits().values())
+
+    def extent(self) -> Extent:
+        """Return the number of examples of each split, and whether they are on disk still."""
+        validation = 0 if self.validation is None else len(self.validation)
+        return Extent(len(self.train), validation, len(self.test), isinstance(self.train.images, Stored))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +107,18 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
+class Streamed:
+    """One split whose images are read from disk again in every pass; ``labels`` int64 (N,) in memory."""
+
+    images: Opened
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset ready to train on: three splits, and what normalises their pixels.
 
@@ -87,12 +129,17 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
+    train: Split | Streamed
+    validation: Split | Streamed
+    test: Split | Streamed
     mean: tuple[float, ...]
     std: tuple[float, ...]
     checksum: str
+
+    @property
+    def way(self) -> Literal["memory", "streamed"]:
+        """Where training images come from; the other splits are in memory wherever these are."""
+        return "streamed" if isinstance(self.train, Streamed) else "memory"
 
     @property
     def num_classes(self) -> int:

@@ -6,8 +6,9 @@ import io
 import itertools
 import os
 import struct
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from PIL import Image
 
 from kdbench.errors import UserError
 
-# How many encoded images are held at once while their pixels are computed.
-_BLOCK = 4096
+# How many images a thread decodes at a time, and how many such chunks wait for each thread.
 _CHUNK = 64
+_AHEAD = 2
 _GREY_MODES = ("1", "L", "LA")
 # What Pillow's decoders raise for damaged files.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -91,41 +92,50 @@ def refit(images: NDArray[np.uint8], size: int | None, channels: int | None) -> 
 
 
 class Decoder:
-    """Decodes the images of one dataset to one shape; the first image sets what is not asked for."""
+    """Decodes the images of one dataset to one shape; its first image sets what is not asked for."""
 
-    def __init__(self, size: int | None, channels: int | None) -> None:
-        """Set the size and channels to bring every image to; None keeps those of the first image."""
+    def __init__(self, size: int | None, channels: int | None, first: Encoded) -> None:
+        """Set the size and channels to bring every image to; None keeps those of the first image.
+
+        Raises UserError for a first image that is not an image.
+        """
         self._size = size
         self._channels = channels
-        self._first: _First | None = None
+        with opened(first) as image:
+            self._first = _First(first.where, image.width, image.height, channels_of(image), image.format)
 
-    def decode(self, encoded: Iterable[Encoded], count: int) -> NDArray[np.uint8]:
-        """Return ``count`` images as uint8 (count, H, W, C), in their order.
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape (H, W, C) of every decoded image."""
+        first = self._first
+        height, width = (first.height, first.width) if self._size is None else (self._size, self._size)
+        return height, width, self._channels or first.channels
 
-        Raises UserError for an image that cannot be read, for images that differ in size where no size
-        was asked for, and for a colour image among grey ones where no channel count was asked for.
+    def chunks(self, encoded: Iterable[Encoded]) -> Iterator[NDArray[np.uint8]]:
+        """Yield images in their order, some at a time, as uint8 (n, H, W, C).
+
+        Raises UserError as ``pixels`` does.
         """
         images = iter(encoded)
-        block = list(itertools.islice(images, _BLOCK))
-        first = self._first = self._first or self._look(block[0])
-        shape = (first.height, first.width) if self._size is None else (self._size, self._size)
-        decoded = np.empty((count, *shape, self._channels or first.channels), dtype=np.uint8)
-        start = 0
+        threads = min(4, os.cpu_count() or 1)
         # Pillow decodes most formats outside the interpreter's lock, so threads help with large images.
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            while block:
-                chunks = [block[row : row + _CHUNK] for row in range(0, len(block), _CHUNK)]
-                for arrays in pool.map(lambda chunk: [self._pixels(one, first) for one in chunk], chunks):
-                    decoded[start : start + len(arrays)] = arrays
-                    start += len(arrays)
-                block = list(itertools.islice(images, _BLOCK))
-        return decoded
+        with ThreadPoolExecutor(threads) as pool:
+            waiting: deque[Future[NDArray[np.uint8]]] = deque()
+            while chunk := list(itertools.islice(images, _CHUNK)):
+                waiting.append(pool.submit(self._stacked, chunk))
+                if len(waiting) > _AHEAD * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
-    def _look(self, encoded: Encoded) -> _First:
-        with opened(encoded) as image:
-            return _First(encoded.where, image.width, image.height, channels_of(image), image.format)
+    def pixels(self, encoded: Encoded) -> NDArray[np.uint8]:
+        """Return one image as uint8 (H, W, C).
 
-    def _pixels(self, encoded: Encoded, first: _First) -> NDArray[np.uint8]:
+        Raises UserError for an image that cannot be read, for one that differs from the first in size where
+        no size was asked for, and for a colour image where the first is grey and no channel count was asked
+        for.
+        """
+        first = self._first
         with opened(encoded, first.format) as image:
             if self._size is None and image.size != (first.width, first.height):
                 raise UserError(
@@ -141,6 +151,9 @@ class Decoder:
                 return pixels(image, self._size, self._channels or first.channels)
             except _BROKEN as error:
                 raise _unreadable(encoded, error) from error
+
+    def _stacked(self, chunk: list[Encoded]) -> NDArray[np.uint8]:
+        return np.stack([self.pixels(encoded) for encoded in chunk])
 
 
 @dataclass(frozen=True)

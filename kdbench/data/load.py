@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdbench.data.dataset import Dataset, Description, Examples, Raw, Split
+from kdbench.data.augment import Augment
+from kdbench.data.dataset import Dataset, Description, Examples, Raw, Split, Streamed
+from kdbench.data.footprint import Footprint, footprint
 from kdbench.data.images import refit
 from kdbench.data.options import Options
-from kdbench.data.registry import resolve
+from kdbench.data.registry import Request, Source, resolve
 from kdbench.data.splits import stratified
+from kdbench.data.stored import Opened, Stored
+from kdbench.data.survey import survey
 from kdbench.errors import UserError
+from kdbench.memory import as_text
+from kdbench.progress import Progress
 
-# One grey level: a channel that varies less holds nothing but rounding, and must not be blown up.
-STD_FLOOR = 1 / 255
-_CHUNK = 1024
+NO_AUGMENT = Augment()
 
 
 def load_dataset(
@@ -29,14 +32,22 @@ def load_dataset(
     validation_fraction: float = 0.1,
     split_seed: int = 0,
     args: Mapping[str, Any] | None = None,
+    augment: Augment = NO_AUGMENT,
+    memory_budget: int | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
-    """Read a dataset into memory and make its train, validation and test splits.
+    """Read a dataset and make its train, validation and test splits.
 
     The validation part is taken out of train, stratified by class, by ``split_seed``;
     ``validation_fraction`` is a share in [0, 1) of the training examples, and 0 leaves the validation
     split empty. A source that ships a validation split gives that one instead, whatever the fraction,
     unless it is 0: then the shipped one is not used. ``args`` are those of ``Options`` and of the source.
     Mean and standard deviation are those of the training part, the latter at least one grey level.
+
+    Images are held in memory, unless the pixels that training with ``augment`` needs are over
+    ``memory_budget`` (bytes; None is no limit) and the source can be streamed: then they stay on disk, and
+    are decoded once here, for the checksum and the moments, and again in every pass over them. ``progress``
+    is told which way it goes. Nothing else about the dataset depends on that.
 
     Raises UserError for a name or argument that is not known, and for data that is absent or unusable.
     """
@@ -45,22 +56,30 @@ def load_dataset(
     if not 0 <= split_seed < 2**32:
         raise UserError(f"split_seed is {split_seed}: give a whole number from 0 to below 2**32.")
     source, request = resolve(name, root=root, split_seed=split_seed, args=args or {})
-    raw = source.load(request)
-    _check(name, raw, source.describe)
-    raw = _fitted(raw, request.options)
+    raw = _fitted(_loaded(name, source, request), request.options)
     request.options.check_channels(raw.train.images.shape[-1])
-    checksum = raw.checksum()
-    train, validation = _validation(raw, validation_fraction, split_seed)
-    mean, std = _moments(train.images)
+    needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment)
+    streamed = needed.streamed(memory_budget)
+    if progress and memory_budget is not None:
+        progress.note(needed.text(name, memory_budget))
+    if progress and streamed:
+        progress.note(
+            f"reading {name} once for its checksum, mean and std: {as_text(raw.pixels())} of pixels"
+        )
+    raw = raw.placed(streamed)
+    rest, validation = _parts(raw, validation_fraction, split_seed)
+    if "validation" not in streamed:
+        validation = validation.held()
+    seen = survey(raw, rest)
     return Dataset(
         name=name,
         classes=raw.classes,
-        train=_tensors(train),
-        validation=_tensors(validation),
-        test=_tensors(raw.test),
-        mean=request.options.mean or mean,
-        std=request.options.std or std,
-        checksum=checksum,
+        train=_split(raw.train if len(rest) == len(raw.train) else raw.train.take(rest)),
+        validation=_split(validation),
+        test=_split(raw.test),
+        mean=request.options.mean or seen.mean,
+        std=request.options.std or seen.std,
+        checksum=seen.checksum,
     )
 
 
@@ -78,15 +97,53 @@ def describe_dataset(
     if callable(found):
         found = found(request)
     elif found is None:
-        raw = source.load(request)
-        _check(name, raw, None)
-        height, width, depth = raw.train.images.shape[1:]
-        found = Description((depth, height, width), len(raw.classes))
+        raw = _loaded(name, source, request)
+        found = Description(_input_shape(raw), len(raw.classes))
     options = request.options
     channels, height, width = found.input_shape
     channels = options.channels or channels
     options.check_channels(channels)
     return Description((channels, options.size or height, options.size or width), found.num_classes)
+
+
+def measure_dataset(
+    name: str,
+    *,
+    root: Path | None = None,
+    validation_fraction: float = 0.1,
+    args: Mapping[str, Any] | None = None,
+    augment: Augment = NO_AUGMENT,
+) -> Footprint:
+    """Return how much memory a dataset takes, decoding nothing.
+
+    The numbers of the named datasets are known; of folders the files are listed, of parquet files the labels
+    are read; a factory has to be called. Raises UserError as ``load_dataset`` does for what is looked at.
+    """
+    source, request = resolve(name, root=root, split_seed=0, args=args or {})
+    extent = source.extent
+    if callable(extent):
+        extent = extent(request)
+    if extent is None:
+        raw = _fitted(_loaded(name, source, request), request.options)
+        return footprint(_input_shape(raw), raw.extent(), validation_fraction, augment)
+    options = request.options
+    kept = extent._replace(
+        train=min(extent.train, options.limit or extent.train),
+        test=min(extent.test, options.limit_test or extent.test),
+    )
+    shape = describe_dataset(name, root=root, args=args).input_shape
+    return footprint(shape, kept, validation_fraction, augment)
+
+
+def _loaded(name: str, source: Source, request: Request) -> Raw:
+    raw = source.load(request)
+    _check(name, raw, source.describe)
+    return raw
+
+
+def _input_shape(raw: Raw) -> tuple[int, int, int]:
+    height, width, channels = raw.train.images.shape[1:]
+    return channels, height, width
 
 
 def _check(name: str, raw: Raw, expected: Description | Callable[..., Description] | None) -> None:
@@ -135,19 +192,21 @@ def _fitted(raw: Raw, options: Options) -> Raw:
     def fit(split: str, examples: Examples) -> Examples:
         rows = options.kept(split, examples.labels, len(raw.classes))
         kept = examples if rows is None else examples.take(rows)
-        return replace(kept, images=refit(kept.images, options.size, options.channels))
+        if isinstance(kept.images, Stored):
+            return kept  # it is decoded to the size and channels that are asked for
+        return Examples(refit(kept.images, options.size, options.channels), kept.labels)
 
     fitted = {split: fit(split, examples) for split, examples in raw.splits().items()}
     return Raw(fitted["train"], fitted["test"], raw.classes, fitted.get("validation"))
 
 
-def _validation(raw: Raw, fraction: float, seed: int) -> tuple[Examples, Examples]:
-    """Return (train, validation): the shipped validation split, or a stratified part of train."""
+def _parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
+    """Return the rows of train to train on, and the validation split: the shipped one, or the other rows."""
+    everything = np.arange(len(raw.train))
     if not fraction:
-        nothing = np.zeros(0, dtype=np.intp)
-        return raw.train, raw.train.take(nothing)
+        return everything, raw.train.take(everything[:0])
     if raw.validation is not None:
-        return raw.train, raw.validation
+        return everything, raw.validation
     rest, part = stratified(
         raw.train.labels,
         raw.classes,
@@ -156,28 +215,13 @@ def _validation(raw: Raw, fraction: float, seed: int) -> tuple[Examples, Example
         part="validation",
         mend="Change validation_fraction, or set it to 0.",
     )
-    return raw.train.take(rest), raw.train.take(part)
+    return rest, raw.train.take(part)
 
 
-def _moments(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel, of pixels scaled to [0, 1].
-
-    From counts of the 256 levels, exact and without a float copy of the images.
-    """
-    levels = np.arange(256) / 255
-    means, deviations = [], []
-    for channel in range(images.shape[-1]):
-        counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(images), _CHUNK):
-            counts += np.bincount(images[start : start + _CHUNK, ..., channel].ravel(), minlength=256)
-        weights = counts / counts.sum()
-        mean = float(weights @ levels)
-        means.append(mean)
-        deviations.append(max(float(np.sqrt(weights @ (levels - mean) ** 2)), STD_FLOOR))
-    return tuple(means), tuple(deviations)
-
-
-def _tensors(examples: Examples) -> Split:
+def _split(examples: Examples) -> Split | Streamed:
     import torch
 
-    return Split(torch.from_numpy(examples.images.copy()), torch.from_numpy(examples.labels.copy()))
+    labels = torch.from_numpy(examples.labels.copy())
+    if isinstance(examples.images, Opened):
+        return Streamed(examples.images, labels)
+    return Split(torch.from_numpy(examples.images), labels)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdbench.data.dataset import Description, Raw
+from kdbench.data.dataset import Description, Extent, Raw
 from kdbench.data.options import Options
 from kdbench.errors import UserError, nearest, unknown
 
@@ -55,8 +55,8 @@ class Source:
     """One way to get a dataset: what lists show of it, and the functions that describe and load it.
 
     ``describe`` is a constant where the source is one fixed dataset, a function where it must look,
-    None where only loading tells. ``options`` names the arguments of this source alone; None passes
-    every argument on to ``load``.
+    None where only loading tells, and so is ``extent``. ``options`` names the arguments of this source
+    alone; None passes every argument on to ``load``.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Source:
     reference: str
     load: Callable[[Request], Raw]
     describe: Description | Callable[[Request], Description] | None
+    extent: Extent | Callable[[Request], Extent] | None
     options: tuple[str, ...] | None
 
 
@@ -76,6 +77,7 @@ def source(
     title: str,
     reference: str = "",
     describe: Description | Callable[[Request], Description] | None = None,
+    extent: Extent | Callable[[Request], Extent] | None = None,
     options: tuple[str, ...] | None = (),
 ) -> Callable[[Callable[[Request], Raw]], Callable[[Request], Raw]]:
     """Register the decorated function as the source ``name``; ``kind:PATH`` takes all names ``kind:...``."""
@@ -83,7 +85,7 @@ def source(
     def register(load: Callable[[Request], Raw]) -> Callable[[Request], Raw]:
         if name in _SOURCES:
             raise ValueError(f"two sources are called {name}")
-        _SOURCES[name] = Source(name, title, reference, load, describe, options)
+        _SOURCES[name] = Source(name, title, reference, load, describe, extent, options)
         return load
 
     return register

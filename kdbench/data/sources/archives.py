@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kdbench.data.dataset import Description, Examples, Raw
+from kdbench.data.dataset import Description, Examples, Extent, Raw
 from kdbench.data.registry import ROOT_VARIABLE, Request, source
 from kdbench.data.sources import parquet
 from kdbench.errors import UserError
@@ -43,6 +43,7 @@ class Archive:
     title: str
     reference: str
     description: Description
+    extent: Extent
     torchvision_name: str
     arrays: Callable[[Any], tuple[Any, Any]]
     named_classes: bool = True
@@ -68,6 +69,7 @@ ARCHIVES = {
         "70,000 handwritten digits, 28×28 grey",
         "LeCun et al. 1998",
         Description((1, 28, 28), 10),
+        Extent(60_000, 0, 10_000, streams=False),
         "MNIST",
         _digits,
         named_classes=False,
@@ -76,6 +78,7 @@ ARCHIVES = {
         "70,000 articles of clothing, 28×28 grey",
         "Xiao et al. 2017, arXiv 1708.07747",
         Description((1, 28, 28), 10),
+        Extent(60_000, 0, 10_000, streams=False),
         "FashionMNIST",
         _digits,
     ),
@@ -83,6 +86,7 @@ ARCHIVES = {
         "60,000 images of 10 classes, 32×32 RGB",
         "Krizhevsky 2009",
         Description((3, 32, 32), 10),
+        Extent(50_000, 0, 10_000, streams=False),
         "CIFAR10",
         _cifar,
     ),
@@ -90,6 +94,7 @@ ARCHIVES = {
         "60,000 images of 100 classes, 32×32 RGB",
         "Krizhevsky 2009",
         Description((3, 32, 32), 100),
+        Extent(50_000, 0, 10_000, streams=False),
         "CIFAR100",
         _cifar,
     ),
@@ -97,6 +102,7 @@ ARCHIVES = {
         "99,289 house-number digits, 32×32 RGB (without the extra split)",
         "Netzer et al. 2011",
         Description((3, 32, 32), 10),
+        Extent(73_257, 0, 26_032, streams=False),
         "SVHN",
         _svhn,
         named_classes=False,
@@ -107,9 +113,8 @@ ARCHIVES = {
 def _load(archive: Archive, request: Request) -> Raw:
     """Read parquet files from ROOT/NAME, else torchvision's files from ROOT, else download these."""
     root = request.data_root()
-    for folder in (root / request.name, root / request.name.replace("-", "_")):
-        if parquet.files_of(folder):
-            return parquet.read(parquet.layout(folder), request)
+    if (found := _in_parquet(request)) is not None:
+        return found
     try:
         return archive.read(root, download=False)
     except _UNREADABLE as error:
@@ -123,6 +128,21 @@ def _load(archive: Archive, request: Request) -> Raw:
         raise _absent(request.name, root, " ".join(str(error).split()), error) from error
 
 
+def _in_parquet(request: Request) -> Raw | None:
+    """Return the dataset from parquet files under the data root, where there are any."""
+    if request.root is not None:
+        for folder in (request.root / request.name, request.root / request.name.replace("-", "_")):
+            if parquet.files_of(folder):
+                return parquet.read(parquet.layout(folder), request)
+    return None
+
+
+def _extent(archive: Archive, request: Request) -> Extent:
+    """Return what parquet files hold, which can be streamed, else the known numbers."""
+    in_parquet = _in_parquet(request)
+    return archive.extent if in_parquet is None else in_parquet.extent()
+
+
 def _absent(name: str, root: Path, reason: str, error: Exception) -> UserError:
     return UserError(
         f"dataset {name} is not complete under {root} and cannot be downloaded ({reason}): "
@@ -131,6 +151,10 @@ def _absent(name: str, root: Path, reason: str, error: Exception) -> UserError:
 
 
 for _name, _archive in ARCHIVES.items():
-    source(_name, title=_archive.title, reference=_archive.reference, describe=_archive.description)(
-        functools.partial(_load, _archive)
-    )
+    source(
+        _name,
+        title=_archive.title,
+        reference=_archive.reference,
+        describe=_archive.description,
+        extent=functools.partial(_extent, _archive),
+    )(functools.partial(_load, _archive))

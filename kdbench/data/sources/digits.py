@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdbench.data.dataset import Description, Examples, Raw
+from kdbench.data.dataset import Description, Examples, Extent, Raw
 from kdbench.data.registry import Request, source
 from kdbench.data.splits import stratified
 
@@ -18,6 +18,7 @@ TEST_SEED = 1797
     title="1,797 handwritten digits, 8×8 grey, in scikit-learn; a fixed third is the test split",
     reference="Alpaydin and Kaynak 1998, UCI Machine Learning Repository",
     describe=Description((1, 8, 8), 10),
+    extent=Extent(train=1198, validation=0, test=599, streams=False),
 )
 def load(request: Request) -> Raw:
     """Return scikit-learn's digits with grey levels 0..16 stretched to 0..255."""

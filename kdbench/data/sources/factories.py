@@ -107,7 +107,8 @@ def _examples(where: str, pair: Any) -> Examples:
         )
     if len(images) != len(labels):
         raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: return one an image.")
-    return Examples(images, labels.astype(np.int64))
+    # A copy: what the function keeps must not change with the run, nor the run with it.
+    return Examples(images.copy(), labels.astype(np.int64))
 
 
 def _array(values: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ from kdbench.data.dataset import Description, Examples, Raw
 from kdbench.data.images import Decoder, Encoded, channels_of, opened
 from kdbench.data.registry import Request, source
 from kdbench.data.splits import VALIDATION_NAMES, roles, stratified
+from kdbench.data.stored import Files, Stored
 from kdbench.errors import UserError, nearest
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
@@ -43,9 +44,9 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _listing(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], NDArray[np.int64]]:
+def _listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, NDArray[np.int64]]:
     """Return the images below a split's folder and their labels; every class folder holds one at least."""
-    paths: list[Path] = []
+    names: list[str] = []
     labels: list[int] = []
     for of_class in _subfolders(folder):
         if of_class.name not in classes:
@@ -56,11 +57,11 @@ def _listing(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], NDArra
             raise UserError(
                 f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove the folder."
             )
-        paths += images
+        names += [str(image.relative_to(folder)) for image in images]
         labels += [classes.index(of_class.name)] * len(images)
-    if not paths:
+    if not names:
         raise UserError(f"{folder} holds no class folders with images: add the images or remove it.")
-    return paths, np.array(labels, dtype=np.int64)
+    return Files(folder, np.array(names)), np.array(labels, dtype=np.int64)
 
 
 def describe(request: Request) -> Description:
@@ -86,7 +87,7 @@ def load(request: Request) -> Raw:
     """Return the splits of a folder of images, under the current directory or the data root.
 
     Classes are the names of the folders in alphabetical order. Without split folders, a stratified fifth
-    of each class, drawn by ``split_seed``, is the test split.
+    of each class, drawn by ``split_seed``, is the test split. The images stay on disk.
     """
     folder = request.folder()
     splits = _splits(folder)
@@ -94,7 +95,7 @@ def load(request: Request) -> Raw:
     if splits:
         listings = {role: _listing(path, classes) for role, path in splits.items()}
     else:
-        paths, labels = _listing(folder, classes)
+        files, labels = _listing(folder, classes)
         train, test = stratified(
             labels,
             classes,
@@ -104,16 +105,13 @@ def load(request: Request) -> Raw:
             mend=f"Add images to {folder}, or make train and test folders in it.",
         )
         listings = {
-            role: ([paths[row] for row in rows], labels[rows])
-            for role, rows in (("train", train), ("test", test))
+            role: (files.take(rows), labels[rows]) for role, rows in (("train", train), ("test", test))
         }
     options = request.options
-    decoder = Decoder(options.size, options.channels)
-    decoded = {}
-    for role, (paths, labels) in listings.items():
+    for role, (files, labels) in listings.items():
         rows = options.kept(role, labels, len(classes))
         if rows is not None:
-            paths, labels = [paths[row] for row in rows], labels[rows]
-        encoded = (Encoded(str(path), path) for path in paths)
-        decoded[role] = Examples(decoder.decode(encoded, len(paths)), labels)
-    return Raw(decoded["train"], decoded["test"], classes, decoded.get("validation"))
+            listings[role] = files.take(rows), labels[rows]
+    decoder = Decoder(options.size, options.channels, listings["train"][0][0])
+    found = {role: Examples(Stored(files, decoder), labels) for role, (files, labels) in listings.items()}
+    return Raw(found["train"], found["test"], classes, found.get("validation"))

@@ -16,6 +16,7 @@ from kdbench.data.dataset import Description, Examples, Raw
 from kdbench.data.images import Decoder, Encoded, channels_of, opened
 from kdbench.data.registry import Request, source
 from kdbench.data.splits import VALIDATION_NAMES, roles
+from kdbench.data.stored import Packed, Stored
 from kdbench.errors import UserError, nearest
 
 IMAGE_COLUMNS = ("img", "image")
@@ -61,7 +62,11 @@ class Layout:
             with _reading(path) as file:
                 for batch in file.iter_batches(_BATCH, columns=[f"{self.image}.bytes"]):
                     stop = start + batch.num_rows
-                    here = range(start, stop) if rows is None else rows[(rows >= start) & (rows < stop)]
+                    here = (
+                        range(start, stop)
+                        if rows is None
+                        else rows[slice(*np.searchsorted(rows, (start, stop)))]
+                    )
                     contents = batch.column(0).field("bytes")
                     for row in here:
                         where = f"{path} row {row - start_of_file}"
@@ -70,6 +75,35 @@ class Layout:
                             raise UserError(f"{where} holds no image bytes: embed the images in the file.")
                         yield Encoded(where, content)
                     start = stop
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A shelf of rows of a split, in ascending order.
+
+    Parquet files give rows in groups, which are read as a whole: one group an image would be slow, so that
+    the images are copied out once before they are read in another order.
+    """
+
+    layout: Layout
+    split: str
+    rows: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Encoded]:
+        """Read the images in their order."""
+        return self.layout.encoded(self.split, self.rows)
+
+    def take(self, rows: NDArray[np.intp]) -> Rows:
+        """Return the shelf of the images at ``rows``, which are in ascending order."""
+        return Rows(self.layout, self.split, self.rows[rows])
+
+    def opened(self) -> Packed:
+        """Return a copy of the images that gives any of them at once."""
+        return Packed.of(self)
 
 
 @contextlib.contextmanager
@@ -139,18 +173,19 @@ def _class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...]
 
 
 def read(found: Layout, request: Request) -> Raw:
-    """Decode every split of a layout, or of train and test the rows that the limits keep."""
+    """Return every split of a layout, or of train and test the rows that the limits keep, still on disk."""
     options = request.options
     classes = found.classes()
-    decoder = Decoder(options.size, options.channels)
-    splits = {}
+    shelves = {}
     for split in found.files:
         labels = found.labels(split)
         rows = options.kept(split, labels, len(classes))
-        labels = labels if rows is None else labels[rows]
-        if not len(labels):
+        rows = np.arange(len(labels)) if rows is None else rows
+        if not len(rows):
             raise UserError(f"{found.files[split][0]}: the {split} split has no rows.")
-        splits[split] = Examples(decoder.decode(found.encoded(split, rows), len(labels)), labels)
+        shelves[split] = Rows(found, split, rows), labels[rows]
+    decoder = Decoder(options.size, options.channels, next(iter(shelves["train"][0])))
+    splits = {name: Examples(Stored(shelf, decoder), labels) for name, (shelf, labels) in shelves.items()}
     return Raw(splits["train"], splits["test"], classes, splits.get("validation"))
 
 
