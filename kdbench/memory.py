@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
 
 import psutil
 
@@ -56,7 +55,7 @@ def as_text(size: int) -> str:
     return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
 
 
-def default_budget(device: Literal["cpu", "cuda"] = "cpu") -> int:
+def default_budget(device: str = "cpu") -> int:
     """Return half of the memory that is free, in bytes; on CUDA half of the GPU's where that is less.
 
     Half, because reading a dataset takes its memory twice for a moment, and models need some as well.

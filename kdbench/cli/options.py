@@ -31,7 +31,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a list of objects in
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and the result.")]
 MemoryBudget = Annotated[
     str | None,
-    typer.Option("--memory-budget", help="Memory for training, such as 8GB; default half of what is free."),
+    typer.Option(
+        "--memory-budget",
+        help="What training may hold, such as 8GB; images over it are streamed from disk. "
+        "Default: half of the free memory.",
+    ),
 ]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from kdbench.cli.options import (
     out_console,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from kdbench.suite import Suite
 
 
 def run(
@@ -48,7 +51,7 @@ def run(
     """
     loaded = load_suite(suite, seeds, overrides)
     from kdbench.console import ConsoleProgress
-    from kdbench.memory import default_budget, parse_size
+    from kdbench.memory import parse_size
     from kdbench.progress import Progress
     from kdbench.report import render, write_report
     from kdbench.runner import run as run_suite
@@ -59,7 +62,7 @@ def run(
         "teacher_store": teacher_store,
         "retry_failed": retry_failed,
         "jobs": jobs,
-        "memory_budget": parse_size(memory_budget) if memory_budget else default_budget(),
+        "memory_budget": None if memory_budget is None else parse_size(memory_budget),
     }
     try:
         if quiet:
@@ -93,11 +96,13 @@ def plan(
     memory_budget: MemoryBudget = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the cells and cohorts of a suite."""
+    """Show the cells and cohorts of a suite, and whether its images go in memory."""
     loaded = load_suite(suite, seeds, overrides)
+    from kdbench.memory import as_text, default_budget, parse_size
     from kdbench.plan import make_plan
     from kdbench.plan.controls import describe_controls
 
+    budget = default_budget() if memory_budget is None else parse_size(memory_budget)
     made = make_plan(loaded, data_root)
     if as_json:
         print_json(made.rows())
@@ -114,11 +119,10 @@ def plan(
     )
     for line in describe_controls(made):
         out_console.print(line, highlight=False)
+    out_console.print(_way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False)
     if estimate:
-        from kdbench.memory import as_text, default_budget, parse_size
         from kdbench.runner.estimate import estimate as estimated
 
-        budget = parse_size(memory_budget) if memory_budget else default_budget()
         found = estimated(made, data_root, memory_budget=budget)
         for label, cohort in found.cohorts.items():
             parts = f"in {len(cohort.parts)} parts" if len(cohort.parts) > 1 else "together"
@@ -130,6 +134,20 @@ def plan(
         out_console.print(
             f"Training takes about {found.seconds / 60:.1f} minutes on this machine.", highlight=False
         )
+
+
+def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:
+    from kdbench.data import Augment, measure_dataset
+
+    entry = suite.dataset
+    needed = measure_dataset(
+        entry.name,
+        root=data_root,
+        validation_fraction=entry.validation_fraction,
+        args=entry.args,
+        augment=Augment(**entry.augment.model_dump()),
+    )
+    return needed.text(entry.name, budget)
 
 
 def check(

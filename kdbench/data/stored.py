@@ -101,10 +101,10 @@ class Packed:
     @classmethod
     def of(cls, images: Shelf) -> Packed:
         """Copy the images of a shelf into a file; raises UserError where the disk has no room for them."""
-        pack = _Pack()
         bounds = np.empty((len(images), 3), dtype=np.int64)
         stop = 0
         try:
+            pack = _Pack()
             with pack.path.open("wb") as file:
                 for row, image in enumerate(images):
                     where = image.where.encode()
@@ -117,7 +117,7 @@ class Packed:
                     stop = int(bounds[row, 2])
         except OSError as error:
             raise UserError(
-                f"cannot copy the encoded images to {pack.path.parent} ({error.strerror}): "
+                f"cannot copy the encoded images to {tempfile.gettempdir()} ({error.strerror}): "
                 "set TMPDIR to a folder with room for them."
             ) from error
         return cls(pack, bounds)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.data import load_dataset
+from kdbench.data import Augment, load_dataset
 from kdbench.models import build_model
 from kdbench.plan import Cohort, Plan
 from kdbench.runner.assembly import Room, trainee_of
@@ -58,6 +58,8 @@ def estimate(
         validation_fraction=entry.validation_fraction,
         split_seed=entry.split_seed,
         args=entry.args,
+        augment=Augment(**entry.augment.model_dump()),
+        memory_budget=memory_budget,
     )
     session = Session(plan.suite, data, resolve_device(device))
     return Estimate(

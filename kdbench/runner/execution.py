@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from kdbench import machine
 from kdbench.data import Dataset
 from kdbench.errors import UserError
+from kdbench.memory import checked_budget, default_budget
 from kdbench.plan import Cell, Plan, make_plan
 from kdbench.progress import Progress
 from kdbench.runner.controls import control_columns, score_against_independent
@@ -20,7 +23,7 @@ from kdbench.runner.costs import Costs, measure_costs
 from kdbench.runner.processes import train_in_processes
 from kdbench.runner.records import Scores, all_columns, now
 from kdbench.runner.session import Device, Session, resolve_device
-from kdbench.runner.trainer import Setting, Trainer
+from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
 from kdbench.suite import ModelEntry, Suite
 
@@ -57,7 +60,8 @@ def run(
         teacher_store: the folder whose ``teachers`` runs share; that of the run directory by default.
         retry_failed: run cells again that failed before.
         jobs: how many processes train cohorts at once; they share the threads.
-        memory_budget: bytes that training may take; cohorts that need more are split.
+        memory_budget: bytes that training may take, half of the free memory by default; cohorts that
+            need more are split, images are streamed from disk. No result depends on it.
         progress: is told what happens.
 
     Raises:
@@ -65,6 +69,7 @@ def run(
     """
     progress = progress or Progress()
     target = resolve_device(device)
+    budget = default_budget(target.type) if memory_budget is None else checked_budget(memory_budget)
     if suite.threads is not None:
         torch.set_num_threads(suite.threads)
     plan = make_plan(suite, data_root)
@@ -74,13 +79,23 @@ def run(
         teacher_store=teacher_store or directory.path.parent,
         data_root=data_root,
         device=target,
-        memory_budget=memory_budget and memory_budget // jobs,
+        memory_budget=max(1, budget // jobs),
     )
     try:
-        with directory.lock():
+        with directory.lock(), _emptied(setting.scratch):
             return _Run(Trainer(plan, setting, progress)).carry_out(retry_failed, jobs)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """Remove a folder before and after: a run that was killed, or a process of it, leaves its files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _claim(path: Path, plan: Plan) -> RunDirectory:
@@ -92,7 +107,7 @@ def _claim(path: Path, plan: Plan) -> RunDirectory:
             raise UserError(
                 f"{path} holds a run of suite '{name}', not '{plan.suite.name}': choose another --out."
             )
-    elif path.exists() and (not path.is_dir() or any(file.name != ".lock" for file in path.iterdir())):
+    elif path.exists() and (not path.is_dir() or any(file.name not in (".lock", SCRATCH) for file in path.iterdir())):
         raise UserError(f"{path} exists and is not a run directory: choose another --out.")
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What all cohorts of a run share: the data on the device, and what results are stamped with."""
+"""What all cohorts of a run share: the data for the device, and what results are stamped with."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def resolve_device(device: Device) -> torch.device:
 
 
 class Session:
-    """A dataset on a device, ready to be trained on and predicted."""
+    """A dataset for a device, ready to be trained on and predicted."""
 
     def __init__(self, suite: Suite, data: Dataset, device: torch.device) -> None:
-        """Move the splits to the device; the training split carries the suite's augmentation."""
+        """Move splits in memory to the device; the training split carries the suite's augmentation."""
         self.data = data
         self.device = device
         self.dataset_label = suite.dataset.name
@@ -70,6 +70,7 @@ class Session:
             "machine": machine.fingerprint(),
             "versions": machine.versions(),
             "data_checksum": data.checksum,
+            "data": data.way,
             "device": device.type,
             "threads": torch.get_num_threads(),
         }

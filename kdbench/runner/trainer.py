@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kdbench.data import load_dataset
+from kdbench.data import Augment, load_dataset
 from kdbench.errors import UserError
 from kdbench.plan import Cell, Plan, TeacherPlan
 from kdbench.progress import Progress
@@ -18,6 +18,7 @@ from kdbench.runner.students import CohortRun
 from kdbench.runner.teachers import Teacher, obtain
 from kdbench.store import RunDirectory
 
+SCRATCH = ".scratch"
 
 @dataclass(frozen=True)
 class Setting:
@@ -27,7 +28,12 @@ class Setting:
     teacher_store: Path
     data_root: Path | None
     device: torch.device
-    memory_budget: int | None
+    memory_budget: int
+
+    @property
+    def scratch(self) -> Path:
+        """The folder for files that are needed only while the run lasts."""
+        return self.path / SCRATCH
 
     @property
     def directory(self) -> RunDirectory:
@@ -60,6 +66,10 @@ class Trainer:
             validation_fraction=entry.validation_fraction,
             split_seed=entry.split_seed,
             args=entry.args,
+            augment=Augment(**entry.augment.model_dump()),
+            memory_budget=self.setting.memory_budget,
+            scratch=self.setting.scratch,
+            progress=self.progress,
         )
         directory = self.setting.directory
         for cell in self.plan.cells:

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from kdbench.data import Batches
+from kdbench.errors import UserError
 from kdbench.models import FeatureReader, Outputs
 from kdbench.models.folding import folded
 from kdbench.training.checkpoint import read_state, write_state
@@ -94,6 +95,8 @@ def _leaving(trainee: Trainee) -> Iterator[None]:
     """What one student's work raises ends this student, with its reason, and no other."""
     try:
         yield
+    except UserError:
+        raise  # images that cannot be read any more are no fault of the student
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = " ".join(str(error).split()) or "no message"
