@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,6 +88,9 @@ def test_a_streamed_run_has_the_results_of_one_in_memory(
     suite = write_suite(TEXT.replace("NAME", write(tmp_path / "pets")), name="pets")
     heard = Listening()
     for way, budget in (("memory", 10**9), ("streamed", 1000)):
+        if way == "streamed":  # what models cost is measured once
+            unfinished = shutil.ignore_patterns("cells", "teachers")
+            shutil.copytree(tmp_path / "memory" / "run", tmp_path / way / "run", ignore=unfinished)
         outcome = run(Suite.load(suite), tmp_path / way / "run", memory_budget=budget, progress=heard)
         assert (outcome.ok, outcome.failed) == (2, 0)
         records = list(RunDirectory.open(outcome.path).records())

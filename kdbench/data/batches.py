@@ -14,7 +14,6 @@ from kdbench.data.draws import Draws, centred, drawn
 from kdbench.data.streaming import Stream
 
 Batch = tuple[Tensor, Tensor, Tensor]
-NO_AUGMENT = Augment()
 
 
 class Pixels(Protocol):
@@ -39,17 +38,17 @@ class Batches:
         std: tuple[float, ...],
         *,
         device: torch.device | str = "cpu",
-        augment: Augment = NO_AUGMENT,
+        augment: Augment | None = None,
     ) -> None:
         """Move to the device what stays there."""
         self.device = torch.device(device)
-        self._augment = augment
+        self._augment = augment or Augment()
         self._shape = split.images.shape[1:]
         self._pixels: Pixels
         if isinstance(split, Streamed):
-            self._pixels = Stream(split.images, augment, self.device)
+            self._pixels = Stream(split.images, self._augment, self.device)
         else:
-            self._pixels = Held(split.images, augment, self.device)
+            self._pixels = Held(split.images, self._augment, self.device)
         self._labels = split.labels.to(self.device)
         # Tiled over the image: arithmetic along a dimension of one or three entries is several times slower.
         height, width, _ = self._shape

@@ -22,8 +22,6 @@ from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.progress import Progress
 
-NO_AUGMENT = Augment()
-
 
 def load_dataset(
     name: str,
@@ -32,7 +30,7 @@ def load_dataset(
     validation_fraction: float = 0.1,
     split_seed: int = 0,
     args: Mapping[str, Any] | None = None,
-    augment: Augment = NO_AUGMENT,
+    augment: Augment | None = None,
     memory_budget: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -58,7 +56,7 @@ def load_dataset(
     source, request = resolve(name, root=root, split_seed=split_seed, args=args or {})
     raw = _fitted(_loaded(name, source, request), request.options)
     request.options.check_channels(raw.train.images.shape[-1])
-    needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment)
+    needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
     streamed = needed.streamed(memory_budget)
     if progress and memory_budget is not None:
         progress.note(needed.text(name, memory_budget))
@@ -112,7 +110,7 @@ def measure_dataset(
     root: Path | None = None,
     validation_fraction: float = 0.1,
     args: Mapping[str, Any] | None = None,
-    augment: Augment = NO_AUGMENT,
+    augment: Augment | None = None,
 ) -> Footprint:
     """Return how much memory a dataset takes, decoding nothing.
 
@@ -125,14 +123,14 @@ def measure_dataset(
         extent = extent(request)
     if extent is None:
         raw = _fitted(_loaded(name, source, request), request.options)
-        return footprint(_input_shape(raw), raw.extent(), validation_fraction, augment)
+        return footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
     options = request.options
     kept = extent._replace(
         train=min(extent.train, options.limit or extent.train),
         test=min(extent.test, options.limit_test or extent.test),
     )
     shape = describe_dataset(name, root=root, args=args).input_shape
-    return footprint(shape, kept, validation_fraction, augment)
+    return footprint(shape, kept, validation_fraction, augment or Augment())
 
 
 def _loaded(name: str, source: Source, request: Request) -> Raw:
