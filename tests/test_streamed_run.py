@@ -99,6 +99,7 @@ def test_a_streamed_run_has_the_results_of_one_in_memory(
     assert "in memory (budget 1.0 GB)" in notes[0]
     assert "over the budget of 1.0 kB: streamed from disk." in notes[1]
     assert notes[2].startswith("reading ") and len(notes) == 3
+    assert not (tmp_path / "streamed" / "run" / ".scratch").exists()
     held, streamed = (load(tmp_path / way / "run") for way in ("memory", "streamed"))
     columns = RunDirectory(tmp_path / "memory" / "run").columns()
     quality = ["id", "best_epoch", *(name for name, column in columns.items() if column.family != "cost")]
@@ -124,9 +125,11 @@ def test_an_image_that_vanishes_in_training_ends_the_run_and_no_student(
         return batches(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Stream, "batches", counted)
+    (tmp_path / "run" / ".scratch").mkdir(parents=True)  # of a run that was killed before it trained
     with pytest.raises(UserError, match=r"cannot read the image .*cat/\d+\.png \(.*\): replace or remove it"):
         run(Suite.load(suite), tmp_path / "run", memory_budget=1000)
     assert list((tmp_path / "run").glob("*/*/record.json")) == []
+    assert not (tmp_path / "run" / ".scratch").exists()
 
 
 def test_a_budget_of_nothing_is_refused(small_suite: Callable[..., Suite], tmp_path: Path) -> None:

@@ -119,7 +119,9 @@ def plan(
     )
     for line in describe_controls(made):
         out_console.print(line, highlight=False)
-    out_console.print(_way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False)
+    out_console.print(
+        _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
+    )
     if estimate:
         from kdbench.runner.estimate import estimate as estimated
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -54,9 +55,9 @@ class Examples:
         """Return the examples with their images in memory."""
         return Examples(self.images.read(), self.labels) if isinstance(self.images, Stored) else self
 
-    def opened(self) -> Examples:
+    def opened(self, scratch: Path | None) -> Examples:
         """Return the examples with those images that are on disk ready to be read in any order."""
-        return Examples(self.images.opened(), self.labels) if isinstance(self.images, Stored) else self
+        return Examples(self.images.opened(scratch), self.labels) if isinstance(self.images, Stored) else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +74,13 @@ class Raw:
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: examples for name, examples in found.items() if examples is not None}
 
-    def placed(self, streamed: Collection[str]) -> Raw:
-        """Return the splits with their images in memory, but for those named, which stay on disk."""
+    def placed(self, streamed: Collection[str], scratch: Path | None) -> Raw:
+        """Return the splits with their images in memory, but for those named, which stay on disk.
+
+        Files that reading these needs are made in ``scratch``, or else where temporary files go.
+        """
         placed = {
-            name: examples.opened() if name in streamed else examples.held()
+            name: examples.opened(scratch) if name in streamed else examples.held()
             for name, examples in self.splits().items()
         }
         return Raw(placed["train"], placed["test"], self.classes, placed.get("validation"))

@@ -32,6 +32,7 @@ def load_dataset(
     args: Mapping[str, Any] | None = None,
     augment: Augment | None = None,
     memory_budget: int | None = None,
+    scratch: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Read a dataset and make its train, validation and test splits.
@@ -44,8 +45,10 @@ def load_dataset(
 
     Images are held in memory, unless the pixels that training with ``augment`` needs are over
     ``memory_budget`` (bytes; None is no limit) and the source can be streamed: then they stay on disk, and
-    are decoded once here, for the checksum and the moments, and again in every pass over them. ``progress``
-    is told which way it goes. Nothing else about the dataset depends on that.
+    are decoded once here, for the checksum and the moments, and again in every pass over them. Those of
+    parquet files are copied into a file in ``scratch`` (by default where temporary files go), because they
+    are read in random order. ``progress`` is told which way it goes. Nothing else about the dataset depends
+    on that.
 
     Raises UserError for a name or argument that is not known, and for data that is absent or unusable.
     """
@@ -64,7 +67,7 @@ def load_dataset(
         progress.note(
             f"reading {name} once for its checksum, mean and std: {as_text(raw.pixels())} of pixels"
         )
-    raw = raw.placed(streamed)
+    raw = raw.placed(streamed, scratch)
     rest, validation = _parts(raw, validation_fraction, split_seed)
     if "validation" not in streamed:
         validation = validation.held()

@@ -29,8 +29,8 @@ class Shelf(Protocol):
     def take(self, rows: NDArray[np.intp]) -> Self:
         """Return the shelf of the images at ``rows``, in that order."""
 
-    def opened(self) -> OpenShelf:
-        """Return a shelf of the same images that gives any of them at once."""
+    def opened(self, scratch: Path | None) -> OpenShelf:
+        """Return a shelf of the same images that gives any of them at once; files it needs go in scratch."""
 
 
 class OpenShelf(Shelf, Protocol):
@@ -64,7 +64,7 @@ class Files:
         """Return the shelf of the images at ``rows``, in that order."""
         return Files(self.folder, self.names[rows])
 
-    def opened(self) -> Files:
+    def opened(self, scratch: Path | None) -> Files:
         """Return itself: a file system gives any file at once."""
         return self
 
@@ -72,8 +72,8 @@ class Files:
 class _Pack:
     """A temporary file, deleted once nothing in the process that made it refers to it any more."""
 
-    def __init__(self) -> None:
-        handle, name = tempfile.mkstemp(prefix="kdbench-", suffix=".images")
+    def __init__(self, folder: Path) -> None:
+        handle, name = tempfile.mkstemp(prefix="kdbench-", suffix=".images", dir=folder)
         os.close(handle)
         self.path = Path(name)
         weakref.finalize(self, _delete, self.path, os.getpid())
@@ -99,12 +99,17 @@ class Packed:
     bounds: NDArray[np.int64]
 
     @classmethod
-    def of(cls, images: Shelf) -> Packed:
-        """Copy the images of a shelf into a file; raises UserError where the disk has no room for them."""
+    def of(cls, images: Shelf, scratch: Path | None) -> Packed:
+        """Copy the images of a shelf into a file in ``scratch``, or else where temporary files go.
+
+        Raises UserError where there is no room for them.
+        """
+        folder = Path(tempfile.gettempdir()) if scratch is None else scratch
         bounds = np.empty((len(images), 3), dtype=np.int64)
         stop = 0
         try:
-            pack = _Pack()
+            folder.mkdir(parents=True, exist_ok=True)
+            pack = _Pack(folder)
             with pack.path.open("wb") as file:
                 for row, image in enumerate(images):
                     where = image.where.encode()
@@ -117,8 +122,8 @@ class Packed:
                     stop = int(bounds[row, 2])
         except OSError as error:
             raise UserError(
-                f"cannot copy the encoded images to {tempfile.gettempdir()} ({error.strerror}): "
-                "set TMPDIR to a folder with room for them."
+                f"cannot copy the encoded images to {folder} ({error.strerror}): "
+                "make room there, or work in a folder on another disk."
             ) from error
         return cls(pack, bounds)
 
@@ -142,7 +147,7 @@ class Packed:
         """Return the shelf of the images at ``rows``, in that order."""
         return Packed(self.pack, self.bounds[rows])
 
-    def opened(self) -> Packed:
+    def opened(self, scratch: Path | None) -> Packed:
         """Return itself."""
         return self
 
@@ -182,9 +187,9 @@ class Stored:
             start += len(chunk)
         return images
 
-    def opened(self) -> Opened:
-        """Return the same images such that any of them can be decoded at once."""
-        return Opened(self.shelf.opened(), self.decoder)
+    def opened(self, scratch: Path | None) -> Opened:
+        """Return the same images such that any of them can be decoded at once; see ``Shelf.opened``."""
+        return Opened(self.shelf.opened(scratch), self.decoder)
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,7 +107,9 @@ def _claim(path: Path, plan: Plan) -> RunDirectory:
             raise UserError(
                 f"{path} holds a run of suite '{name}', not '{plan.suite.name}': choose another --out."
             )
-    elif path.exists() and (not path.is_dir() or any(file.name not in (".lock", SCRATCH) for file in path.iterdir())):
+    elif path.exists() and (
+        not path.is_dir() or any(file.name not in (".lock", SCRATCH) for file in path.iterdir())
+    ):
         raise UserError(f"{path} exists and is not a run directory: choose another --out.")
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from kdbench.store import RunDirectory
 
 SCRATCH = ".scratch"
 
+
 @dataclass(frozen=True)
 class Setting:
     """Where a run works: its directory, the teacher store, the data, the device, the memory in bytes."""

@@ -159,21 +159,19 @@ def test_a_broken_image_is_found_before_training(
 
 
 def test_the_copy_of_a_parquet_file_is_deleted_with_its_dataset(
-    rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message_of: Callable
+    rows: str, tmp_path: Path, message_of: Callable
 ) -> None:
     scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    data = load_dataset(rows, memory_budget=1)
+    data = load_dataset(rows, memory_budget=1, scratch=scratch)
     packs = list(scratch.iterdir())
     assert len(packs) == 2, "one for train with validation, one for test"
     list(Batches(data.train, data.mean, data.std).ordered(40))
     assert list(scratch.iterdir()) == packs, "workers delete nothing"
     del data
     assert list(scratch.iterdir()) == []
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    message = message_of(lambda: load_dataset(rows, memory_budget=1))
-    assert "nowhere (No such file or directory): set TMPDIR to a folder with room for them" in message
+    (scratch / "file").touch()
+    message = message_of(lambda: load_dataset(rows, memory_budget=1, scratch=scratch / "file" / "below"))
+    assert message.startswith(f"cannot copy the encoded images to {scratch}/file/below (Not a directory)")
 
 
 def test_images_of_other_sizes_and_colours_are_refused_as_in_memory(

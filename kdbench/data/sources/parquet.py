@@ -101,9 +101,9 @@ class Rows:
         """Return the shelf of the images at ``rows``, which are in ascending order."""
         return Rows(self.layout, self.split, self.rows[rows])
 
-    def opened(self) -> Packed:
+    def opened(self, scratch: Path | None) -> Packed:
         """Return a copy of the images that gives any of them at once."""
-        return Packed.of(self)
+        return Packed.of(self, scratch)
 
 
 @contextlib.contextmanager
