@@ -1,0 +1,152 @@
+"""Examples on which compression changes the prediction for good: compression identified exemplars (PIE).
+
+One retrained model disagrees with another on many examples by chance. What a *population* of compressed
+models says differently from a population of teachers is due to the compression. Hooker et al. 2019, arXiv
+1911.05248.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from kdbench.store import Kind, RunDirectory, content_id
+
+# The mode of two is either of them: three is the fewest of which most can agree.
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Pie:
+    """Two populations of models on one test split; what is not defined is None.
+
+    ``fraction`` is the share of examples that are PIE; ``on`` and ``off`` are the mean accuracies of the
+    members of each population on the PIE and on the others.
+    """
+
+    fraction: float
+    teacher_on: float | None
+    teacher_off: float | None
+    student_on: float | None
+    student_off: float | None
+
+
+@dataclass(frozen=True)
+class RunPie:
+    """The PIE of one (teacher population, student, method) of a run, or why there is none."""
+
+    teachers: tuple[str, ...]
+    student: str
+    method: str
+    students: int
+    pie: Pie | None
+    reason: str | None = None
+
+
+def modal_labels(predictions: np.ndarray) -> np.ndarray:
+    """Return the most frequent class of each example (N,) over the models (P, N); of equals the lowest.
+
+    >>> modal_labels(np.array([[1, 0], [1, 2], [0, 1]])).tolist()
+    [1, 0]
+    """
+    classes = int(predictions.max()) + 1
+    votes = np.zeros((classes, predictions.shape[1]), dtype=np.int64)
+    for row in predictions:
+        votes[row, np.arange(len(row))] += 1
+    return votes.argmax(axis=0)
+
+
+def pie(teachers: np.ndarray, students: np.ndarray, labels: np.ndarray) -> Pie:
+    """Return the PIE: the examples whose modal label differs between two populations.
+
+    Shapes: predicted classes (P, N) and (Q, N), with P and Q at least 3, and labels (N,), N > 0. Raises
+    ValueError for others. Source: Hooker et al. 2019.
+    """
+    shapes = (teachers.shape, students.shape, labels.shape)
+    if teachers.ndim != 2 or students.ndim != 2 or {shape[-1] for shape in shapes} != {len(labels)}:
+        raise ValueError(f"predictions and labels have shapes {shapes}, expected (P, N), (Q, N) and (N,)")
+    if min(len(teachers), len(students)) < FEWEST or not len(labels):
+        raise ValueError(
+            f"shapes {shapes}: each population needs {FEWEST} models, and there must be examples"
+        )
+    changed = modal_labels(teachers) != modal_labels(students)
+
+    def accuracy(population: np.ndarray, where: np.ndarray) -> float | None:
+        return float((population == labels)[:, where].mean()) if where.any() else None
+
+    return Pie(
+        fraction=float(changed.mean()),
+        teacher_on=accuracy(teachers, changed),
+        teacher_off=accuracy(teachers, ~changed),
+        student_on=accuracy(students, changed),
+        student_off=accuracy(students, ~changed),
+    )
+
+
+def pies_of_run(run: RunDirectory) -> list[RunPie]:
+    """Return the PIE of every student and method of a run, with the reason where it is not defined.
+
+    A teacher population are the teachers of a run that differ in their seed only; the students that belong
+    to it are those of all its teachers and all seeds. Both need 3 members, and their stored predictions.
+    """
+    done = [record for record in run.records() if record["status"] == "ok"]
+    populations: dict[str, list[dict[str, Any]]] = {}
+    for record in done:
+        if record["role"] == "teacher":
+            alike = {key: value for key, value in record["config"].items() if key != "seed"}
+            populations.setdefault(content_id(alike), []).append(record)
+    found = []
+    for teachers in populations.values():
+        labels = {record["teacher"] for record in teachers}
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for record in done:
+            if record["role"] == "student" and record["teacher"] in labels:
+                groups.setdefault((record["student"], record["method"]), []).append(record)
+        found += [_of_group(run, teachers, *key, members) for key, members in groups.items()]
+    return found
+
+
+def _of_group(
+    run: RunDirectory,
+    teachers: list[dict[str, Any]],
+    student: str,
+    method: str,
+    students: list[dict[str, Any]],
+) -> RunPie:
+    names = tuple(record["teacher"] for record in teachers)
+    sizes = {"teacher": len(teachers), "student": len(students)}
+    small = [f"{count} {role}" for role, count in sizes.items() if count < FEWEST]
+    if small:
+        reason = (
+            f"a population needs {FEWEST} models that differ in their seed: there is {' and '.join(small)}"
+        )
+        return RunPie(names, student, method, len(students), None, reason)
+    files = {
+        record["id"]: run.folder(_kind(record), record["id"]) / "predictions.safetensors"
+        for record in (*teachers, *students)
+    }
+    if not all(file.is_file() for file in files.values()):
+        reason = "the run holds no stored predictions"
+        return RunPie(names, student, method, len(students), None, reason)
+
+    def predicted(records: list[dict[str, Any]]) -> np.ndarray:
+        return np.stack([_tensor(files[record["id"]], "test_logits").argmax(axis=1) for record in records])
+
+    labels = _tensor(files[students[0]["id"]], "test_labels")
+    return RunPie(
+        names, student, method, len(students), pie(predicted(teachers), predicted(students), labels)
+    )
+
+
+def _kind(record: dict[str, Any]) -> Kind:
+    return "teachers" if record["role"] == "teacher" else "cells"
+
+
+def _tensor(file: Path, name: str) -> np.ndarray:
+    # One tensor is read, because the logits of the train split are most of the file.
+    with safe_open(file, framework="numpy") as tensors:
+        return tensors.get_tensor(name)

@@ -1,0 +1,56 @@
+"""Prediction with pooled features: the same logits, the head's own input, evenly spaced rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kdbench.data import Batches
+from kdbench.data.dataset import Split
+from kdbench.models import build_model, find_taps
+from kdbench.models.shapes import Taps
+from kdbench.training import evaluation
+from kdbench.training.evaluation import predict, predict_with_features
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> Batches:
+    """Twenty-three images in batches of five, so that steps go over the edges of batches."""
+    monkeypatch.setattr(evaluation, "BATCH", 5)
+    images = torch.randint(256, (23, 8, 8, 1), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    return Batches(Split(images, torch.zeros(23).long()), (0.5,), (0.5,), device=torch.device("cpu"))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3)
+
+
+def test_the_head_of_the_features_gives_the_logits(model: nn.Module, batches: Batches) -> None:
+    taps = find_taps(model, (1, 8, 8))
+    logits, pooled = predict_with_features(model, taps, batches)
+    assert torch.equal(logits, predict(model, batches))
+    assert pooled is not None and pooled.dtype == torch.float32 and len(pooled) == 23
+    head = dict(model.named_modules())[taps.pooled]
+    assert torch.allclose(head(pooled), logits, atol=1e-6)
+    assert not any(module._forward_pre_hooks for module in model.modules()), "the hooks are taken away"
+
+
+@pytest.mark.parametrize(("most", "step"), [(23, 1), (22, 2), (12, 2), (8, 3), (4, 6), (1, 23)])
+def test_features_of_a_large_split_are_evenly_spaced(
+    most: int, step: int, model: nn.Module, batches: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taps = find_taps(model, (1, 8, 8))
+    _, whole = predict_with_features(model, taps, batches)
+    monkeypatch.setattr(evaluation, "MAX_POOLED", most)
+    logits, pooled = predict_with_features(model, taps, batches)
+    assert len(logits) == 23
+    assert torch.equal(pooled, whole[::step]) and len(pooled) <= most
+
+
+def test_a_model_without_a_pooled_tap_has_no_features(model: nn.Module, batches: Batches) -> None:
+    logits, pooled = predict_with_features(model, Taps(), batches)
+    assert pooled is None
+    assert torch.equal(logits, predict(model, batches))
