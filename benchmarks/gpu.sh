@@ -3,6 +3,7 @@
 #
 #   benchmarks/gpu.sh tests     the test-suite, with the CUDA tests that are skipped elsewhere
 #   benchmarks/gpu.sh measure   what the zoo costs on the GPU and on the CPU beside it
+#   benchmarks/gpu.sh speed     training beside the conventional loop and torchdistill, and what bf16 costs in accuracy
 #   benchmarks/gpu.sh suites    the shipped suites on the GPU (KDBENCH_DATA names the data)
 #   benchmarks/gpu.sh cifar100  pairs of cifar100-crd at the papers' full protocol, one seed; call it again, and it goes on
 #
@@ -25,6 +26,12 @@ measure() {
     kdbench measure resnet32x4 resnet8 resnet14 resnet20 resnet32 resnet44 resnet56 resnet110 resnet8x4 \
         wrn_16_2 wrn_40_1 wrn_40_2 vgg8 vgg13 MobileNetV2 ShuffleV1 ShuffleV2 ResNet50 vit_64_4 vit_192_6 \
         cnn_8 cnn_32 gru_64 mlp_128 --input 3,32,32 --classes 100 --json > "$OUT/zoo.json"
+}
+
+speed() {
+    "$PYTHON" benchmarks/speed.py --quick --precision auto fp32 --out "$OUT/speed" 2>&1 | tee "$OUT/speed.log"
+    "$PYTHON" benchmarks/precision.py quickstart fashion-mnist --runs "$RUNS/precision" --out "$OUT/precision" \
+        2>&1 | tee "$OUT/precision.log"
 }
 
 keep() {
@@ -51,7 +58,7 @@ cifar100() {
 
 for stage in "${@:-tests}"; do
     case "$stage" in
-        tests | measure | suites | cifar100) "$stage" ;;
-        *) echo "unknown stage '$stage': tests, measure, suites or cifar100" >&2; exit 2 ;;
+        tests | measure | speed | suites | cifar100) "$stage" ;;
+        *) echo "unknown stage '$stage': tests, measure, speed, suites or cifar100" >&2; exit 2 ;;
     esac
 done

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suites", nargs="+", help="names or files of suites")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field")
-    parser.add_argument("--data-root", type=Path, help="folder that holds the datasets")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=os.environ.get("KDBENCH_DATA"),
+        help="folder that holds the datasets, by default that of KDBENCH_DATA",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/precision"), help="where the runs go")
     parser.add_argument("--out", type=Path, help="folder for precision.json and precision.md")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
