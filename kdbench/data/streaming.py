@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -19,6 +20,9 @@ MOST_WORKERS = 4
 # How many images a worker hands over at a time. Each is ahead by two such pieces: with images of 224 × 224
 # four workers take 40 MB of shared memory, whatever the batch size; containers often have no more than 64.
 PIECE = 32
+# Workers only read and compute on the CPU, so that a fork is safe, also of a process that was spawned itself;
+# a spawned worker would import torch first, in every pass.
+START = "fork" if sys.platform == "linux" else None
 
 
 class Stream:
@@ -43,11 +47,13 @@ class Stream:
         """
         if not len(draws):
             return
+        workers = min(self._workers, -(-len(draws) // PIECE))
         loader = DataLoader(
             self._pictures,
             sampler=_pieces(draws, batch_size),
             batch_size=None,
-            num_workers=min(self._workers, -(-len(draws) // PIECE)),
+            num_workers=workers,
+            multiprocessing_context=START if workers else None,
             pin_memory=self._device.type == "cuda",
             # Of its own, so that the stream of random numbers that training uses stays as it is.
             generator=torch.Generator(),
