@@ -98,6 +98,22 @@ def _metrics() -> Rows:
 
 def _suites() -> Rows:
     from kdbench.suite import Suite, suite_file, suite_names
+def _corruptions() -> Rows:
+    from kdbench.data.corruptions import corruptions
+
+    return [
+        {
+            "name": entry.name,
+            "family": entry.family,
+            "summary": entry.title,
+            "level": entry.level,
+            "severities": list(entry.levels),
+            "source": entry.source,
+        }
+        for entry in corruptions().values()
+    ]
+
+
 
     rows = []
     for name in suite_names():
@@ -120,6 +136,7 @@ LISTINGS: dict[str, Callable[[], Rows]] = {
     "metrics": _metrics,
     "suites": _suites,
 }
+    "corruptions": _corruptions,
 
 
 # What a terminal has room for; --json gives everything.
@@ -130,12 +147,14 @@ SHOWN = {
     "metrics": ("name", "direction", "unit", "range", "summary"),
     "suites": ("name", "dataset", "summary"),
 }
+    "corruptions": ("name", "summary", "level", "severities", "source"),
 
 
 TITLES = {"models": "models, counted at 3x32x32 and 100 classes"}
 CAPTIONS = {
     "methods": "Most also take ce, the weight of cross-entropy (1), kd, that of plain distillation "
-    "beside it (0), and kd_temperature (4)."
+    "beside it (0), and kd_temperature (4).",
+    "corruptions": "Of severity 1 to 5, on pixels from 0 to 1. Images wider than 32 pixels stretch lengths.",
 }
 # Said once in the caption, and in the rows only where a method has another default.
 SHARED_PARAMETERS = {"ce": 1.0, "kd": 0.0, "kd_temperature": 4.0}
@@ -161,6 +180,8 @@ def _shown(key: str, value: Any) -> str:
         return ", ".join(f"{name}={_number_or_text(entry)}" for name, entry in own.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
 
+    if isinstance(value, list):
+        return ", ".join(map(_number_or_text, value))
 
 def _number_or_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

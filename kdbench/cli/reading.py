@@ -65,7 +65,7 @@ def report(
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="models, methods, datasets, metrics or suites.")],
+    kind: Annotated[str, typer.Argument(help="models, methods, datasets, metrics, corruptions or suites.")],
     as_json: AsJson = False,
 ) -> None:
     """List what kdbench knows: name, one line, source."""
