@@ -45,15 +45,21 @@ def made_up(examples: int, classes: int) -> dict[str, Tensor]:
     """Return every input that metrics take, as float32, from a fixed seed."""
     random = torch.Generator().manual_seed(0)
 
-    def split(count: int) -> tuple[Tensor, Tensor]:
-        labels = torch.randint(classes, (count,), generator=random)
+    # A long tail, for metrics that look at how often a class was trained on.
+    tail = 1e4 ** -torch.linspace(0, 1, classes)
+
+    def split(count: int, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if shares is None:
+            labels = torch.randint(classes, (count,), generator=random)
+        else:
+            labels = torch.multinomial(shares, count, replacement=True, generator=random)
         logits = torch.randn(count, classes, generator=random)
         logits[torch.arange(count), labels] += 4
         return logits, labels
 
     teacher, labels = split(examples)
     student = torch.randn(examples, classes, generator=random).mul_(0.7).add_(teacher, alpha=0.7)
-    train, train_labels = split(examples)
+    train, train_labels = split(examples, tail)
     validation, validation_labels = split(max(1, examples // 10))
     rows = min(examples, FEATURE_ROWS)
     features = torch.randn(rows, TEACHER_WIDTH, generator=random)

@@ -26,6 +26,12 @@ class Augment(Strict):
     flip: bool = False
 
 
+class ImbalanceEntry(Strict):
+    """A long tail in training: the largest class has ``factor`` times the images of the smallest."""
+
+    factor: float = Field(ge=1, allow_inf_nan=False)
+
+
 class DatasetEntry(Strict):
     """The data: its source, the part of train that is kept for validation, the augmentation."""
 
@@ -33,7 +39,19 @@ class DatasetEntry(Strict):
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     split_seed: int = 0
     augment: Augment = Augment()
+    imbalance: ImbalanceEntry | None = None
     args: dict[str, Any] = {}
+
+    @property
+    def imbalance_factor(self) -> float:
+        """The factor of the long tail, 1 where there is none."""
+        return self.imbalance.factor if self.imbalance else 1.0
+
+    @property
+    def shown(self) -> str:
+        """The name that results show: a long tail is another dataset."""
+        tail = f" (long tail of factor {self.imbalance_factor:g})" if self.imbalance_factor != 1 else ""
+        return f"{self.name}{tail}"
 
 
 class OptimizerFields(Strict):
@@ -325,3 +343,4 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
         if part in models:
             return list(models[part].model_fields)
     return list(Suite.model_fields)
+        "imbalance": ImbalanceEntry,

@@ -128,7 +128,7 @@ class Dataset:
 
     ``mean`` and ``std`` hold one number a channel, for pixels scaled to [0, 1]. ``validation`` has no
     rows where none was asked for. ``checksum`` is the SHA-256 of the examples in use (after ``size``,
-    ``channels`` and ``limit``), before the validation part was taken out of train.
+    ``channels`` and ``limit``), before the validation part was taken out of train and before imbalance.
     """
 
     name: str

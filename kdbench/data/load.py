@@ -13,6 +13,7 @@ from kdbench.data.augment import Augment
 from kdbench.data.dataset import Dataset, Description, Examples, Raw, Split, Streamed
 from kdbench.data.footprint import Footprint, footprint
 from kdbench.data.images import refit
+from kdbench.data.imbalance import long_tailed
 from kdbench.data.options import Options
 from kdbench.data.registry import Request, Source, resolve
 from kdbench.data.splits import stratified
@@ -29,6 +30,7 @@ def load_dataset(
     root: Path | None = None,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
+    imbalance_factor: float = 1.0,
     args: Mapping[str, Any] | None = None,
     augment: Augment | None = None,
     memory_budget: int | None = None,
@@ -40,7 +42,10 @@ def load_dataset(
     The validation part is taken out of train, stratified by class, by ``split_seed``;
     ``validation_fraction`` is a share in [0, 1) of the training examples, and 0 leaves the validation
     split empty. A source that ships a validation split gives that one instead, whatever the fraction,
-    unless it is 0: then the shipped one is not used. ``args`` are those of ``Options`` and of the source.
+    unless it is 0: then the shipped one is not used. ``imbalance_factor`` makes a long tail of the training
+    part, by ``split_seed``, once the validation part is out: validation stays as balanced as the test
+    split, so that what is chosen and calibrated on it is judged as it was chosen (as in ImageNet-LT,
+    Liu et al. 2019). ``args`` are those of ``Options`` and of the source.
     Mean and standard deviation are those of the training part, the latter at least one grey level.
 
     Images are held in memory, unless the pixels that training with ``augment`` needs are over
@@ -71,6 +76,8 @@ def load_dataset(
     rest, validation = _parts(raw, validation_fraction, split_seed)
     if "validation" not in streamed:
         validation = validation.held()
+    if imbalance_factor != 1:
+        rest = rest[long_tailed(raw.train.labels[rest], len(raw.classes), imbalance_factor, seed=split_seed)]
     seen = survey(raw, rest)
     return Dataset(
         name=name,

@@ -180,6 +180,7 @@ def _normalisation(record: Mapping[str, Any], data_root: Path | None) -> dict[st
         root=data_root,
         validation_fraction=dataset["validation_fraction"],
         split_seed=dataset["split_seed"],
+        imbalance_factor=dataset.get("imbalance", {"factor": 1.0})["factor"],
         args=dataset["args"],
     )
     if data.checksum != record["provenance"]["data_checksum"]:

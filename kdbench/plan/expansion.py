@@ -277,7 +277,8 @@ def _override(fields: type[OptimizerFields], recipe: Recipe, entry: ModelEntry, 
 
 def _dataset_config(entry: DatasetEntry) -> dict[str, Any]:
     """Return what decides the data: the entry of the suite, and the code of a user's own factory."""
-    config = entry.model_dump(mode="json")
+    # A field that came later decides nothing where it is not used: the ids of older results stay.
+    config = entry.model_dump(mode="json", exclude=None if entry.imbalance_factor != 1 else {"imbalance"})
     if ":" in entry.name and entry.name.partition(":")[0] not in ("folder", "parquet"):
         config["source"] = factory_fingerprint(entry.name)
     return config

@@ -57,6 +57,7 @@ def estimate(
         root=data_root,
         validation_fraction=entry.validation_fraction,
         split_seed=entry.split_seed,
+        imbalance_factor=entry.imbalance_factor,
         args=entry.args,
         augment=Augment(**entry.augment.model_dump()),
         memory_budget=memory_budget,

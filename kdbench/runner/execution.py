@@ -180,7 +180,7 @@ class _Run:
             | {
                 "suite": suite.name,
                 "description": suite.description,
-                "dataset": suite.dataset.name,
+                "dataset": suite.dataset.shown,
                 "seeds": list(suite.seeds),
                 "teachers": [teacher.id for teacher in self.plan.teachers],
                 "cells": [cell.id for cell in self.plan.cells],

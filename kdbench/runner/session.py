@@ -59,7 +59,7 @@ class Session:
         """Move splits in memory to the device; the training split carries the suite's augmentation."""
         self.data = data
         self.device = device
-        self.dataset_label = suite.dataset.name
+        self.dataset_label = suite.dataset.shown
         augment = Augment(**suite.dataset.augment.model_dump())
         self.train = Batches(data.train, data.mean, data.std, device=device, augment=augment)
         self.validation = Batches(data.validation, data.mean, data.std, device=device)

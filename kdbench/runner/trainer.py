@@ -66,6 +66,7 @@ class Trainer:
             root=self.setting.data_root,
             validation_fraction=entry.validation_fraction,
             split_seed=entry.split_seed,
+            imbalance_factor=entry.imbalance_factor,
             args=entry.args,
             augment=Augment(**entry.augment.model_dump()),
             memory_budget=self.setting.memory_budget,

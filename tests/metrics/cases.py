@@ -73,7 +73,8 @@ def make_case(count: int, num_classes: int, seed: int, absent: int = 0) -> Case:
         return (noise + signal * np.eye(num_classes)[labels]).astype(np.float32)
 
     labels = random.integers(num_classes - absent, size=count)
-    train_labels = random.integers(num_classes, size=2 * count + 1)
+    tail = 0.45 ** np.arange(num_classes)
+    train_labels = random.choice(num_classes, size=2 * count + 1, p=tail / tail.sum())
     teacher = logits(labels, 1.5)
     student = (0.6 * teacher + 0.8 * logits(labels, 1.0)).astype(np.float32)
     validation_labels = random.integers(num_classes, size=count + 3)

@@ -144,6 +144,13 @@ def wrong_teacher(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return case.teacher[wrong], case.student[wrong]
 
 
+def by_size(case: Case, wanted: Callable[[int], bool]) -> float | None:
+    """Mean recall of the classes whose number of training images is wanted."""
+    sizes = np.bincount(case.train_labels, minlength=len(case.classes))
+    group = [c for c in case.classes if wanted(sizes[c]) and c in case.labels]
+    return sk.recall_score(case.labels, case.student, labels=group, average="macro") if group else None
+
+
 INDEPENDENT: dict[str, Callable[[Case], float | None]] = {
     "top1": lambda c: c.top1(c.student),
     "top5": lambda c: top_k(c, 5),
@@ -156,6 +163,9 @@ INDEPENDENT: dict[str, Callable[[Case], float | None]] = {
     "generalization_gap": lambda c: (
         sk.accuracy_score(c.train_labels, c.train_logits.argmax(1)) - c.top1(c.student)
     ),
+    "accuracy_many": lambda c: by_size(c, lambda size: size > 100),
+    "accuracy_medium": lambda c: by_size(c, lambda size: 20 <= size <= 100),
+    "accuracy_few": lambda c: by_size(c, lambda size: size < 20),
     "ece": lambda c: calibration(c, c.p, "l1"),
     "mce": lambda c: calibration(c, c.p, "max"),
     "ece_adaptive": lambda c: adaptive(c, c.p),

@@ -42,7 +42,9 @@ def test_absent_tensor(absent: str, text: str) -> None:
 
 
 def test_what_metrics_need_follows_from_what_their_tensors_are_computed_from() -> None:
-    assert needing("train_logits") == needing("train_labels") == ["generalization_gap"]
+    by_size = ["accuracy_many", "accuracy_medium", "accuracy_few"]
+    assert needing("train_logits") == ["generalization_gap"]
+    assert needing("train_labels") == ["generalization_gap", *by_size]
     assert needing("temperature") == ["teacher_entropy_norm"]
     assert needing("features") == needing("teacher_features") == ["cka_pooled", "cka_pooled_debiased"]
     assert needing("validation_labels") == [
@@ -99,7 +101,10 @@ def test_empty_train_split_costs_only_what_needs_it() -> None:
         torch.zeros(0).long(),
     )
     _, reasons = score(tensors_given)
-    assert reasons == {"generalization_gap": "the split is empty: train_logits has shape (0, 6)"}
+    assert reasons == {
+        "generalization_gap": "the split is empty: train_logits has shape (0, 6)",
+        **dict.fromkeys(needing("train_labels")[1:], "the split is empty: train_labels has shape (0,)"),
+    }
 
 
 @pytest.mark.parametrize(
