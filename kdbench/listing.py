@@ -73,6 +73,7 @@ def _metrics() -> Rows:
     from kdbench.efficiency import columns
     from kdbench.methods import methods
     from kdbench.metrics import catalogue
+    from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
     from kdbench.runner.controls import INDEPENDENT_COLUMNS
     from kdbench.runner.records import diagnostic_columns
 
@@ -81,6 +82,7 @@ def _metrics() -> Rows:
         *INDEPENDENT_COLUMNS,
         *diagnostic_columns(list(methods().values())),
         *columns((1, 256)),
+        *ROBUSTNESS,
     ]
     return [
         {
@@ -96,8 +98,6 @@ def _metrics() -> Rows:
     ]
 
 
-def _suites() -> Rows:
-    from kdbench.suite import Suite, suite_file, suite_names
 def _corruptions() -> Rows:
     from kdbench.data.corruptions import corruptions
 
@@ -114,6 +114,8 @@ def _corruptions() -> Rows:
     ]
 
 
+def _suites() -> Rows:
+    from kdbench.suite import Suite, suite_file, suite_names
 
     rows = []
     for name in suite_names():
@@ -134,9 +136,9 @@ LISTINGS: dict[str, Callable[[], Rows]] = {
     "methods": _methods,
     "datasets": _datasets,
     "metrics": _metrics,
+    "corruptions": _corruptions,
     "suites": _suites,
 }
-    "corruptions": _corruptions,
 
 
 # What a terminal has room for; --json gives everything.
@@ -145,9 +147,9 @@ SHOWN = {
     "methods": ("name", "summary", "parameters", "source"),
     "datasets": ("name", "summary", "source"),
     "metrics": ("name", "direction", "unit", "range", "summary"),
+    "corruptions": ("name", "summary", "level", "severities", "source"),
     "suites": ("name", "dataset", "summary"),
 }
-    "corruptions": ("name", "summary", "level", "severities", "source"),
 
 
 TITLES = {"models": "models, counted at 3x32x32 and 100 classes"}
@@ -178,10 +180,10 @@ def _shown(key: str, value: Any) -> str:
     if isinstance(value, dict):
         own = {name: entry for name, entry in value.items() if SHARED_PARAMETERS.get(name, ...) != entry}
         return ", ".join(f"{name}={_number_or_text(entry)}" for name, entry in own.items())
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
     if isinstance(value, list):
         return ", ".join(map(_number_or_text, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
 
 def _number_or_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

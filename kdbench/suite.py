@@ -189,6 +189,30 @@ class ControlsEntry(Strict):
     random_teacher: bool = False
 
 
+def _from_single(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class RobustnessEntry(Strict):
+    """The corruptions of the test images that every model is shown once it is trained.
+
+    ``corruptions`` is ``all`` or names of ``kdbench list corruptions``; ``examples`` is how many test images,
+    balanced over the classes, null for all of them.
+    """
+
+    corruptions: Annotated[tuple[str, ...], BeforeValidator(_from_single)] = Field(("all",), min_length=1)
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2, 3, 4, 5), min_length=1)
+    examples: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> RobustnessEntry:
+        for kind, values in (("corruption", self.corruptions), ("severity", self.severities)):
+            for value in values:
+                if values.count(value) > 1:
+                    raise ValueError(f"{kind} '{value}' is listed twice")
+        return self
+
+
 Student = Annotated[ModelEntry, BeforeValidator(_from_name)]
 Teacher = Annotated[TeacherEntry, BeforeValidator(_from_name)]
 Method = Annotated[MethodEntry, BeforeValidator(_from_name)]
@@ -214,6 +238,7 @@ class Suite(Strict):
     recipe: Recipe = Recipe()
     measure: MeasureEntry = MeasureEntry()
     controls: ControlsEntry = ControlsEntry()
+    robustness: RobustnessEntry | None = None
     inapplicable: Literal["error", "skip"] = "error"
     threads: int | None = Field(None, ge=1)
 
@@ -336,6 +361,8 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
         "measure": MeasureEntry,
         "controls": ControlsEntry,
         "independent_teacher": IndependentEntry,
+        "robustness": RobustnessEntry,
+        "imbalance": ImbalanceEntry,
         "augment": Augment,
         "taps": TapsEntry,
     }
@@ -343,4 +370,3 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
         if part in models:
             return list(models[part].model_fields)
     return list(Suite.model_fields)
-        "imbalance": ImbalanceEntry,

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdbench.data import describe_dataset
+from kdbench.data.corruptions import selected
 from kdbench.errors import UserError, nearest
 from kdbench.factory import factory_fingerprint
 from kdbench.methods import Pair, Refusal
@@ -57,6 +58,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others)
     _refuse(plan)
     refuse_idle(plan)
+    _check_robustness(suite, classes)
     return plan
 
 
@@ -251,6 +253,17 @@ def _refuse(plan: Plan) -> None:
             )
     if all(cell.refusal for cell in plan.cells):
         raise UserError(f"suite '{plan.suite.name}' has no cells that can be run: {plan.cells[0].refusal}.")
+
+
+def _check_robustness(suite: Suite, classes: int) -> None:
+    entry = suite.robustness
+    if entry is None:
+        return
+    selected(entry.corruptions)
+    if entry.examples is not None and entry.examples < classes:
+        raise UserError(
+            f"robustness.examples is {entry.examples}: give at least one example a class ({classes})."
+        )
 
 
 def _override(fields: type[OptimizerFields], recipe: Recipe, entry: ModelEntry, role: str) -> Recipe:

@@ -28,6 +28,12 @@ PERCENT = {
     "negative_flips",
     "positive_flips",
     "inherited_errors",
+    "accuracy_many",
+    "accuracy_medium",
+    "accuracy_few",
+    "corruption_accuracy_mean",
+    "corruption_accuracy_drop",
+    "agreement_corrupted",
 }
 COUNTS = {
     "params",

@@ -26,6 +26,14 @@ LATENCY = re.compile(r"latency_(?P<device>[a-z]+)_b(?P<batch>\d+)_p50_ms")
 # Beside the headline metric: column, short title, importance (0 stays in the narrowest terminal).
 QUALITY = (("agreement", "agreement", 3), ("error_consistency", "error cons.", 8))
 QUALITY_AFTER = (("ece", "ECE", 6), ("kl_teacher_student", "KL(t‖s)", 7))
+# Shown where a run has a number in them: not every run is of shifted or of long-tailed data.
+SHIFTED = (
+    ("accuracy_many", "many-shot", 10),
+    ("accuracy_medium", "medium-shot", 10),
+    ("accuracy_few", "few-shot", 10),
+    ("corruption_accuracy_mean", "corrupted", 10),
+    ("agreement_corrupted", "agr. corrupted", 11),
+)
 COUNTS = (("params", "params", 2), ("macs", "MACs", 5), ("size_bytes", "size", 9))
 
 
@@ -201,7 +209,8 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
         headings.append(front)
     if metric != "top1":
         headings += heading("top1", "top-1", 1)
-    for entry in (*QUALITY, *QUALITY_AFTER, *COUNTS):
+    shifted = [entry for entry in SHIFTED if summary.has(entry[0])]
+    for entry in (*QUALITY, *QUALITY_AFTER, *shifted, *COUNTS):
         headings += heading(*entry)
     if cost is not None and (match := LATENCY.fullmatch(cost)):
         device, batch = match["device"], match["batch"]

@@ -16,12 +16,14 @@ from kdbench import machine
 from kdbench.data import Dataset
 from kdbench.errors import UserError
 from kdbench.memory import checked_budget, default_budget
+from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
 from kdbench.plan import Cell, Plan, make_plan
 from kdbench.progress import Progress
 from kdbench.runner.controls import control_columns, score_against_independent
 from kdbench.runner.costs import Costs, measure_costs
 from kdbench.runner.processes import train_in_processes
 from kdbench.runner.records import Scores, all_columns, now
+from kdbench.runner.robustness import Robustness
 from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
@@ -146,6 +148,8 @@ class _Run:
         self._train(waiting, costs, jobs)
         self._refresh_costs(costs)
         score_against_independent(self.plan, self.directory)
+        robustness = Robustness(self.plan, self.directory, self.progress)
+        robustness.refresh(self.trainer.session if robustness.due() else None)
         write_results(self.directory)
         return self._outcome()
 
@@ -167,13 +171,9 @@ class _Run:
         used = list({cell.registered.name: cell.registered for cell in self.plan.cells}.values())
         before = read_json(path / "run.json") if (path / "run.json").is_file() else {}
         write_atomic(path / "suite.yaml", suite.to_yaml())
-        write_json(
-            path / "columns.json",
-            [
-                column.as_json()
-                for column in [*all_columns(suite.measure.batch_sizes, used), *control_columns(suite)]
-            ],
-        )
+        columns = [*all_columns(suite.measure.batch_sizes, used), *control_columns(suite)]
+        columns += ROBUSTNESS if suite.robustness else ()
+        write_json(path / "columns.json", [column.as_json() for column in columns])
         write_json(
             path / "run.json",
             before

@@ -71,6 +71,7 @@ class Synthetic:
     failing: frozenset[tuple[str, str, int]] = frozenset({("gru_32", "fitnet", 2)})
     everything_fails: bool = False
     unfinished: int = 0
+    corrupted: bool = True
 
     def write(self, path: Path) -> Path:
         teachers = [
@@ -160,7 +161,16 @@ class Synthetic:
         record["metrics"], record["reasons"] = metrics | cost, reasons | cost_reasons
         spread = noise.normal(0, 0.02 if role == "teacher" else 0.05, len(self.classes))
         record["tables"] = {"recall_per_class": list(np.clip(accuracy + spread - spread.mean(), 0, 1))}
+        if self.corrupted:
+            record["tables"]["corruptions"] = self._corruptions(accuracy)
         return record
+
+    def _corruptions(self, accuracy: float) -> dict[str, Any]:
+        """Accuracy falls by one point a severity under noise, by three under blur."""
+        fall = {"noise": 0.01, "blur": 0.03}
+        by_severity = {name: [accuracy - step * s for s in (1, 3, 5)] for name, step in fall.items()}
+        clean = {"accuracy": accuracy}
+        return {"examples": 200, "severities": [1, 3, 5], "clean": clean, "accuracy": by_severity}
 
     def _accuracy(self, role: str, label: str, method: str | None, seed: int, noise: Any) -> float:
         if role == "teacher":

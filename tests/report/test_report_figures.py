@@ -14,7 +14,7 @@ from kdbench.report.figures import NothingToDraw
 from kdbench.report.gallery import discover, save
 from kdbench.report.style import label_rows
 
-NAMES = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change")
+NAMES = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change", "corruption")
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def one_figure(monkeypatch):
 
 def test_the_report_has_all_its_files(report):
     names = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
-    figures = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change")
+    figures = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change", "corruption")
     assert names == {
         "index.html",
         "report.md",
@@ -65,7 +65,7 @@ def test_the_report_has_all_its_files(report):
 def test_the_page_loads_nothing_from_elsewhere(report):
     page = (report / "index.html").read_text()
     loads = Loads(page)
-    assert len(loads.sources) == 5
+    assert len(loads.sources) == 6
     assert all(source.startswith("data:image/svg+xml;base64,") for source in loads.sources)
     assert "link" not in loads.tags
     styles = "".join(re.findall(r"<style>(.*?)</style>", page, flags=re.DOTALL))
@@ -126,7 +126,7 @@ def test_tables_of_the_page_can_be_sorted(report):
 def test_the_markdown_links_pictures_that_are_there(report):
     text = (report / "report.md").read_text()
     links = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
-    assert len(links) == 5
+    assert len(links) == 6
     assert all((report / link).is_file() for link in links)
     assert "| mlp\\_64 | kd(temperature=4) | 3 | 96.5 ± 0.3 | +1.3 ▲ |" in text
     assert "**seeds**: 0, 1, 2" in text
