@@ -8,6 +8,7 @@ Layout of a run directory::
     teachers/ID/record.json          a teacher: the same files as a cell
     cells/ID/record.json             written last: a cell without it is not finished
     cells/ID/predictions.safetensors logits and labels of the splits
+    cells/ID/outcomes.parquet        label and predicted class of every test example: small enough to publish
     cells/ID/student.safetensors     weights of the last and of the best epoch
     cells/ID/history.csv             one line an epoch
     costs/ID/cost.json               what the models of the run cost, and latency.parquet
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+OUTCOMES = "outcomes.parquet"
 Kind = Literal["teachers", "cells"]
 
 # What identifies a row of the results; metrics and durations follow in the order of columns.json.

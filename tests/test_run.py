@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -83,6 +84,10 @@ def test_scores_can_be_computed_again_from_the_saved_logits(finished: Path) -> N
     theirs = safetensors.torch.load_file(finished / "teachers" / teacher["id"] / "predictions.safetensors")
     for record in students:
         mine = safetensors.torch.load_file(finished / "cells" / record["id"] / "predictions.safetensors")
+        outcomes = pd.read_parquet(finished / "cells" / record["id"] / "outcomes.parquet")
+        assert outcomes["predicted"].tolist() == mine["test_logits"].argmax(1).tolist()
+        assert outcomes["label"].tolist() == mine["test_labels"].tolist()
+        assert (outcomes["predicted"] == outcomes["label"]).mean() == pytest.approx(record["metrics"]["top1"])
         labels = mine["test_labels"].numpy()
         probabilities = mine["test_logits"].double().softmax(1).numpy()
         guesses, taught = probabilities.argmax(1), theirs["test_logits"].argmax(1).numpy()

@@ -21,7 +21,7 @@ from kdbench.metrics import catalogue, score
 from kdbench.metrics.disparity import class_deltas
 from kdbench.metrics.quality import recall_per_class
 from kdbench.metrics.registry import ordered
-from kdbench.store import write_atomic
+from kdbench.store import OUTCOMES, write_atomic
 from kdbench.training.trainee import Trainee
 
 BEST = "_best_val"
@@ -232,12 +232,15 @@ def write_files(
     labels: Mapping[str, Tensor],
     history: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Write weights, logits and history of one model; the record that makes them count comes after."""
+    """Write weights, logits, outcomes and history of one model; the record comes after them."""
     write_atomic(folder / f"{stem}.safetensors", _serialised(last))
     if best is not None:
         write_atomic(folder / f"{stem}_best.safetensors", _serialised(best))
     content = predictions.tensors() | {f"{name}_labels": value.int() for name, value in labels.items()}
     write_atomic(folder / "predictions.safetensors", _serialised(content))
+    told = {"label": labels["test"], "predicted": predictions.test.argmax(1)}
+    outcomes = pd.DataFrame({name: value.cpu().numpy() for name, value in told.items()}).astype("uint16")
+    write_atomic(folder / OUTCOMES, outcomes.to_parquet(index=False))
     rows = pd.DataFrame(list(history))
     if len(rows):
         write_atomic(folder / "history.csv", rows.to_csv(index=False))
