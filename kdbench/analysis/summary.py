@@ -12,6 +12,7 @@ import pandas as pd
 
 from kdbench.analysis.history import read_histories
 from kdbench.analysis.intervals import Interval, no_value, t_interval
+from kdbench.analysis.outcomes import Outcomes
 from kdbench.column import Column
 from kdbench.store import RunDirectory
 
@@ -35,8 +36,8 @@ class Failure:
 class Row:
     """One (teacher, student, method) over its seeds; student and method are None for a teacher itself.
 
-    ``values`` holds column -> seed -> number, ``reasons`` column -> why numbers are missing, and ``recall``
-    the mean recall of each class over the seeds.
+    ``values`` holds column -> seed -> number, ``reasons`` column -> why numbers are missing, ``recall`` the
+    mean recall of each class over the seeds, and ``ids`` the record of each finished seed.
     """
 
     role: Role
@@ -49,6 +50,7 @@ class Row:
     values: Mapping[str, Mapping[int, float]]
     reasons: Mapping[str, tuple[str, ...]]
     recall: tuple[float | None, ...]
+    ids: Mapping[int, str]
 
     @property
     def model(self) -> str:
@@ -114,6 +116,11 @@ class Summary:
     def histories(self) -> pd.DataFrame:
         """The learning curves of all finished records; read at the first use."""
         return read_histories(self.run, (record for record in self.records if record["status"] == "ok"))
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """Who was right on which test example; read at the first use."""
+        return Outcomes(self.run, self.records)
 
     def has(self, column: str) -> bool:
         """Return whether any row has a number in this column."""
@@ -192,6 +199,7 @@ def _row(members: list[Mapping[str, Any]], columns: Mapping[str, Column]) -> Row
         values=values,
         reasons={name: why for name, why in reasons.items() if why},
         recall=_mean_recall([record.get("tables", {}).get("recall_per_class", []) for record in done]),
+        ids={record["seed"]: record["id"] for record in done},
     )
 
 

@@ -15,6 +15,7 @@ COLUMNS = (
     ("top1", "task", "higher"),
     ("nll", "task", "lower"),
     ("both_right", "fidelity", "none"),
+    ("agreement", "fidelity", "higher"),
     ("latency_cpu_b1_p50_ms", "cost", "lower"),
 )
 
@@ -37,6 +38,7 @@ def make_record(
         "metrics": {},
         "reasons": {},
         "tables": {},
+        "config": {},
     }
     return base | fields
 
@@ -55,7 +57,13 @@ def write_records(tmp_path: Path) -> Callable[..., Path]:
 
     def write(*records: dict[str, Any], not_run: int = 0) -> Path:
         folders = {"teacher": "teachers", "student": "cells"}
-        manifest: dict[str, Any] = {"teachers": [], "cells": ["never"] * not_run, "sizes": {"test": 100}}
+        manifest: dict[str, Any] = {
+            "suite": "tiny",
+            "dataset": "digits",
+            "teachers": [],
+            "cells": ["never"] * not_run,
+            "sizes": {"test": 100},
+        }
         for entry in records:
             folder = tmp_path / folders[entry["role"]] / entry["id"]
             folder.mkdir(parents=True)

@@ -1,0 +1,84 @@
+"""What the test examples say of a difference: the part that differences by seed leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdbench.analysis.bootstrap import over_examples
+from kdbench.analysis.crossed import over_seeds_and_examples
+from kdbench.analysis.intervals import is_constant
+from kdbench.analysis.mcnemar import mcnemar, mcnemar_over_seeds
+from kdbench.analysis.outcomes import Hits, NotStored, Outcomes
+from kdbench.analysis.summary import Row
+
+
+@dataclass(frozen=True)
+class ExampleEvidence:
+    """A difference over the N test examples.
+
+    ``low`` and ``high`` bound the paired bootstrap interval over examples, for the models as they were
+    trained; ``both_low`` and ``both_high`` the interval over seeds and examples together. ``p`` is McNemar's
+    over all seeds, ``p_holm`` after Holm's correction, ``p_by_seed`` McNemar's of each seed. What could not
+    be computed is None; ``reason`` says why where all of it is.
+    """
+
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+    both_low: float | None = None
+    both_high: float | None = None
+    p_by_seed: tuple[float, ...] = ()
+    p: float | None = None
+    p_holm: float | None = None
+    reason: str | None = None
+
+
+def evidence(
+    outcomes: Outcomes, ours: Row, theirs: Row, seeds: Sequence[int], metric: str
+) -> ExampleEvidence:
+    """Return what the test examples say of two rows, on the seeds that both have."""
+    try:
+        a, b = ([outcomes.hits(row.ids[seed], metric) for seed in seeds] for row in (ours, theirs))
+        labels = [outcomes.labels(row.ids[seed]) for row in (ours, theirs) for seed in seeds]
+    except NotStored as missing:
+        return ExampleEvidence(reason=str(missing))
+    if not all(np.array_equal(labels[0], other) for other in labels):
+        return ExampleEvidence(reason="the cells were tested on different examples")
+    return _evidence(a, b)
+
+
+def _evidence(ours: Sequence[Hits], theirs: Sequence[Hits]) -> ExampleEvidence:
+    differences = np.array(ours, dtype=np.float64) - np.array(theirs, dtype=np.float64)
+    by_example, by_seed = differences.mean(axis=0), differences.mean(axis=1)
+    # Models that agree on every example leave nothing to draw from: a width of zero would claim certainty.
+    low, high = (None, None) if is_constant(by_example, scale=1.0) else over_examples(by_example)
+    several = len(by_seed) > 1 and not is_constant(by_seed, scale=1.0)
+    both_low, both_high = over_seeds_and_examples(differences) if several else (None, None)
+    return ExampleEvidence(
+        n=len(by_example),
+        low=low,
+        high=high,
+        both_low=both_low,
+        both_high=both_high,
+        p_by_seed=tuple(mcnemar(a, b) for a, b in zip(ours, theirs, strict=True)),
+        p=mcnemar_over_seeds(ours, theirs),
+    )
+
+
+def example_interval(
+    outcomes: Outcomes, row: Row, metric: str
+) -> tuple[float | None, float | None, str | None]:
+    """Return the bootstrap interval over test examples of a row's mean, and why there is none."""
+    try:
+        hits = [outcomes.hits(row.ids[seed], metric) for seed in row.values[metric]]
+    except NotStored as missing:
+        return None, None, str(missing)
+    scores = np.mean(hits, axis=0) if hits else np.zeros(0)
+    if not len(scores):
+        return None, None, "no value was recorded"
+    if is_constant(scores, scale=1.0):
+        return None, None, "all test examples score the same"
+    return (*over_examples(scores), None)

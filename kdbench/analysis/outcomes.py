@@ -1,0 +1,74 @@
+"""Who was right where: for every test example whether a model has it right, read from a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from kdbench.store import OUTCOMES, Kind, RunDirectory
+
+# The metrics that are the share of test examples on which something holds of the predicted class.
+SHARES = ("top1", "agreement")
+
+Hits = NDArray[np.bool_]
+
+
+class NotStored(Exception):
+    """The run does not hold what a statistic over test examples needs; the text says what is missing."""
+
+
+class Outcomes:
+    """Labels and predicted classes of the test split, read at their first use and kept.
+
+    They come from ``outcomes.parquet``, or for a run made before there was such a file from the logits in
+    ``predictions.safetensors``.
+    """
+
+    def __init__(self, run: RunDirectory, records: Iterable[Mapping[str, Any]]) -> None:
+        """Take the run directory and its records; nothing is read yet."""
+        self._run = run
+        self._records = {record["id"]: record for record in records}
+        self._read: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
+
+    def labels(self, id: str) -> NDArray[Any]:
+        """Return the test labels (N,) that a record was scored against."""
+        return self._table(self._kind(id), id)[0]
+
+    def hits(self, id: str, metric: str) -> Hits:
+        """Return for each test example (N,) whether a model's prediction counts for ``metric``.
+
+        For ``top1`` that is the label, for ``agreement`` what the teacher predicts. Raises NotStored for
+        another metric, where predictions are missing, and where they do not give the recorded value.
+        """
+        if metric not in SHARES:
+            raise NotStored(f"{metric} is not a share of test examples that stored classes give")
+        labels, predicted = self._table(self._kind(id), id)
+        if metric == "agreement":
+            found = predicted == self._table("teachers", self._records[id]["config"]["teacher"])[1]
+        else:
+            found = predicted == labels
+        if abs(found.mean() - self._records[id]["metrics"][metric]) > 1e-6:
+            raise NotStored(f"stored predictions do not give the recorded {metric}")
+        return found
+
+    def _kind(self, id: str) -> Kind:
+        return "cells" if self._records[id]["role"] == "student" else "teachers"
+
+    def _table(self, kind: Kind, id: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        if id not in self._read:
+            folder = self._run.folder(kind, id)
+            if (folder / OUTCOMES).is_file():
+                frame = pd.read_parquet(folder / OUTCOMES)
+                self._read[id] = frame["label"].to_numpy(), frame["predicted"].to_numpy()
+            elif (folder / "predictions.safetensors").is_file():
+                with safe_open(folder / "predictions.safetensors", framework="np") as file:
+                    predicted = file.get_tensor("test_logits").argmax(axis=1)
+                    self._read[id] = file.get_tensor("test_labels"), predicted
+            else:
+                raise NotStored(f"the run directory holds no test predictions ({OUTCOMES})")
+        return self._read[id]
