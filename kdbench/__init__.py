@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kdbench.efficiency.measure import measure
     from kdbench.plan import make_plan
-    from kdbench.report import compare, write_report
+    from kdbench.report import compare, rank, write_report
     from kdbench.runner import run
     from kdbench.store import check, load
     from kdbench.suite import Suite
 
 __version__ = "0.1.0"
-__all__ = ["Suite", "check", "compare", "load", "make_plan", "measure", "run", "write_report"]
+__all__ = ["Suite", "check", "compare", "load", "make_plan", "measure", "rank", "run", "write_report"]
 
 # Imported when first used: the reading side must work, and quickly, where torch is not installed.
 _HOMES = {
@@ -30,6 +30,7 @@ _HOMES = {
     "load": ("kdbench.store", "load"),
     "make_plan": ("kdbench.plan", "make_plan"),
     "measure": ("kdbench.efficiency.measure", "measure"),
+    "rank": ("kdbench.report", "rank"),
     "run": ("kdbench.runner", "run"),
     "write_report": ("kdbench.report", "write_report"),
 }

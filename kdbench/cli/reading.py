@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from kdbench.cli.options import AsJson, RunArgument, out_console, print_json
-from kdbench.errors import unknown
+from kdbench.errors import UserError, unknown
 
 
 def compare(
-    path: RunArgument,
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One run directory, or several.")],
     metric: Annotated[str, typer.Option("--metric", help="Column to compare the methods by.")] = "top1",
     baseline: Annotated[
         str, typer.Option("--baseline", help="Method that others are compared with.")
@@ -21,21 +21,39 @@ def compare(
         bool,
         typer.Option("--published", help="Add the top-1 that papers report, and the difference from it."),
     ] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", help="With several runs: draw the ranks into this PNG, SVG or PDF file."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the comparison table of a run.
+    """Print the comparison table of a run, or rank the methods of several.
 
-    Means with intervals over seeds, differences with corrected significance, Pareto marks.
+    One run: means with intervals over seeds, differences with corrected significance, Pareto marks.
+
+    Several runs: the methods by mean rank over all students (Friedman, Nemenyi), interquartile means.
 
     A published figure is that of the paper that proposes the method, else of CRD's table (ICLR 2020), else of
     the first paper in the table that ships with kdbench; what a run did otherwise than the papers is told.
     """
     from kdbench import report
 
+    several = len(paths) > 1
+    if several and published:
+        raise UserError("--published is for one run: papers report no ranks.")
+    if figure is not None and (as_json or not several):
+        raise UserError(
+            "--figure goes with several runs and without --json; 'kdbench report' draws those of one."
+        )
     if as_json:
-        print_json(report.compare(path, metric, baseline, published))
+        rank, compare = report.rank, report.compare
+        print_json(
+            rank(paths, metric, baseline) if several else compare(paths[0], metric, baseline, published)
+        )
+    elif several:
+        report.render_ranks(paths, out_console, metric, baseline, figure)
     else:
-        report.render(path, out_console, metric, baseline, published)
+        report.render(paths[0], out_console, metric, baseline, published)
 
 
 def report(

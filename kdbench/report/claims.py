@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from scipy import stats
 
@@ -12,81 +12,120 @@ from kdbench.analysis.intervals import sampling_half_width
 from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.report import numerals
+from kdbench.report.evidence import (
+    detectable_note,
+    examples_note,
+    has_examples,
+    interval_text,
+    p_text,
+    raw_evidence,
+)
 from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
 
 
 def difference_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table:
-    """Return every method's paired difference from the baseline, with interval, p-values and verdict."""
+    """Return every method's paired difference from the baseline, with interval, p-values and verdict.
+
+    What only test examples can tell has columns where it is known of any comparison; else the legend says
+    why it is not.
+    """
     comparisons = compare_methods(summary, metric, baseline)
     column, notes = summary.columns[metric], Notes()
     decimals = numerals.percent_decimals(summary.test_size)
-    several = len(summary.teacher_names) > 1
     unit = numerals.difference_unit(column)
-    headings = (
-        *([Heading("teacher", "teacher", numeric=False)] if several else []),
+    headings = [
+        Heading("teacher", "teacher", numeric=False),
         Heading("student", "student", numeric=False),
         Heading("method", "method", numeric=False),
         Heading("n", "n", help="seeds that both have"),
         Heading("difference", "Δ", unit=unit),
-        Heading("interval", "95 % interval", unit=unit),
+        Heading("interval", "95 % interval", unit=unit, help="over seeds"),
+        Heading("both", "seeds × examples", unit=unit, help="95 % interval over seeds and test examples"),
         Heading("p", "p", help="paired t test"),
         Heading("p_holm", "p (Holm)"),
+        Heading(
+            "mcnemar", "McNemar p", help="of the trained models, over all seeds, after Holm's correction"
+        ),
+        Heading("p_better", "P(better)", help="probability that one training betters one of the baseline"),
+        Heading(
+            "detectable", "could show", unit=unit, help="smallest difference that is shown in 80 % of runs"
+        ),
         Heading("verdict", "verdict", numeric=False),
-    )
-    lines = [Line(tuple(_cells(found, several, notes, decimals))) for found in comparisons]
+    ]
+    dropped = set() if has_examples(comparisons) else {"both", "mcnemar"}
+    if len(summary.teacher_names) < 2:
+        dropped.add("teacher")
+    if column.direction == "none":
+        dropped.add("p_better")
+    kept = [heading for heading in headings if heading.key not in dropped]
+    lines = []
+    for found in comparisons:
+        cells = _cells(found, notes, decimals)
+        lines.append(Line(tuple(cells[heading.key] for heading in kept)))
     tested = sum(found.p is not None for found in comparisons)
     judged = (
         "Intervals are not corrected for the number of comparisons; "
         f"verdicts go by p after Holm's correction over {tested}."
         if tested
-        else "None could be tested."
+        else "None could be tested over seeds."
     )
-    legend = (f"Method minus {baseline}, paired by seed; {column.title}, {_direction(column)}. {judged}",)
-    return Table(f"{column.title}: differences from {baseline}", headings, tuple(lines), legend, notes.texts)
+    legend = (
+        f"Method minus {baseline}, paired by seed; {column.title}, {_direction(column)}. {judged}",
+        *examples_note(comparisons),
+        *detectable_note(comparisons),
+    )
+    return Table(
+        f"{column.title}: differences from {baseline}", tuple(kept), tuple(lines), legend, notes.texts
+    )
 
 
 def _direction(column: Column) -> str:
     return "no direction is better" if column.direction == "none" else f"{column.direction} is better"
 
 
-def _cells(found: Comparison, several: bool, notes: Notes, decimals: int) -> list[Cell]:
+def _cells(found: Comparison, notes: Notes, decimals: int) -> dict[str, Cell]:
     verdict = f"{MARKS[found.verdict]} {found.verdict}" if found.verdict else "not tested"
-    interval = _interval(found, decimals) or numerals.DASH
-    return [
-        *([Cell(found.teacher, {"teacher": found.teacher}, sort=found.teacher)] if several else []),
-        Cell(found.student, {"teacher": found.teacher, "student": found.student}, sort=found.student),
-        Cell(found.method, {"method": found.method, "baseline": found.baseline}, sort=found.method),
-        Cell(str(found.n), {"metric": found.metric, "n": found.n}, sort=found.n),
-        Cell(
+    interval = interval_text(found.metric, found.low, found.high, decimals) or numerals.DASH
+    examples = found.examples
+    both = interval_text(found.metric, examples.both_low, examples.both_high, decimals) or numerals.DASH
+    identity = {"teacher": found.teacher, "student": found.student, "method": found.method}
+    better = numerals.DASH if found.improvement is None else f"{found.improvement:.2f}"
+    return {
+        "teacher": Cell(found.teacher, sort=found.teacher),
+        "student": Cell(found.student, identity, sort=found.student),
+        "method": Cell(found.method, {"baseline": found.baseline}, sort=found.method),
+        "n": Cell(str(found.n), {"metric": found.metric, "n": found.n}, sort=found.n),
+        "difference": Cell(
             numerals.difference(found.metric, found.difference, decimals),
             {"difference": found.difference},
             sort=found.difference,
         ),
-        Cell(interval, {"difference_low": found.low, "difference_high": found.high}, sort=found.low),
-        Cell(numerals.p_value(found.p), {"p": found.p}, sort=found.p),
-        Cell(numerals.p_value(found.p_holm), {"p_holm": found.p_holm}, sort=found.p_holm),
-        Cell(
+        "interval": Cell(
+            interval, {"difference_low": found.low, "difference_high": found.high}, sort=found.low
+        ),
+        "both": Cell(both, note=notes.number(examples.reason), sort=examples.both_low),
+        "p": Cell(numerals.p_value(found.p), {"p": found.p}, sort=found.p),
+        "p_holm": Cell(numerals.p_value(found.p_holm), {"p_holm": found.p_holm}, sort=found.p_holm),
+        "mcnemar": Cell(numerals.p_value(examples.p_holm), sort=examples.p_holm),
+        "p_better": Cell(better, sort=found.improvement),
+        "detectable": Cell(numerals.number(found.metric, found.detectable, decimals), sort=found.detectable),
+        "verdict": Cell(
             verdict,
-            {"verdict": found.verdict, "reason": found.reason},
+            {"verdict": found.verdict, "reason": found.reason} | raw_evidence(found),
             notes.number(found.reason),
             sort=found.verdict or "not tested",
         ),
-    ]
+    }
 
 
-def _interval(found: Comparison, decimals: int) -> str:
-    if found.low is None or found.high is None:
-        return ""
-    low, high = (numerals.difference(found.metric, bound, decimals) for bound in (found.low, found.high))
-    return f"[{low}, {high}]"
-
-
-def statement(found: Comparison, column: Column, decimals: int, several_teachers: bool = False) -> str:
+def statement(found: Comparison, summary: Summary) -> str:
     """Return a comparison as a sentence.
 
-    For example ``mlp_64: dkd against scratch: better, +0.8 points [+0.1, +1.5], n = 3, p = 0.040 (Holm)``.
+    For example ``mlp_64: dkd against scratch: better, +0.8 points [+0.1, +1.5], n = 3 seeds × 599 examples,
+    p = 0.040 (Holm); could show 1.0``.
     """
-    teacher = f" (teacher {found.teacher})" if several_teachers else ""
+    column, decimals = summary.columns[found.metric], numerals.percent_decimals(summary.test_size)
+    teacher = f" (teacher {found.teacher})" if len(summary.teacher_names) > 1 else ""
     head = f"{found.student}{teacher}: {found.method} against {found.baseline}:"
     if found.difference is None:
         return f"{head} not compared: {found.reason}"
@@ -96,24 +135,36 @@ def statement(found: Comparison, column: Column, decimals: int, several_teachers
         for part in (
             numerals.difference(column.name, found.difference, decimals),
             unit,
-            _interval(found, decimals),
+            interval_text(found.metric, found.low, found.high, decimals),
         )
         if part
     )
+    amount += f", n = {_count(found.n, 'seed')}"
+    if column.family != "cost":
+        amount += f" × {summary.test_size:,} examples"
+    more = "".join(f"; {text}" for text in _more(found, decimals))
     if found.p_holm is None:
-        return f"{head} {amount}, n = {found.n}, not tested: {found.reason}"
-    p = numerals.p_value(found.p_holm)
-    evidence = f"{amount}, n = {found.n}, p {p if p.startswith('<') else f'= {p}'} (Holm)"
+        return f"{head} {amount}, not tested: {found.reason}{more}"
+    evidence = f"{amount}, {p_text(found.p_holm)} (Holm)"
     if found.verdict == "no difference shown":
-        return f"{head} no difference shown ({evidence})"
-    return f"{head} {found.verdict}, {evidence}"
+        return f"{head} no difference shown ({evidence}{more})"
+    return f"{head} {found.verdict}, {evidence}{more}"
 
 
-def statements(summary: Summary, comparisons: Sequence[Comparison], metric: str) -> list[str]:
+def _more(found: Comparison, decimals: int) -> Iterator[str]:
+    """Yield what test examples add to a claim, and what it could have shown."""
+    examples = found.examples
+    if both := interval_text(found.metric, examples.both_low, examples.both_high, decimals):
+        yield f"over seeds and examples {both}"
+    if examples.p_holm is not None:
+        yield f"McNemar {p_text(examples.p_holm)}"
+    if found.detectable is not None:
+        yield f"could show {numerals.number(found.metric, found.detectable, decimals)}"
+
+
+def statements(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
     """Return a sentence for each comparison."""
-    decimals = numerals.percent_decimals(summary.test_size)
-    several = len(summary.teacher_names) > 1
-    return [statement(found, summary.columns[metric], decimals, several) for found in comparisons]
+    return [statement(found, summary) for found in comparisons]
 
 
 def how_to_read(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:

@@ -10,13 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
+from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_methods
 from kdbench.analysis.composite import netscore_of
 from kdbench.analysis.published import find_published
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.report.claims import how_to_read, statements
+from kdbench.report.evidence import detectable_note, examples_note
 from kdbench.report.published import cautions, with_published
-from kdbench.report.rendering import SUPERSCRIPTS, for_terminal
+from kdbench.report.rendering import print_table
 from kdbench.report.table import main_table
 
 # More claims than this would bury the ones that show a difference.
@@ -31,11 +32,14 @@ def compare(
 
     A row has its identity (role, teacher, student, method), n, each shown column with ``_low`` and
     ``_high``, ``difference`` with its interval, ``p``, ``p_holm`` and ``verdict``, ``pareto``, and
-    ``netscore`` (of top-1 in percent, parameters in M, MACs in G). What could not be computed is None. With
-    ``published`` it also has ``published`` (a proportion, like ``top1``), ``published_epoch``,
-    ``published_source`` and ``published_difference``, all None for a row without a published figure, and
-    ``published_note``, which says in what the row was made otherwise than the figure, or why there are no
-    figures. Raises UserError for a path, metric or baseline that does not exist.
+    ``netscore`` (of top-1 in percent, parameters in M, MACs in G). Of a
+    difference it also has ``detectable`` (the smallest that the run could have shown), ``p_better`` and what
+    the ``examples`` tell: ``difference_examples_low`` (bootstrap over test examples), ``difference_both_low``
+    (over seeds and examples), each with its ``_high``, ``mcnemar_p``, ``_by_seed`` and ``_holm``. What could
+    not be computed is None. With ``published`` it also has ``published`` (a proportion, like ``top1``),
+    ``published_epoch``, ``published_source`` and ``published_difference``, all None for a row without a
+    published figure, and ``published_note``, which says in what the row was made otherwise than the figure,
+    or why there are no figures. Raises UserError for a path, metric or baseline that does not exist.
     """
     summary = summarise(path)
     table = main_table(summary, metric, baseline)
@@ -60,39 +64,42 @@ def render(
     found = find_published(summary) if published else None
     if found is not None and found.matches:
         table = with_published(table, summary, found)
-    fitted, hidden = for_terminal(table, console.width)
-    console.print(Text(table.title, style="bold"))
+    print_table(table, console)
     console.print()
-    console.print(fitted)
-    console.print()
-    for line in table.legend:
-        console.print(Text(line, style="dim"))
-    for number, note in enumerate(table.notes, start=1):
-        console.print(Text(f"{str(number).translate(SUPERSCRIPTS)} {note}", style="dim"))
-    if hidden:
-        names = ", ".join(heading.title for heading in hidden)
-        console.print(Text(f"Left out at {console.width} columns: {names}.", style="dim"))
-    console.print()
-    for sentence in _claims(summary, comparisons, metric):
+    for sentence in _claims(summary, comparisons):
         console.print(Text(_hanging(sentence, console.width)))
     console.print()
-    for text in [*(cautions(found) if found else []), *how_to_read(summary, comparisons)]:
+    notes = [*how_to_read(summary, comparisons), *examples_note(comparisons), *detectable_note(comparisons)]
+    for text in [*(cautions(found) if found else []), *notes]:
         console.print(Text(_hanging(f"Note: {text}", console.width)))
     for text in _failures(summary):
         console.print(Text(_hanging(text, console.width), style="red"))
 
 
-def _claims(summary: Summary, comparisons: list[Comparison], metric: str) -> list[str]:
+def _claims(summary: Summary, comparisons: list[Comparison]) -> list[str]:
     """Return a sentence for each claim; those that say the same of many comparisons are put together."""
     if comparisons and all(found.p is None for found in comparisons):
         reasons = Counter(str(found.reason) for found in comparisons)
-        return [f"{_count(number, 'comparison')} not tested: {why}." for why, number in reasons.items()]
-    sentences = statements(summary, comparisons, metric)
+        untested = [f"{_count(number, 'comparison')} not tested: {why}." for why, number in reasons.items()]
+        return [*untested, *_trained_models(comparisons)]
+    sentences = statements(summary, comparisons)
     if len(sentences) <= MANY_CLAIMS:
         return sentences
     shown = [text for text in sentences if "no difference shown" not in text]
     others = "other comparison" if shown else "comparison"
     return [*shown, f"No difference shown in {_count(len(sentences) - len(shown), others)}."]
+
+
+def _trained_models(comparisons: list[Comparison]) -> list[str]:
+    """Say of how many pairs of models, as they were trained, McNemar's test shows a difference."""
+    ps = [found.examples.p_holm for found in comparisons if found.examples.p_holm is not None]
+    if not ps:
+        return []
+    different = sum(p < ALPHA for p in ps)
+    return [
+        f"As they were trained, {different} of {_count(len(ps), 'model')} differ from "
+        f"{comparisons[0].baseline} on this test set (McNemar, p < 0.05 after Holm's correction)."
+    ]
 
 
 def _failures(summary: Summary) -> list[str]:

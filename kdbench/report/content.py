@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdbench.analysis.comparison import compare_methods
+from kdbench.analysis.comparison import CONTROL, compare_methods
 from kdbench.analysis.published import find_published
+from kdbench.analysis.standings import REFERENCE, standings
 from kdbench.analysis.summary import Failure, Summary
 from kdbench.report import numerals
 from kdbench.report.claims import difference_table, how_to_read
 from kdbench.report.fidelity import control_claims
 from kdbench.report.gallery import Plate
 from kdbench.report.published import cautions, published_table
+from kdbench.report.ranking import standings_table
 from kdbench.report.table import Table, main_table
 
 Facts = tuple[tuple[str, str], ...]
@@ -32,6 +34,8 @@ class Content:
     main: Table
     differences: Table
     controls: tuple[str, ...]
+    over_kd: Table | None
+    ranks: Table | None
     published: Table | None
     published_cautions: tuple[str, ...]
     plates: tuple[Plate, ...]
@@ -54,6 +58,8 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
         main=main_table(summary),
         differences=difference_table(summary),
         controls=tuple(control_claims(summary)),
+        over_kd=_over_kd(summary),
+        ranks=_ranks(summary),
         published=published_table(summary, published),
         published_cautions=tuple(cautions(published)),
         plates=tuple(plates),
@@ -66,6 +72,19 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
         ),
         warnings=tuple(_warnings(summary)),
     )
+
+
+def _over_kd(summary: Summary) -> Table | None:
+    """Return the differences from plain distillation, where the run has it in one form beside others."""
+    plain = {r["method"] for r in summary.records if r["method_name"] == REFERENCE}
+    others = set(summary.methods) - plain - {CONTROL}
+    return difference_table(summary, baseline=plain.pop()) if len(plain) == 1 and others else None
+
+
+def _ranks(summary: Summary) -> Table | None:
+    """Return the methods by mean rank, where there are enough methods and students to test them."""
+    found = standings([summary])
+    return None if found.ranking.reason else standings_table(found, summary.columns[found.metric])
 
 
 def _facts(summary: Summary) -> Facts:

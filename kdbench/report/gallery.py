@@ -6,7 +6,7 @@ import importlib
 import io
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kdbench.analysis.summary import Summary
+from kdbench.errors import UserError
 from kdbench.report import figures
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.style import styled
@@ -111,6 +112,17 @@ def save(figure: Figure) -> dict[str, bytes]:
         figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
         files[suffix] = buffer.getvalue()
     return files
+
+
+def write_figure(path: Path, draw: Callable[[], Figure]) -> None:
+    """Write one figure by itself, in the format of the suffix; raises UserError for another suffix."""
+    suffix = path.suffix.removeprefix(".")
+    if suffix not in FORMATS:
+        raise UserError(
+            f"cannot draw {path}: its name must end in {', '.join(f'.{name}' for name in FORMATS)}."
+        )
+    with styled():
+        write_atomic(path, save(draw())[suffix])
 
 
 def _remove_stale(folder: Path, name: str, current: set[str]) -> None:

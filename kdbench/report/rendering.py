@@ -13,6 +13,7 @@ import rich.table
 from markupsafe import Markup
 from rich import box
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 from kdbench.report.abbreviation import shorten_labels
@@ -162,6 +163,22 @@ def _latex_note(note: int | None) -> str:
 def escape_latex(text: str) -> str:
     """Return text in which LaTeX's special characters, and the signs of our tables, are commands."""
     return text.translate(LATEX_SPECIALS)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table with its title above, and its legend, its notes and what was left out below."""
+    fitted, hidden = for_terminal(table, console.width)
+    console.print(Text(table.title, style="bold"))
+    console.print()
+    console.print(fitted)
+    console.print()
+    for line in table.legend:
+        console.print(Text(line, style="dim"))
+    for number, note in enumerate(table.notes, start=1):
+        console.print(Text(f"{str(number).translate(SUPERSCRIPTS)} {note}", style="dim"))
+    if hidden:
+        names = ", ".join(heading.title for heading in hidden)
+        console.print(Text(f"Left out at {console.width} columns: {names}.", style="dim"))
 
 
 def for_terminal(table: Table, width: int) -> tuple[rich.table.Table, tuple[Heading, ...]]:

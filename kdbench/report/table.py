@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
+from kdbench.analysis.evidence import example_interval
 from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
 from kdbench.column import Column
 from kdbench.report import numerals
+from kdbench.report.evidence import raw_evidence
 
 MARKS = {
     "better": "▲",
@@ -157,7 +159,8 @@ def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) 
             elif heading.key == "pareto":
                 cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
             else:
-                cells.append(_metric_cell(row, heading.key, heading.key == metric, notes, decimals, marked))
+                cell = _metric_cell(row, heading.key, heading.key == metric, notes, decimals, marked)
+                cells.append(_with_examples(cell, summary, row, decimals) if heading.key == metric else cell)
         lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
     headings = (*_identity_headings(several), *shown)
     legend = _legend(summary, metric, cost, list(comparisons.values()))
@@ -232,7 +235,7 @@ def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: in
     hint = ""
     if interval.low is not None and interval.high is not None:
         bounds = (numerals.number(name, bound, decimals) for bound in (interval.low, interval.high))
-        hint = f"95 % interval {' to '.join(bounds)}, n = {interval.n}"
+        hint = f"95 % interval over seeds {' to '.join(bounds)}, n = {interval.n}"
     if headline:
         note = notes.number(interval.reason) if half is None and marked else None
         return Cell(
@@ -241,11 +244,30 @@ def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: in
     return Cell(numerals.number(name, interval.mean, decimals), raw, sort=interval.mean, hint=hint)
 
 
+def _with_examples(cell: Cell, summary: Summary, row: Row, decimals: int) -> Cell:
+    """Return the cell of the headline metric with its interval over test examples."""
+    metric = next(iter(cell.raw))
+    low, high, reason = example_interval(summary.outcomes, row, metric)
+    raw = {
+        f"{metric}_examples_low": low,
+        f"{metric}_examples_high": high,
+        f"{metric}_examples_reason": reason,
+    }
+    hint = cell.hint
+    if low is not None and high is not None:
+        bounds = " to ".join(numerals.number(metric, bound, decimals) for bound in (low, high))
+        hint = (
+            f"{hint}; over test examples {bounds}" if hint else f"95 % interval over test examples {bounds}"
+        )
+    return replace(cell, raw={**cell.raw, **raw}, hint=hint)
+
+
 def _difference_cell(
     found: Comparison | None, column: Column, baseline: str, notes: Notes, decimals: int
 ) -> Cell:
     keys = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
     raw: dict[str, Any] = {"metric": column.name, "baseline": baseline} | dict.fromkeys(keys)
+    raw |= raw_evidence(found)
     if found is None:
         return Cell("", raw | {"difference_n": None, "difference_reason": None})
     values = (found.difference, found.low, found.high, found.p, found.p_holm, found.verdict)

@@ -15,9 +15,10 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     """Write the report of a run into ``out`` (default: RUN/report) and return the path of its index.html.
 
     Files: index.html, report.md, results.csv and .tex (the headline table), differences.csv and .tex,
-    published.csv and .tex where papers report figures for any row, summary.csv (every metric with its
-    interval), and figures/ in PNG, SVG and PDF. Raises UserError where ``path`` is not a run directory or
-    ``out`` cannot be written.
+    differences_from_kd.csv and .tex where kd is not the only method, ranks.csv and .tex where there are three
+    methods and students to rank, published.csv and .tex where papers report figures for any row, summary.csv
+    (every metric with its interval), and figures/ in PNG, SVG and PDF. Raises UserError where ``path`` is not
+    a run directory or ``out`` cannot be written.
     """
     # Drawing needs half a second of imports, which 'kdbench compare' does without.
     from kdbench.report.content import gather
@@ -30,8 +31,12 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     folder = Path(out) if out is not None else run.path / "report"
     content = gather(summary, make_plates(summary, folder / FIGURES))
     tables = {"results": content.main, "differences": content.differences}
-    if content.published is not None:
-        tables["published"] = content.published
+    further = {
+        "differences_from_kd": content.over_kd,
+        "ranks": content.ranks,
+        "published": content.published,
+    }
+    tables |= {name: table for name, table in further.items() if table is not None}
     for name, table in tables.items():
         write_atomic(folder / f"{name}.csv", as_csv(table))
         write_atomic(folder / f"{name}.tex", as_latex(table))

@@ -45,8 +45,8 @@ def test_what_does_not_exist_is_refused(synthetic_run, tmp_path):
 def test_the_terminal_shows_table_claims_and_cautions(synthetic_run):
     text = " ".join(printed(synthetic_run).split())
     assert (
-        "mlp_64: kd(temperature=4) against scratch: better, +1.3 points [+0.9, +1.7], n = 3, p = 0.041 (Holm)"
-        in text
+        "mlp_64: kd(temperature=4) against scratch: better, +1.3 points [+0.9, +1.7], n = 3 seeds × 360 "
+        "examples, p = 0.041 (Holm); could show 1.6" in text
     )
     assert "cnn_4: kd(temperature=4) against scratch: no difference shown (+1.2 points" in text
     assert "cnn_64 is a single trained teacher" in text
@@ -54,6 +54,8 @@ def test_the_terminal_shows_table_claims_and_cautions(synthetic_run):
     # t(0.975, 2)/√3 = 2.48, and Holm's first step t(1 − 0.025/12, 2)/√3 = 8.9
     assert "2.5 times the standard deviation" in text
     assert "12 comparisons here must exceed 8.9 times" in text
+    assert "tested at 0.05/12, the first step of Holm's correction" in text
+    assert "Nothing is said of other test examples (McNemar, bootstrap): the run directory holds no" in text
     assert "failed: gru_32, fitnet, seed 2: loss is not finite at epoch 3 (nan)" in text
 
 

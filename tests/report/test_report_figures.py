@@ -14,7 +14,9 @@ from kdbench.report.figures import NothingToDraw
 from kdbench.report.gallery import discover, save
 from kdbench.report.style import label_rows
 
-NAMES = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change", "corruption")
+AXES = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change", "corruption")
+# Without axes of its own: a diagram of ranks.
+NAMES = (*AXES, "critical_difference")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_nothing_is_cut_off_at_the_edges(drawings, name):
     assert box.y1 < figure.get_figheight() + 0.01
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AXES)
 def test_axes_are_labelled_with_units(drawings, name):
     figure, _ = drawings[name]
     labels = [text for axes in figure.axes for text in (axes.get_xlabel(), axes.get_ylabel()) if text]
@@ -106,7 +108,7 @@ def test_saving_gives_the_same_sharp_files_twice(write_run):
     assert int.from_bytes(first["png"][16:20], "big") == pytest.approx(200 * figure.get_figwidth(), abs=1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AXES)
 def test_every_figure_can_be_drawn_of_one_seed_and_one_student(write_run, name):
     summary = summarise(write_run(students=("mlp_64",), seeds=(0,), epochs=1))
     module = discover()[name]

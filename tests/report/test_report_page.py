@@ -52,12 +52,16 @@ def one_figure(monkeypatch):
 
 def test_the_report_has_all_its_files(report):
     names = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
-    figures = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change", "corruption")
+    figures = (
+        *("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change"),
+        "corruption",
+        "critical_difference",
+    )
     assert names == {
         "index.html",
         "report.md",
         "summary.csv",
-        *(f"{table}.{suffix}" for table in ("results", "differences") for suffix in ("csv", "tex")),
+        *(f"{table}.{suffix}" for table in ("results", "differences", "ranks") for suffix in ("csv", "tex")),
         *(f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "svg", "pdf")),
     }
 

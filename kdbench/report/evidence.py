@@ -1,0 +1,83 @@
+"""What a comparison says beyond its difference by seed: as raw values and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kdbench.analysis.comparison import Comparison
+from kdbench.analysis.power import POWER
+from kdbench.report import numerals
+
+
+def raw_evidence(found: Comparison | None) -> dict[str, Any]:
+    """Return the values for machines; all are None where there is no comparison."""
+    examples = found.examples if found is not None else None
+    return {
+        "detectable": found.detectable if found else None,
+        "p_better": found.improvement if found else None,
+        "examples": examples.n if examples else None,
+        "difference_examples_low": examples.low if examples else None,
+        "difference_examples_high": examples.high if examples else None,
+        "difference_both_low": examples.both_low if examples else None,
+        "difference_both_high": examples.both_high if examples else None,
+        "mcnemar_p_by_seed": list(examples.p_by_seed) if examples else None,
+        "mcnemar_p": examples.p if examples else None,
+        "mcnemar_p_holm": examples.p_holm if examples else None,
+        "examples_reason": examples.reason if examples else None,
+    }
+
+
+def interval_text(metric: str, low: float | None, high: float | None, decimals: int) -> str:
+    """Return the bounds of a difference in brackets, or nothing where they are not known."""
+    if low is None or high is None:
+        return ""
+    return f"[{numerals.difference(metric, low, decimals)}, {numerals.difference(metric, high, decimals)}]"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with its sign: ``p = 0.040`` or ``p < 0.001``."""
+    text = numerals.p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def has_examples(comparisons: Sequence[Comparison]) -> bool:
+    """Return whether the test examples say anything of any comparison."""
+    return any(found.examples.p is not None for found in comparisons)
+
+
+def why_no_examples(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return why the test examples say nothing, where they say nothing of any comparison."""
+    reasons = dict.fromkeys(found.examples.reason for found in comparisons if found.examples.reason)
+    if has_examples(comparisons) or not reasons:
+        return []
+    return [f"Nothing is said of other test examples (McNemar, bootstrap): {'; '.join(reasons)}."]
+
+
+def detectable_note(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return how to read the smallest difference that a run could have shown."""
+    tested = sum(found.detectable is not None for found in comparisons)
+    if not tested:
+        return []
+    level = f"0.05/{tested:,}, the first step of Holm's correction" if tested > 1 else "0.05"
+    return [
+        f"'Could show' is the smallest true difference that such a run shows in {100 * POWER:.0f} % of "
+        f"repetitions, tested at {level}; it rests on the spread of the same few seeds."
+    ]
+
+
+def examples_note(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return what the interval over seeds and examples covers, and what McNemar's p is and is not."""
+    if not has_examples(comparisons):
+        return why_no_examples(comparisons)
+    tested = sum(found.examples.p is not None for found in comparisons)
+    over = f" (Holm over {tested:,})" if tested > 1 else ""
+    crossed = (
+        "The interval over seeds × examples covers other seeds and another test set of this size. "
+        if any(found.examples.both_low is not None for found in comparisons)
+        else ""
+    )
+    return [
+        f"{crossed}McNemar's p{over} is of the models as they were trained: it says nothing about another "
+        "training."
+    ]

@@ -1,0 +1,40 @@
+"""Methods ranked over the students: which mean ranks are too close to be told apart."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from kdbench.analysis.standings import standings
+from kdbench.analysis.summary import Summary
+from kdbench.report import captions
+from kdbench.report.diagram import draw_ranking
+from kdbench.report.figures import NothingToDraw
+from kdbench.report.ranking import verdict
+
+ORDER = 6
+
+
+def title(summary: Summary) -> str:
+    """Say what the figure shows."""
+    return f"Methods by mean rank in top-1: {captions.subject(summary)}"
+
+
+def caption(summary: Summary) -> str:
+    """Say what the bars mean, and what was tested."""
+    found = standings([summary])
+    return " ".join(
+        (
+            "Each student ranks the methods by its mean top-1 over the seeds. Methods that a thick bar joins "
+            "differ by less than Nemenyi's critical difference (CD, at 0.05).",
+            *verdict(found),
+            *found.left_out,
+        )
+    )
+
+
+def draw(summary: Summary) -> Figure:
+    """Draw the diagram; raises NothingToDraw with fewer than three methods or students."""
+    ranking = standings([summary]).ranking
+    if ranking.reason is not None:
+        raise NothingToDraw(ranking.reason)
+    return draw_ranking(ranking, title(summary))
