@@ -22,7 +22,7 @@ def control_claims(summary: Summary) -> list[str]:
             "With a random teacher, a method learns from its teacher's logits in an order that is random for "
             "each example: what it then still gains is regularisation, not transfer."
         )
-    return claims + statements(summary, against, "top1")
+    return claims + statements(summary, against)
 
 
 def _references(summary: Summary) -> Iterator[str]:
