@@ -46,7 +46,7 @@ def adaptive(case: Case, p: np.ndarray) -> float:
 
 def classwise(case: Case, p: np.ndarray) -> float:
     one_hot = np.eye(p.shape[1], dtype=int)[case.labels]
-    pairs = zip(torch.from_numpy(p).T, torch.from_numpy(one_hot).T, strict=True)
+    pairs = zip(torch.tensor(p.T.copy()), torch.tensor(one_hot.T.copy()), strict=True)
     return float(np.mean([binary_calibration_error(*pair, n_bins=15, norm="l1").item() for pair in pairs]))
 
 
