@@ -59,8 +59,8 @@ def as_markdown(about: str, parts: Mapping[str, Sequence[Share]]) -> str:
         lines.append("")
     lines += [
         "A claim holds unless the exact binomial interval of what was observed contradicts it, which chance "
-        "alone does to one of forty claims that are just true. Comparisons of one line are independent; lines "
-        "share the trained cells. Lines without a claim show what a number must not be used for.",
+        "alone does to one of forty claims that are just true. Comparisons of one line are independent; "
+        "lines share the trained cells. Lines without a claim show what a number must not be used for.",
         "",
         "`python benchmarks/aa.py --out results/aa` makes these tables anew.",
     ]

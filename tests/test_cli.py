@@ -111,6 +111,26 @@ def test_compare_report_and_check_read_a_finished_run(finished: Path) -> None:
         assert len(list((finished / "report").rglob(f"*.{suffix}"))) >= 5
 
 
+def test_several_runs_are_ranked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, finished: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "copy")
+    one, two, figure = str(finished), str(tmp_path / "copy"), tmp_path / "ranks.png"
+    rows = json.loads(invoke("compare", one, two, "--json"))
+    assert {row["method"] for row in rows} == {"scratch", "kd(temperature=2)"}
+    assert "2 methods: Friedman's test needs at least 3" in invoke("compare", one, two)
+    for arguments, expected in [
+        ([one, two, "--published"], "--published is for one run"),
+        ([one, "--figure", str(figure)], "--figure goes with several runs"),
+        ([one, one], "is given twice"),
+        ([one, two, "--figure", str(figure)], "no diagram can be drawn: 2 methods"),
+    ]:
+        assert expected in fails(capsys, monkeypatch, "compare", *arguments)
+    assert not figure.exists()
+
+
 def test_reading_works_where_torch_cannot_be_imported(finished: Path) -> None:
     code = (
         "import sys\n"
