@@ -33,8 +33,8 @@ class Comparison:
     the paired t test, ``p_holm`` after Holm's correction, and ``verdict`` goes by ``p_holm``. ``sd`` is the
     standard deviation of the differences, and ``detectable`` the smallest difference that as many pairs with
     this ``sd`` would show in 80 % of runs, tested at 0.05 over the number of comparisons. ``improvement`` is
-    the probability that the method betters the baseline in one training of each. ``examples`` says what the
-    test examples add. What could not be computed is None, with the reason.
+    the probability, from two seeds on, that the method betters the baseline in one training of each.
+    ``examples`` says what the test examples add. What could not be computed is None, with the reason.
     """
 
     teacher: str
@@ -93,7 +93,7 @@ def _compare(summary: Summary, row: Row, control: Row | None, metric: str, basel
         empty,
         n=len(seeds),
         difference=float(differences.mean()),
-        improvement=probability_of_improvement(pairs),
+        improvement=probability_of_improvement(pairs) if len(seeds) > 1 else None,
         examples=evidence(summary.outcomes, row, control, seeds, metric),
     )
     if len(seeds) == 1:

@@ -41,6 +41,7 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
         Heading("difference", "Δ", unit=unit),
         Heading("interval", "95 % interval", unit=unit, help="over seeds"),
         Heading("both", "seeds × examples", unit=unit, help="95 % interval over seeds and test examples"),
+        Heading("examples", "over examples", unit=unit, help="95 % interval over test examples"),
         Heading("p", "p", help="paired t test"),
         Heading("p_holm", "p (Holm)"),
         Heading(
@@ -52,15 +53,12 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
         ),
         Heading("verdict", "verdict", numeric=False),
     ]
-    dropped = set() if has_examples(comparisons) else {"both", "mcnemar"}
+    kept = [heading for heading in headings if heading.key not in _without_values(comparisons, column)]
     if len(summary.teacher_names) < 2:
-        dropped.add("teacher")
-    if column.direction == "none":
-        dropped.add("p_better")
-    kept = [heading for heading in headings if heading.key not in dropped]
+        kept = [heading for heading in kept if heading.key != "teacher"]
     lines = []
     for found in comparisons:
-        cells = _cells(found, notes, decimals)
+        cells = _cells(found, notes, decimals, told=has_examples(comparisons))
         lines.append(Line(tuple(cells[heading.key] for heading in kept)))
     tested = sum(found.p is not None for found in comparisons)
     judged = (
@@ -79,15 +77,31 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
     )
 
 
+def _without_values(comparisons: Sequence[Comparison], column: Column) -> set[str]:
+    """Return the columns that would hold nothing but dashes, or what another column says better."""
+    values: dict[str, list[float | None]] = {
+        "both": [found.examples.both_low for found in comparisons],
+        "examples": [found.examples.low for found in comparisons],
+        "mcnemar": [found.examples.p for found in comparisons],
+        "p_better": [found.improvement for found in comparisons if column.direction != "none"],
+        "detectable": [found.detectable for found in comparisons],
+    }
+    empty = {key for key, known in values.items() if all(value is None for value in known)}
+    return empty if "both" in empty else {*empty, "examples"}
+
+
 def _direction(column: Column) -> str:
     return "no direction is better" if column.direction == "none" else f"{column.direction} is better"
 
 
-def _cells(found: Comparison, notes: Notes, decimals: int) -> dict[str, Cell]:
+def _cells(found: Comparison, notes: Notes, decimals: int, *, told: bool) -> dict[str, Cell]:
+    """Return all cells of a comparison; ``told`` is whether the table has what test examples tell."""
     verdict = f"{MARKS[found.verdict]} {found.verdict}" if found.verdict else "not tested"
     interval = interval_text(found.metric, found.low, found.high, decimals) or numerals.DASH
     examples = found.examples
+    note = notes.number(examples.reason) if told else None
     both = interval_text(found.metric, examples.both_low, examples.both_high, decimals) or numerals.DASH
+    alone = interval_text(found.metric, examples.low, examples.high, decimals) or numerals.DASH
     identity = {"teacher": found.teacher, "student": found.student, "method": found.method}
     better = numerals.DASH if found.improvement is None else f"{found.improvement:.2f}"
     return {
@@ -103,10 +117,11 @@ def _cells(found: Comparison, notes: Notes, decimals: int) -> dict[str, Cell]:
         "interval": Cell(
             interval, {"difference_low": found.low, "difference_high": found.high}, sort=found.low
         ),
-        "both": Cell(both, note=notes.number(examples.reason), sort=examples.both_low),
+        "both": Cell(both, sort=examples.both_low),
+        "examples": Cell(alone, sort=examples.low),
         "p": Cell(numerals.p_value(found.p), {"p": found.p}, sort=found.p),
         "p_holm": Cell(numerals.p_value(found.p_holm), {"p_holm": found.p_holm}, sort=found.p_holm),
-        "mcnemar": Cell(numerals.p_value(examples.p_holm), sort=examples.p_holm),
+        "mcnemar": Cell(numerals.p_value(examples.p_holm), note=note, sort=examples.p_holm),
         "p_better": Cell(better, sort=found.improvement),
         "detectable": Cell(numerals.number(found.metric, found.detectable, decimals), sort=found.detectable),
         "verdict": Cell(
@@ -156,6 +171,8 @@ def _more(found: Comparison, decimals: int) -> Iterator[str]:
     examples = found.examples
     if both := interval_text(found.metric, examples.both_low, examples.both_high, decimals):
         yield f"over seeds and examples {both}"
+    elif alone := interval_text(found.metric, examples.low, examples.high, decimals):
+        yield f"over examples {alone}"
     if examples.p_holm is not None:
         yield f"McNemar {p_text(examples.p_holm)}"
     if found.detectable is not None:

@@ -77,7 +77,9 @@ def examples_note(comparisons: Sequence[Comparison]) -> list[str]:
         if any(found.examples.both_low is not None for found in comparisons)
         else ""
     )
+    alone = "The interval over examples and " if not crossed else ""
+    verb = "are" if alone else "is"
     return [
-        f"{crossed}McNemar's p{over} is of the models as they were trained: it says nothing about another "
-        "training."
+        f"{crossed}{alone}McNemar's p{over} {verb} of the models as they were trained: another training may "
+        "differ by more."
     ]

@@ -140,12 +140,16 @@ def test_one_seed_says_how_many_trained_models_differ(write_run):
     store_outcomes(run)
     console = Console(width=200, file=io.StringIO())
     render(run, console)
+    headings = difference_table(summarise(run)).headings
+    assert "examples" in {heading.key for heading in headings}
+    assert not {"both", "detectable", "p_better"} & {heading.key for heading in headings}
     assert "of 3 models differ from scratch on this test set (McNemar" in console.file.getvalue()
 
 
 def test_without_predictions_the_columns_go_and_the_reason_stays(synthetic_run):
     table = difference_table(summarise(synthetic_run))
-    assert not {"both", "mcnemar"} & {heading.key for heading in table.headings}
+    assert not {"both", "examples", "mcnemar"} & {heading.key for heading in table.headings}
+    assert not any("predictions" in note for note in table.notes)
     assert any("the run directory holds no test predictions" in line for line in table.legend)
     assert table.as_rows()[0]["mcnemar_p"] is None
     assert "no test predictions" in table.as_rows()[0]["examples_reason"]
