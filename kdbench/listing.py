@@ -1,8 +1,8 @@
-"""Plain rows, and their terminal tables, of what kdbench knows, plans and measures."""
+"""Plain rows, and their terminal tables, of what kdbench knows and plans."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -12,7 +12,6 @@ from rich.table import Table
 from kdbench.column import ARROWS
 
 if TYPE_CHECKING:
-    from kdbench.efficiency import CostReport
     from kdbench.plan import Plan
 
 Rows = list[dict[str, Any]]
@@ -201,45 +200,3 @@ def plan_table(plan: Plan) -> Table:
     for (teacher, student, method, note), seeds in rows.items():
         table.add_row(teacher, student, escape(method), ", ".join(seeds), escape(note))
     return table
-
-
-def measure_rows(report: CostReport) -> Rows:
-    """Return the costs of models as plain rows; what is null has its reason under ``reasons``.
-
-    ``macs_note`` says by which operators torch's own counter differs, where it does.
-    """
-    return [
-        {"model": label, **metrics, "reasons": report.reasons[label], "macs_note": _note(report, label)}
-        for label, metrics in report.metrics.items()
-    ]
-
-
-def measure_table(report: CostReport, batch_sizes: Sequence[int]) -> Table:
-    """Return the costs of models as a terminal table, a row a quantity."""
-    from kdbench.efficiency import columns
-
-    table = Table(title="cost of a model", caption=_reasons(report))
-    table.add_column("quantity")
-    table.add_column("unit")
-    for label in report.metrics:
-        table.add_column(label, justify="right")
-    for column in columns(batch_sizes):
-        values = [metrics.get(column.name) for metrics in report.metrics.values()]
-        if any(value is not None for value in values):
-            shown = ("–" if value is None else _number(value) for value in values)
-            table.add_row(f"{column.title} {column.arrow}", column.unit, *shown)
-    return table
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 10_000 else f"{value:.4g}"
-
-
-def _note(report: CostReport, label: str) -> str | None:
-    return report.conditions["counts"].get(label, {}).get("note")
-
-
-def _reasons(report: CostReport) -> str:
-    texts = {text for reasons in report.reasons.values() for text in reasons.values()}
-    notes = (f"{label}: {note}" for label in report.metrics if (note := _note(report, label)))
-    return "; ".join([*sorted(texts), *notes])

@@ -7,15 +7,18 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import psutil
 
 from kdbench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = (
     "kdbench",
@@ -28,6 +31,7 @@ LIBRARIES = (
     "scikit-learn",
     "fvcore",
     "safetensors",
+    "onnxruntime",
 )
 
 # What decides how fast bfloat16 runs, as the kernel spells it on x86 and on ARM.
@@ -73,6 +77,16 @@ def fingerprint() -> dict[str, Any]:
     }
 
 
+def native_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies bf16 matrices natively (tensor cores; AMX or AVX512-BF16)."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the libraries that results depend on; None where not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
@@ -104,17 +118,22 @@ def load_average() -> float:
 
 
 @contextmanager
-def measuring_lock(timeout_s: float) -> Iterator[None]:
+def measuring_lock(timeout_s: float, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the one lock of this machine under which anything is timed.
 
-    Two processes that time at once measure each other. Raises UserError where another process still holds
+    Two processes that time at once measure each other. ``on_wait`` is called once before waiting for
+    another process. Raises UserError where another process still holds
     the lock after ``timeout_s`` seconds (0: one attempt), or where the lock file cannot be used.
     """
     path = Path(tempfile.gettempdir()) / "kdbench-measuring.lock"
     # Every user of the machine must be able to take the lock, whoever made the file.
     lock = filelock.FileLock(path, timeout=max(timeout_s, 0.0), mode=0o666, poll_interval=0.2)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            on_wait()
+            lock.acquire()
     except filelock.Timeout:
         raise UserError(
             f"another kdbench process is measuring on this machine, and still was after {timeout_s:g} s. "

@@ -144,16 +144,41 @@ class PairEntry(Strict):
     methods: dict[str, dict[str, Any]] = {}
 
 
+Threads = Annotated[int, Field(ge=1)] | Literal["all"]
+
+
 class MeasureEntry(Strict):
-    """Which costs are measured, and how long."""
+    """Which costs are measured, and how long.
+
+    ``threads`` is one number for everything, or a list such as ``[1, all]``. ``memory`` and ``energy``
+    take a process, or two seconds, for each model and batch size.
+    """
 
     latency: bool = True
     batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 256)
-    threads: int | None = Field(None, ge=1)
+    threads: Annotated[int, Field(ge=1)] | tuple[Threads, ...] | None = None
+    runtimes: tuple[Literal["eager", "compile", "export", "onnx", "graph"], ...] = ("eager",)
+    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32",)
+    memory: bool = False
+    energy: bool = False
     min_samples: int = Field(100, ge=11)
     min_seconds: float = Field(0.5, ge=0)
     max_seconds: float = Field(20.0, gt=0)
     timeout_s: float = Field(900.0, gt=0)
+
+    @model_validator(mode="after")
+    def _comparable(self) -> MeasureEntry:
+        listed: dict[str, tuple[Any, str]] = {
+            "runtimes": (self.runtimes, "eager"),
+            "precisions": (self.precisions, "fp32"),
+        }
+        if isinstance(self.threads, tuple):
+            listed["threads"] = (self.threads, "all")
+        for name, (values, needed) in listed.items():
+            if needed not in values or len(set(values)) != len(values):
+                found = ", ".join(map(str, values))
+                raise ValueError(f"{name} [{found}] must be distinct and have '{needed}' among them")
+        return self
 
 
 class IndependentEntry(Strict):

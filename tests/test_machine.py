@@ -172,6 +172,19 @@ def test_a_lock_that_another_process_holds_is_a_clear_error(lock_held: subproces
         pass
 
 
+def test_who_waits_for_the_lock_is_told_once(lock_held: subprocess.Popen[str]) -> None:
+    told: list[str] = []
+
+    def waiting() -> None:
+        told.append("waiting")
+        lock_held.communicate("")
+
+    with machine.measuring_lock(60, on_wait=waiting):
+        assert told == ["waiting"]
+    with machine.measuring_lock(60, on_wait=waiting):
+        assert told == ["waiting"]
+
+
 def test_nothing_is_measured_while_another_process_measures(
     lock_held: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

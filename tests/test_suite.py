@@ -51,6 +51,21 @@ def test_names_alone_stand_for_entries(small_suite: Load) -> None:
             "recipe.epoch: unknown field 'epoch'. Did you mean 'epochs'?",
         ),
         ("lr: 0.1", "lr: -1", "recipe.lr: found -1; input should be greater than 0"),
+        (
+            "measure: {latency: false}",
+            "measure: {runtimes: [onnx]}",
+            "measure: runtimes [onnx] must be distinct and have 'eager' among them",
+        ),
+        (
+            "measure: {latency: false}",
+            "measure: {runtimes: [eager, onyx]}",
+            "measure.runtimes.1: found 'onyx'",
+        ),
+        (
+            "measure: {latency: false}",
+            "measure: {threads: [1, 2]}",
+            "measure: threads [1, 2] must be distinct and have 'all' among them",
+        ),
         ("lr: 0.1", "lr: fast", "recipe.lr: found 'fast'"),
         ("precision: fp32", "precision: fp31", "recipe.precision: found 'fp31'"),
         ("precision: fp32", "precision: fp31", "Did you mean 'fp32'?"),

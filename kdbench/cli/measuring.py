@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -18,9 +19,24 @@ def measure(
         str | None, typer.Option("--against", help="Model that ratios refer to; default the first.")
     ] = None,
     batches: Annotated[str, typer.Option("--batch-sizes", help="Batch sizes to time.")] = "1,256",
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
+    threads: Annotated[
+        str, typer.Option("--threads", help="CPU threads: a number, all, or several such as 1,all.")
+    ] = "all",
+    runtimes: Annotated[
+        str, typer.Option("--runtimes", help="Of eager, compile, export, onnx and graph (CUDA).")
+    ] = "eager",
+    precision: Annotated[str, typer.Option("--precision", help="fp32, or fp32,bf16.")] = "fp32",
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Take the peak memory, in processes of its own.")
+    ] = False,
+    energy: Annotated[bool, typer.Option("--energy", help="Take the energy by RAPL or NVML.")] = False,
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, help="Measure so often, and show how far the runs spread.")
+    ] = 1,
+    counts_only: Annotated[
+        bool, typer.Option("--counts-only", help="Time nothing: parameters, multiply-adds, bytes.")
+    ] = False,
     device: DeviceOption = "auto",
-    counts_only: Annotated[bool, typer.Option("--counts-only", help="Count, but time nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -31,9 +47,11 @@ def measure(
     shape = _integers("--input", input_shape, 3)
     sizes = _integers("--batch-sizes", batches)
     from kdbench.console import ConsoleProgress
-    from kdbench.efficiency import ModelJob, Protocol
+    from kdbench.cost_table import measure_rows, measure_table
+    from kdbench.efficiency import ModelJob, Protocol, columns
     from kdbench.efficiency import measure as measure_models
-    from kdbench.listing import measure_rows, measure_table
+    from kdbench.efficiency.places import Dimensions, split_threads
+    from kdbench.efficiency.repeats import Repeats
     from kdbench.models.registry import find_builder
     from kdbench.progress import Progress
 
@@ -41,8 +59,15 @@ def measure(
         find_builder(name)
     reference = against or models[0]
     names = list(dict.fromkeys([reference, *models]))
+    own_threads, further_threads = split_threads(_threads(threads))
+    dimensions = Dimensions(_names(runtimes), _names(precision), further_threads, memory, energy)
+    if counts_only and (repeat > 1 or dimensions != Dimensions()):
+        raise UserError(
+            "--counts-only times nothing: leave it out, or --repeat, --runtimes, --precision, --memory, "
+            "--energy and several --threads."
+        )
     devices = () if counts_only else ("cpu", "cuda") if device == "auto" else (device,)
-    protocol = Protocol(batch_sizes=sizes, devices=devices, threads=threads)
+    protocol = Protocol(batch_sizes=sizes, devices=devices, threads=own_threads, dimensions=dimensions)
     arguments: dict[str, Any] = {
         "input_shape": shape,
         "num_classes": classes,
@@ -50,18 +75,27 @@ def measure(
         "protocol": protocol,
     }
     jobs = [ModelJob(name, name, {}) for name in names]
-    if quiet or as_json:
-        found = measure_models(jobs, progress=Progress(), **arguments)
-    else:
-        with ConsoleProgress(error_console) as progress:
-            found = measure_models(jobs, progress=progress, **arguments)
+    with nullcontext(Progress()) if quiet or as_json else ConsoleProgress(error_console) as progress:
+        reports = [measure_models(jobs, progress=progress, **arguments) for _ in range(repeat)]
+    found = Repeats(tuple(reports))
     rows = measure_rows(found)
     if as_json:
         print_json(rows)
     else:
-        out_console.print(measure_table(found, sizes))
+        out_console.print(measure_table(found, columns(sizes, dimensions)))
     if any(row["params"] is None for row in rows):
         raise typer.Exit(1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _threads(text: str) -> list[int | str]:
+    parts = _names(text)
+    if not all(part == "all" or (part.isdecimal() and int(part) > 0) for part in parts):
+        raise UserError(f"--threads {text}: expected positive integers or 'all', for example 1 or 1,all.")
+    return [part if part == "all" else int(part) for part in parts]
 
 
 def _integers(option: str, text: str, count: int | None = None) -> tuple[int, ...]:

@@ -5,44 +5,100 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kdbench.column import Column
-from kdbench.efficiency.protocol import DEVICES, SAMPLES_NEEDED
+from kdbench.efficiency.places import DEVICES, RUNTIME_TITLES, Dimensions, Place
+from kdbench.efficiency.protocol import SAMPLES_NEEDED
 
 _DEVICE_TITLES = {"cpu": "CPU", "cuda": "GPU"}
 _MLPERF = "MLPerf Inference rules: early-stopping counts"
 
 
-def columns(batch_sizes: Sequence[int]) -> list[Column]:
+def columns(batch_sizes: Sequence[int], dimensions: Dimensions | None = None) -> list[Column]:
     """Return every column of the cost family, in the order in which tables show them."""
-    timed = [
-        column for device in DEVICES for batch in batch_sizes for column in _timing_columns(device, batch)
-    ]
-    return _COUNTS + timed
+    dimensions = dimensions or Dimensions()
+    timed = [column for place in dimensions.places(batch_sizes) for column in _timing_columns(place)]
+    cells = [(device, batch) for device in DEVICES for batch in batch_sizes]
+    memory = [column for cell in cells for column in _memory_columns(*cell)] if dimensions.memory else []
+    energy = [_energy_column(*cell) for cell in cells] if dimensions.energy else []
+    return _COUNTS + timed + memory + energy
 
 
 def is_timing(name: str) -> bool:
-    """Return whether a column is of a timing, whichever device and batch size it is of."""
-    return name.startswith(("latency_", "throughput_", "speedup_"))
+    """Return whether a column is measured by running the model, in whichever place."""
+    return name.startswith(("latency_", "throughput_", "speedup_", "memory_", "energy_"))
 
 
-def timing_names(device: str, batch: int) -> dict[str, str]:
-    """Return the names of the timing columns of one device and batch size, by quantity."""
-    place = f"{device}_b{batch}"
-    names = {f"p{percent}": f"latency_{place}_p{percent}_ms" for percent in SAMPLES_NEEDED}
-    return {**names, "throughput": f"throughput_{place}_per_s", "speedup": f"speedup_{place}"}
+def timing_names(place: Place) -> dict[str, str]:
+    """Return the names of the timing columns of one place, by quantity."""
+    names = {f"p{percent}": f"latency_{place.name}_p{percent}_ms" for percent in SAMPLES_NEEDED}
+    return {**names, "throughput": f"throughput_{place.name}_per_s", "speedup": f"speedup_{place.name}"}
 
 
-def _timing_columns(device: str, batch: int) -> list[Column]:
-    names = timing_names(device, batch)
-    place = f"{_DEVICE_TITLES[device]}, batch {batch}"
+def memory_names(device: str, batch: int) -> tuple[str, ...]:
+    """Return the names of the memory columns of one device and batch size."""
+    quantities = ("peak",) if device == "cpu" else ("allocated", "reserved")
+    return tuple(f"memory_{device}_b{batch}_{quantity}_bytes" for quantity in quantities)
+
+
+def energy_name(device: str, batch: int) -> str:
+    """Return the name of the energy column of one device and batch size."""
+    return f"energy_{device}_b{batch}_j"
+
+
+def _memory_columns(device: str, batch: int) -> list[Column]:
+    where = f"{_DEVICE_TITLES[device]}, batch {batch}"
+    described = {
+        "cpu": [
+            ("Peak memory of inference", "growth of resident memory over the loaded model, fresh process")
+        ],
+        "cuda": [
+            ("Peak memory allocated", "torch.cuda.max_memory_allocated, weights included, fresh process"),
+            ("Peak memory reserved", "torch.cuda.max_memory_reserved, weights included, fresh process"),
+        ],
+    }[device]
+    return [
+        Column(name, f"{title}, {where}", "cost", "lower", "bytes", "[0, ∞)", source)
+        for name, (title, source) in zip(memory_names(device, batch), described, strict=True)
+    ]
+
+
+def _energy_column(device: str, batch: int) -> Column:
+    return Column(
+        energy_name(device, batch),
+        f"Energy of one example, {_DEVICE_TITLES[device]}, batch {batch}",
+        "cost",
+        "lower",
+        "J",
+        "(0, ∞)",
+        {
+            "cpu": "RAPL, all packages, idle power included",
+            "cuda": "NVML, the whole GPU, idle power included",
+        }[device],
+    )
+
+
+def _where(place: Place) -> str:
+    """Return the words for a place: ``CPU, batch 1``, and what differs from eager fp32."""
+    parts = [_DEVICE_TITLES[place.device], f"batch {place.batch}"]
+    if place.threads is not None:
+        parts.append("1 thread" if place.threads == 1 else f"{place.threads} threads")
+    if place.precision != "fp32":
+        parts.append(place.precision)
+    if place.runtime != "eager":
+        parts.append(RUNTIME_TITLES[place.runtime])
+    return ", ".join(parts)
+
+
+def _timing_columns(place: Place) -> list[Column]:
+    names, where = timing_names(place), _where(place)
     latencies = [
-        Column(names[f"p{percent}"], f"Latency p{percent}, {place}", "cost", "lower", "ms", "(0, ∞)", _MLPERF)
+        Column(names[f"p{percent}"], f"Latency p{percent}, {where}", "cost", "lower", "ms", "(0, ∞)", _MLPERF)
         for percent in SAMPLES_NEEDED
     ]
     return [
         *latencies,
         Column(
             names["throughput"],
-            f"Throughput, {place}",
+            f"Throughput, {where}",
             "cost",
             "higher",
             "examples/s",
@@ -51,7 +107,7 @@ def _timing_columns(device: str, batch: int) -> list[Column]:
         ),
         Column(
             names["speedup"],
-            f"Measured speed-up, {place}",
+            f"Measured speed-up, {where}",
             "cost",
             "higher",
             "×",

@@ -1,29 +1,29 @@
-"""Timing models against one another: warm-up, then rounds in which every model has a turn.
+"""Timing calls against one another: warm-up, then rounds in which every subject has a turn.
 
-Interleaving makes a speed-up a ratio of one run: whatever slows the machine for a while slows every model
-of that round. Each call is timed by itself; the first call after a change of model is made and not timed,
-for it pays for the caches that the other model left behind.
+A subject is whatever the caller names one: here a model in a place. Interleaving makes a speed-up a ratio
+of one run: whatever slows the machine for a while slows every subject of that round. Each call is timed by
+itself; the first call of a turn is made and not timed, for it pays for the caches that another left behind.
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from math import ceil
 from statistics import median
+from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
 
 from kdbench.efficiency.protocol import SAMPLES_NEEDED, Protocol
+from kdbench.efficiency.quiet import Quietness, Watch
+from kdbench.efficiency.turns import Tally, plan_turns
 from kdbench.errors import UserError
 
+K = TypeVar("K", bound=Hashable)
 Call = Callable[[], object]
 Timer = Callable[[Call], float]
-OnTurn = Callable[[str, int], None]
 
 # Warm-up is over once the medians of two successive windows of calls agree this well.
 _WINDOW = 5
@@ -31,70 +31,62 @@ _TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one model did in one round: the milliseconds of each call."""
+class Turn(Generic[K]):
+    """What one subject did in one round: the milliseconds of each call."""
 
-    model: str
+    subject: K
     round: int
     ms: list[float]
 
 
 @dataclass
-class Timing:
-    """The turns of one run on one device at one batch size, and why a model failed."""
+class Timing(Generic[K]):
+    """The turns of subjects that were timed together, why one failed, and how quiet the machine was."""
 
-    turns: list[Turn] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
+    turns: list[Turn[K]] = field(default_factory=list)
+    failures: dict[K, str] = field(default_factory=dict)
+    quietness: Quietness | None = None
 
 
-def time_models(
-    models: Mapping[str, nn.Module],
-    inputs: Tensor,
+def time_calls(
+    makers: Mapping[K, Callable[[], Call]],
     *,
+    timer: Timer,
     protocol: Protocol,
-    reference: str | None = None,
-    on_warm_up: Callable[[str], None] = lambda label: None,
-    on_turn: OnTurn = lambda label, round_: None,
-) -> Timing:
-    """Time a forward pass of ``inputs`` (B, ...) through every model, interleaved.
+    references: Collection[K] = (),
+    on_warm_up: Callable[[K], None] = lambda subject: None,
+    on_turn: Callable[[K, int, int], None] = lambda subject, round_, rounds: None,
+) -> Timing[K]:
+    """Make and warm up the call of every subject, then time the calls, interleaved.
 
-    The models are moved to the device of the inputs and left there, in evaluation mode; where the inputs
-    have four dimensions, they and the weights are laid out channels_last. A model that raises is left out,
-    with its reason in ``failures``, and the others go on.
+    A subject whose making or call raises is left out, with its reason in ``failures``, and the others go on.
+    ``on_turn`` is told the subject, the round (from 0) and how many rounds are planned.
     """
-    if inputs.dim() == 4:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    timer = cuda_timer() if inputs.is_cuda else cpu_timer
-    failures: dict[str, str] = {}
-    calls: dict[str, Call] = {}
-    expected_ms: dict[str, float] = {}
-    for label, model in models.items():
-        on_warm_up(label)
+    failures: dict[K, str] = {}
+    calls: dict[K, Call] = {}
+    expected_ms: dict[K, float] = {}
+    for subject, make in makers.items():
+        on_warm_up(subject)
         try:
-            call = _placed(model, inputs)
+            call = make()
             with torch.inference_mode():
                 ms = warm_up(call, timer, protocol)
         except Exception as error:
-            failures[label] = failure(error)
+            failures[subject] = failure(error)
             continue
         if ms * SAMPLES_NEEDED[50] > 1000 * protocol.max_seconds:
-            failures[label] = (
+            failures[subject] = (
                 f"one call takes {ms / 1000:.3g} s: {SAMPLES_NEEDED[50]} samples do not fit "
                 f"into max_seconds = {protocol.max_seconds:g}"
             )
             continue
-        calls[label], expected_ms[label] = call, ms
+        calls[subject], expected_ms[subject] = call, ms
+    watch = Watch()
     with torch.inference_mode():
-        rounds = interleave(calls, expected_ms, timer, protocol, reference, on_turn)
-    return Timing(rounds.turns, failures | rounds.failures)
-
-
-def _placed(model: nn.Module, inputs: Tensor) -> Call:
-    """Put a model where its inputs are, in their layout, and return its forward pass as a call."""
-    model.to(inputs.device).eval()
-    if inputs.dim() == 4:
-        model.to(memory_format=torch.channels_last)
-    return partial(model, inputs)
+        timing = interleave(
+            calls, expected_ms, timer, protocol, references, on_turn=on_turn, on_round=watch.loop
+        )
+    return Timing(timing.turns, failures | timing.failures, watch.quietness())
 
 
 def warm_up(call: Call, timer: Timer, protocol: Protocol) -> float:
@@ -121,82 +113,65 @@ def _stable(latest: list[float]) -> bool:
     return abs(now - before) <= _TOLERANCE * before
 
 
-def chunk_size(expected_ms: float, protocol: Protocol) -> int:
-    """Return the calls of one turn, so that the rounds together give the samples that the protocol wants."""
-    most = 1000 * protocol.max_seconds / expected_ms
-    wanted = max(protocol.min_samples, 1000 * protocol.min_seconds / expected_ms)
-    if most >= SAMPLES_NEEDED[99]:
-        wanted = max(wanted, SAMPLES_NEEDED[99])
-    if wanted > most:
-        return max(1, int(most / protocol.rounds))
-    return ceil(wanted / protocol.rounds)
-
-
-@dataclass
-class _Tally:
-    """How far one model has come."""
-
-    chunk: int
-    samples: int = 0
-    seconds: float = 0.0
-
-    def spent(self, protocol: Protocol, rounds_begun: int) -> bool:
-        """Whether the time is used up that the rounds so far may take: an even share for each round."""
-        share = min(1.0, rounds_begun / protocol.rounds)
-        return self.seconds >= share * protocol.max_seconds
-
-    def satisfied(self, protocol: Protocol) -> bool:
-        """Whether samples and seconds are enough, or all the time is used up."""
-        enough = self.samples >= self.chunk * protocol.rounds and self.seconds >= protocol.min_seconds
-        return enough or self.spent(protocol, protocol.rounds)
-
-
 def interleave(
-    calls: Mapping[str, Call],
-    expected_ms: Mapping[str, float],
+    calls: Mapping[K, Call],
+    expected_ms: Mapping[K, float],
     timer: Timer,
     protocol: Protocol,
-    reference: str | None = None,
-    on_turn: OnTurn = lambda label, round_: None,
-) -> Timing:
-    """Time the calls in rounds until every model has what the protocol asks for.
+    references: Collection[K] = (),
+    *,
+    on_turn: Callable[[K, int, int], None] = lambda subject, round_, rounds: None,
+    on_round: Callable[[], None] = lambda: None,
+) -> Timing[K]:
+    """Time the calls in rounds until every subject has what the protocol asks for.
 
-    In each of the protocol's rounds every model has a turn; who begins moves on by one. A model that then
-    lacks samples or seconds goes on in further rounds, with the reference. A call that raises ends its model,
-    with the reason in ``failures``. The garbage collector waits meanwhile.
+    In each of the planned rounds every subject has a turn. A subject that then lacks samples or seconds
+    goes on in further rounds, with the references. A call that raises ends its subject, with the reason in
+    ``failures``. The garbage collector waits meanwhile.
     """
-    timing = Timing()
-    tallies = {label: _Tally(chunk_size(expected_ms[label], protocol)) for label in calls}
+    timing: Timing[K] = Timing()
+    rounds, chunks = plan_turns(expected_ms, protocol)
+    tallies = {subject: Tally(chunks[subject], rounds, protocol) for subject in calls}
     round_ = 0
     gc.collect()
     gc.disable()
     try:
         while True:
-            running = [label for label in calls if label not in timing.failures]
-            lacking = [label for label in running if not tallies[label].satisfied(protocol)]
-            if not running or (round_ >= protocol.rounds and not lacking):
+            running = [subject for subject in calls if subject not in timing.failures]
+            lacking = [subject for subject in running if not tallies[subject].satisfied()]
+            if not running or (round_ >= rounds and not lacking):
                 return timing
-            if round_ >= protocol.rounds:
-                running = [label for label in running if label in lacking or label == reference]
-            first = round_ % len(running)
-            for label in running[first:] + running[:first]:
-                on_turn(label, round_)
+            if round_ >= rounds:
+                running = [subject for subject in running if subject in lacking or subject in references]
+            on_round()
+            for subject in _order(running, round_):
+                on_turn(subject, round_, rounds)
                 try:
-                    taken = _take_turn(calls[label], tallies[label], timer, protocol, round_)
-                    timing.turns.append(Turn(label, round_, taken))
+                    taken = _take_turn(calls[subject], tallies[subject], timer, round_)
+                    timing.turns.append(Turn(subject, round_, taken))
                 except Exception as error:
-                    timing.failures[label] = failure(error)
+                    timing.failures[subject] = failure(error)
             round_ += 1
     finally:
         gc.enable()
 
 
-def _take_turn(call: Call, tally: _Tally, timer: Timer, protocol: Protocol, round_: int) -> list[float]:
+def _order(subjects: list[K], round_: int) -> list[K]:
+    """Return who has a turn after whom: who begins moves on by one, and every other cycle goes backwards.
+
+    So nobody always comes after the same neighbour, whose leftovers in the caches it would pay for.
+    """
+    cycle, first = divmod(round_, len(subjects))
+    order = subjects[first:] + subjects[:first]
+    return order[::-1] if cycle % 2 else order
+
+
+def _take_turn(call: Call, tally: Tally, timer: Timer, round_: int) -> list[float]:
     taken: list[float] = []
-    if tally.spent(protocol, round_ + 1):
+    if tally.spent(round_ + 1):
         return taken
     timer(call)
-    while len(taken) < tally.chunk and not tally.spent(protocol, round_ + 1):
+    while len(taken) < tally.chunk and not tally.spent(round_ + 1):
         taken.append(timer(call))
         tally.samples += 1
         tally.seconds += taken[-1] / 1000

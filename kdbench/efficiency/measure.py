@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-import kdbench
-from kdbench.efficiency.process import supervise
+from kdbench.efficiency.process import TurnFile, module_command, module_environment, supervise
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.report import CostReport, WorkerResult, build_report
 from kdbench.efficiency.samples import SAMPLE_COLUMNS
-from kdbench.efficiency.steps import BUILD
+from kdbench.efficiency.steps import BUILD, memory_step
 from kdbench.errors import UserError, unknown
 from kdbench.machine import fingerprint, load_average, measuring_lock, versions
 from kdbench.progress import Progress
@@ -87,22 +84,40 @@ def measure(
         "machine": fingerprint(),
         "versions": versions(),
     }
-    lock = measuring_lock(protocol.lock_timeout_s) if protocol.devices else nullcontext()
-    with lock:
+    devices = [device for device in protocol.devices if device == "cpu" or conditions["machine"]["gpus"]]
+    with _lock(protocol, progress):
         conditions |= {"started": _now(), "load_average_before": load_average()}
-        result = _result(job, labels, protocol, progress, has_cuda=bool(conditions["machine"]["gpus"]))
+        result = _result(job, labels, protocol, devices, progress)
+        if protocol.dimensions.memory:
+            add_memory(job, devices, result, progress)
         conditions |= {"finished": _now(), "load_average_after": load_average()}
-    conditions |= {"threads": result.threads, "counts": result.counts}
+    conditions |= {"threads": result.threads, "counts": result.counts, "quiet": result.quiet}
+    if result.gpu:
+        conditions["gpu"] = result.gpu
     trained = {model.label for model in models if model.checkpoint is not None}
-    return build_report(labels, reference, protocol, trained, result, conditions)
+    report = build_report(labels, reference, protocol, trained, result, conditions)
+    if report.noise:
+        progress.warn(f"the machine was not quiet: {describe_noise(report.noise)}")
+    return report
+
+
+def _lock(protocol: Protocol, progress: Progress) -> AbstractContextManager[None]:
+    """Return the lock under which anything is timed; counting needs none."""
+    if not protocol.devices:
+        return nullcontext()
+    return measuring_lock(
+        protocol.lock_timeout_s,
+        on_wait=lambda: progress.note("another kdbench process is measuring on this machine: waiting for it"),
+    )
 
 
 def _result(
-    job: dict[str, Any], labels: Sequence[str], protocol: Protocol, progress: Progress, has_cuda: bool
+    job: dict[str, Any], labels: Sequence[str], protocol: Protocol, devices: list[str], progress: Progress
 ) -> WorkerResult:
     """Run workers until one comes to its end; what ended a worker is left out of the next."""
     failures: dict[str, dict[str, str]] = {label: {} for label in labels}
-    passes = len(protocol.batch_sizes) * sum(has_cuda or device != "cuda" for device in protocol.devices)
+    counts = [len(protocol.dimensions.thread_counts(device)) for device in devices]
+    passes = len(protocol.batch_sizes) * sum(counts)
     while True:
         left = sum(BUILD not in failures[label] for label in labels)
         if not left:
@@ -115,7 +130,7 @@ def _result(
             if reason is None:
                 samples = pd.read_parquet(folder / "latency.parquet")
                 return WorkerResult(**read_json(folder / "result.json"), samples=samples)
-        if culprit is None:
+        if culprit is None or BUILD in failures[culprit[0]]:
             failures = {label: {BUILD: reason} | failed for label, failed in failures.items()}
         else:
             label, step = culprit
@@ -136,21 +151,55 @@ def _run_worker(
         nonlocal culprit, passed
         event = json.loads(line)
         passed += event["event"] == "passed"
-        # While models take turns, the last report does not tell whose turn it was.
+        # While models take turns, the last report does not tell whose turn it was; the file does.
         culprit = (event["label"], event["step"]) if event["event"] == "step" else None
         progress.advance(passed, " ".join(str(event[key]) for key in ("step", "label") if key in event))
 
     write_json(folder / "job.json", job)
-    # The worker runs the same sources as this process, installed or not.
-    path = [str(Path(kdbench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     reason = supervise(
-        [sys.executable, "-m", "kdbench.efficiency.worker", str(folder / "job.json"), str(folder)],
+        module_command("kdbench.efficiency.worker", folder),
         on_line=on_line,
         timeout_s=protocol.timeout_s,
         stderr=folder / "stderr.txt",
-        environment={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+        environment=module_environment(),
     )
-    return reason, culprit
+    return reason, culprit or TurnFile.read(folder)
+
+
+def add_memory(job: dict[str, Any], devices: Sequence[str], result: WorkerResult, progress: Progress) -> None:
+    """Take the memory of every model at every batch size, each in a fresh process; add it to a result."""
+    sizes, timeout_s = job["protocol"]["batch_sizes"], job["protocol"]["timeout_s"]
+    entries = [entry for entry in job["models"] if BUILD not in result.failures[entry["label"]]]
+    cells = [(entry, device, batch) for entry in entries for device in devices for batch in sizes]
+    if not cells:
+        return
+    progress.begin("taking memory", len(cells), "process")
+    for done, (entry, device, batch) in enumerate(cells, start=1):
+        own = {**job, "model": entry, "device": device, "batch": batch, "threads": result.threads}
+        with tempfile.TemporaryDirectory(prefix="kdbench-memory-") as name:
+            folder = Path(name)
+            write_json(folder / "job.json", own)
+            reason = supervise(
+                module_command("kdbench.efficiency.memory", folder),
+                on_line=lambda line: None,
+                timeout_s=timeout_s,
+                stderr=folder / "stderr.txt",
+                environment=module_environment(),
+            )
+            content: dict[str, Any] = (
+                {"reason": reason} if reason is not None else read_json(folder / "memory.json")
+            )
+        if "memory" in content:
+            result.measured.setdefault(entry["label"], {}).update(content["memory"])
+        else:
+            result.failures[entry["label"]][memory_step(device, batch)] = content["reason"]
+        progress.advance(done, entry["label"])
+    progress.end("done")
+
+
+def describe_noise(noise: Mapping[str, str]) -> str:
+    """Return what was not quiet in one line, by pass."""
+    return "; ".join(f"{name}: {text}" for name, text in noise.items())
 
 
 def _now() -> str:

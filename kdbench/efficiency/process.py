@@ -1,20 +1,35 @@
-"""A child process that reports by lines, and is killed when it falls silent."""
+"""A child process that reports by lines, says whose turn it is, and is killed when it falls silent."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import kdbench
 
 # Before its first line a process loads Python and torch, which a cold disk makes slow.
 STARTUP_SECONDS = 120.0
 
 # Windows has no such signal, and no process there ends with its negative number.
 _SIGKILL = getattr(signal, "SIGKILL", 9)
+
+
+def module_command(module: str, folder: Path) -> list[str]:
+    """Return the command that runs a module of kdbench on ``folder/job.json`` and writes into ``folder``."""
+    return [sys.executable, "-m", module, str(folder / "job.json"), str(folder)]
+
+
+def module_environment() -> dict[str, str]:
+    """Return the environment in which a child runs the same sources as this process, installed or not."""
+    path = [str(Path(kdbench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def supervise(
@@ -72,6 +87,39 @@ def supervise(
     if code < 0:
         return f"the measuring process was killed by {_signal_name(-code)}{detail}"
     return f"the measuring process ended with code {code}{detail}"
+
+
+class TurnFile:
+    """Whose turn it is, left where the parent finds it should the process end.
+
+    A line to the parent would wake it at every turn, in the midst of the timing; a write to a file does not.
+    """
+
+    NAME = "turn.json"
+
+    def __init__(self, folder: Path) -> None:
+        """Write into a folder that the parent knows."""
+        self._file = (folder / self.NAME).open("wb", buffering=0)
+
+    def write(self, label: str, step: str) -> None:
+        """Say that a model has its turn in a step."""
+        self._file.seek(0)
+        self._file.write(json.dumps([label, step]).encode())
+        self._file.truncate()
+
+    def clear(self) -> None:
+        """Say that nobody has a turn."""
+        self._file.truncate(0)
+
+    @classmethod
+    def read(cls, folder: Path) -> tuple[str, str] | None:
+        """Return the label and the step that a process which ended was at; None where nobody had a turn."""
+        path = folder / cls.NAME
+        text = path.read_text() if path.is_file() else ""
+        if not text:
+            return None
+        label, step = json.loads(text)
+        return label, step
 
 
 class _Watchdog:

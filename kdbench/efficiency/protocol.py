@@ -1,13 +1,12 @@
-"""How models are timed: batch sizes, devices, sample counts and limits, as data."""
+"""How models are timed: places, sample counts and limits, as data."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
+from kdbench.efficiency.places import DEVICES, Dimensions, Place
 from kdbench.errors import UserError, unknown
-
-DEVICES = ("cpu", "cuda")
 
 # Samples that a percentile needs: the early-stopping counts of the MLPerf Inference rules. The fewest for
 # which, with 99 % confidence, at least two samples lie above the true percentile.
@@ -19,11 +18,12 @@ class Protocol:
     """The timing protocol; every duration is in seconds.
 
     Each model is timed for at least ``min_samples`` calls and ``min_seconds``, and for the 662 calls that a
-    p99 needs where they fit into ``max_seconds``, which bounds the timed calls of one model on one
-    device at one batch size. The calls are spread over ``rounds``, in each of which every model has a turn.
+    p99 needs where they fit into ``max_seconds``, which bounds the timed calls of one model in one place.
+    The calls are spread over at least ``rounds``, in each of which every model has a turn.
     Warm-up is at least ``warmup_calls`` and ``warmup_seconds``. ``threads`` is that of torch on the
-    CPU (None: torch's default). A worker that reports no progress for ``timeout_s`` is killed.
-    ``lock_timeout_s`` is how long to wait for another process that is measuring.
+    CPU (None: torch's default); ``dimensions`` are further threads, precisions and runtimes. A worker that
+    reports no progress for ``timeout_s`` is killed. ``lock_timeout_s`` is how long to wait for another
+    process that is measuring; whether the machine is quiet is then probed for ``probe_seconds``.
     """
 
     batch_sizes: tuple[int, ...] = (1, 256)
@@ -37,6 +37,8 @@ class Protocol:
     threads: int | None = None
     timeout_s: float = 300.0
     lock_timeout_s: float = 3600.0
+    probe_seconds: float = 0.5
+    dimensions: Dimensions = field(default_factory=Dimensions)
 
     def __post_init__(self) -> None:
         """Refuse a protocol under which the figures would mean nothing; raises UserError."""
@@ -52,6 +54,7 @@ class Protocol:
             "min_seconds": 0,
             "warmup_seconds": 0,
             "lock_timeout_s": 0,
+            "probe_seconds": 0,
         }
         for name, bound in least.items():
             if getattr(self, name) < bound:
@@ -66,14 +69,34 @@ class Protocol:
         if self.timeout_s <= 0:
             raise UserError(f"timeout_s must be positive, not {self.timeout_s:g}.")
 
+    @property
+    def places(self) -> list[Place]:
+        """Every place that is asked for, in the order of tables."""
+        return self.dimensions.places(self.batch_sizes, self.devices)
+
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return {
+        """Return the fields as plain values; those of ``_LATER`` only where they are not the default.
+
+        What was measured before a field was added is found again under the settings of today.
+        """
+        fields: dict[str, Any] = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+        fields["dimensions"] = self.dimensions.as_json()
+        default = Protocol()
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in _LATER or getattr(self, name) != getattr(default, name)
         }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Protocol:
         """Return the protocol that ``as_json`` wrote."""
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        if "dimensions" in fields:
+            plain["dimensions"] = Dimensions.from_json(fields["dimensions"])
         return cls(**cast(dict[str, Any], plain))
+
+
+_LATER = ("probe_seconds", "dimensions")

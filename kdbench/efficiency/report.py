@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from kdbench.efficiency.columns import columns, timing_names
-from kdbench.efficiency.protocol import DEVICES, Protocol
+from kdbench.efficiency.columns import columns, energy_name, memory_names, timing_names
+from kdbench.efficiency.intervals import Bounds
+from kdbench.efficiency.places import DEVICES
+from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.samples import NO_REFERENCE, summarise
-from kdbench.efficiency.steps import BUILD, COUNT, timing_step
+from kdbench.efficiency.steps import BUILD, COUNT, energy_step, memory_step
 
 NO_CUDA = "no CUDA device on this machine"
 # What a worker's counts hold under the name of the column.
@@ -34,25 +36,40 @@ class CostReport:
     """What models cost.
 
     ``metrics`` and ``reasons`` are by label, then by column; every column of the cost family is in
-    ``metrics``, and those that are None are in ``reasons``. ``samples`` holds the raw latencies
-    (model, device, batch, threads, round, ms); ``conditions`` the machine, the versions, the load, the
-    protocol, and under ``counts`` what the counts are made of, by label.
+    ``metrics``, and those that are None are in ``reasons``. ``intervals`` holds the 95 % interval of each
+    median latency and speed-up; ``samples`` the raw latencies (columns: SAMPLE_COLUMNS); ``conditions`` the
+    machine, the versions, the load, the protocol, under ``quiet`` what disturbed the timing, and under
+    ``counts`` what the counts are made of, by label.
     """
 
     metrics: dict[str, dict[str, Number]]
     reasons: dict[str, dict[str, str]]
     samples: pd.DataFrame
     conditions: dict[str, Any]
+    intervals: dict[str, dict[str, Bounds]] = field(default_factory=dict)
+
+    @property
+    def noise(self) -> dict[str, str]:
+        """What was not quiet, by the pass (``cpu_b1``) whose timings are therefore in doubt."""
+        passes = self.conditions.get("quiet", {}).get("during", {})
+        return {name: found["noise"] for name, found in passes.items() if found["noise"]}
 
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """What the worker found: counts by label, and by label and step why something failed."""
+    """What the worker found: counts by label, and by label and step why something failed.
+
+    ``measured`` holds memory and energy, by label and column. ``quiet`` tells what disturbed the machine
+    before the timing and in each pass; ``gpu`` the state of the GPU around each of its passes.
+    """
 
     threads: int | None
     counts: dict[str, dict[str, Any]]
     failures: dict[str, dict[str, str]]
     samples: pd.DataFrame
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    quiet: dict[str, Any] = field(default_factory=dict)
+    gpu: dict[str, Any] = field(default_factory=dict)
 
 
 def build_report(
@@ -66,17 +83,19 @@ def build_report(
     """Derive every cost column from a worker's result; ``trained`` are the models with given weights."""
     metrics: dict[str, dict[str, Number]] = {}
     reasons: dict[str, dict[str, str]] = {}
+    intervals: dict[str, dict[str, Bounds]] = {}
+    has_cuda = bool(conditions["machine"]["gpus"])
+    known = columns(protocol.batch_sizes, protocol.dimensions)
     for label in labels:
         values: dict[str, Number] = {}
         why: dict[str, str] = {}
         _add_counts(values, why, result, label, label in trained)
         _add_ratios(values, why, result, label, reference)
-        _add_timings(
-            values, why, result, label, reference, protocol, has_cuda=bool(conditions["machine"]["gpus"])
-        )
-        metrics[label] = {column.name: values[column.name] for column in columns(protocol.batch_sizes)}
+        intervals[label] = _add_timings(values, why, result, label, reference, protocol, has_cuda)
+        _add_passes(values, why, result, label, protocol, has_cuda)
+        metrics[label] = {column.name: values[column.name] for column in known}
         reasons[label] = {name: why[name] for name, value in metrics[label].items() if value is None}
-    return CostReport(metrics, reasons, result.samples, conditions)
+    return CostReport(metrics, reasons, result.samples, conditions, intervals)
 
 
 def _add_counts(
@@ -120,31 +139,59 @@ def _add_timings(
     reference: str | None,
     protocol: Protocol,
     has_cuda: bool,
+) -> dict[str, Bounds]:
+    """Add the timings of every place and return their intervals."""
+    intervals: dict[str, Bounds] = {}
+    for place in protocol.dimensions.places(protocol.batch_sizes):
+        missing = _not_done(result.failures[label], place.device, place.name, protocol, has_cuda)
+        if missing is not None:
+            for name in timing_names(place).values():
+                values[name], why[name] = None, missing
+            continue
+        found = summarise(result.samples, label, reference, place)
+        values.update(found.values)
+        why.update(found.reasons)
+        intervals |= found.intervals
+        lost = reference and _not_done(
+            result.failures[reference], place.device, place.name, protocol, has_cuda
+        )
+        if lost:
+            name = timing_names(place)["speedup"]
+            values[name], why[name] = None, f"the reference '{reference}' was not timed: {lost}"
+    return intervals
+
+
+def _add_passes(
+    values: dict[str, Number],
+    why: dict[str, str],
+    result: WorkerResult,
+    label: str,
+    protocol: Protocol,
+    has_cuda: bool,
 ) -> None:
+    """Add memory and energy."""
+    measured = result.measured.get(label, {})
     for device in DEVICES:
         for batch in protocol.batch_sizes:
-            missing = _not_timed(result.failures[label], device, batch, protocol, has_cuda)
-            if missing is not None:
-                for name in timing_names(device, batch).values():
-                    values[name], why[name] = None, missing
-                continue
-            found, reasons = summarise(result.samples, label, reference, device, batch)
-            values.update(found)
-            why.update(reasons)
-            lost = reference and _not_timed(result.failures[reference], device, batch, protocol, has_cuda)
-            if lost:
-                name = timing_names(device, batch)["speedup"]
-                values[name], why[name] = None, f"the reference '{reference}' was not timed: {lost}"
+            steps = dict.fromkeys(memory_names(device, batch), memory_step(device, batch))
+            steps[energy_name(device, batch)] = energy_step(device, batch)
+            for name, step in steps.items():
+                values[name] = measured.get(name)
+                if values[name] is None:
+                    reason = _not_done(result.failures[label], device, step, protocol, has_cuda)
+                    why[name] = reason or "it was not asked for"
 
 
-def _not_timed(
-    failures: Mapping[str, str], device: str, batch: int, protocol: Protocol, has_cuda: bool
+def _not_done(
+    failures: Mapping[str, str], device: str, step: str, protocol: Protocol, has_cuda: bool
 ) -> str | None:
+    """Return why a step on a device was not carried out; None where it was."""
     if device not in protocol.devices:
-        return f"latency on {device} was not asked for"
+        quantity = step.partition("_")[0] if step.startswith(("memory_", "energy_")) else "latency"
+        return f"{quantity} on {device} was not asked for"
     if device == "cuda" and not has_cuda:
         return NO_CUDA
-    return failures.get(BUILD) or failures.get(timing_step(device, batch))
+    return failures.get(BUILD) or failures.get(step)
 
 
 def _not_counted(result: WorkerResult, label: str, quantity: str) -> str:

@@ -11,24 +11,35 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from kdbench.efficiency.columns import energy_name
 from kdbench.efficiency.counts import count
-from kdbench.efficiency.latency import Timing, failure, time_models
+from kdbench.efficiency.energy import Rapl, joules_per_example
+from kdbench.efficiency.jobs import build, example
+from kdbench.efficiency.latency import Timing, cpu_timer, cuda_timer, failure, time_calls
+from kdbench.efficiency.nvml import Gpu
+from kdbench.efficiency.places import Place
+from kdbench.efficiency.process import TurnFile
 from kdbench.efficiency.protocol import Protocol
+from kdbench.efficiency.quiet import wait_for_quiet
+from kdbench.efficiency.runtimes import prepare
 from kdbench.efficiency.samples import SAMPLE_COLUMNS
-from kdbench.efficiency.steps import BUILD, COUNT, timing_step
-from kdbench.models import build_model, load_checkpoint
+from kdbench.efficiency.steps import BUILD, COUNT, energy_step
+from kdbench.errors import UserError
 from kdbench.store import read_json, write_atomic, write_json
 
 Emit = Callable[[dict[str, Any]], None]
+Subject = tuple[str, Place]
 
 # A report while models are being timed wakes the parent; more often than this it would be felt.
 _SECONDS_BETWEEN_REPORTS = 1.0
@@ -39,107 +50,176 @@ def measure_job(job: Mapping[str, Any], out: Path, emit: Emit) -> None:
 
     ``job["failures"]`` holds the steps, by model, that ended an earlier process; they are not tried again.
     """
-    protocol = Protocol.from_json(job["protocol"])
-    failures: dict[str, dict[str, str]] = {
-        model["label"]: dict(job["failures"].get(model["label"], {})) for model in job["models"]
-    }
-    if protocol.threads is not None:
-        torch.set_num_threads(protocol.threads)
-    models = _build(job, failures, emit)
-    counts: dict[str, dict[str, Any]] = {}
-    for label, model in models.items():
-        if COUNT not in failures[label]:
-            emit({"event": "step", "label": label, "step": COUNT})
-            try:
-                counts[label] = asdict(count(model, job["input_shape"]))
-            except Exception as error:
-                failures[label][COUNT] = failure(error)
+    session = _Session(job, out, emit)
+    models = session.build_models()
+    counts = session.count(models)
     frames = [pd.DataFrame(columns=list(SAMPLE_COLUMNS))]
-    for device in protocol.devices:
-        if device == "cuda" and not torch.cuda.is_available():
-            continue
+    protocol = session.protocol
+    devices = [device for device in protocol.devices if device == "cpu" or torch.cuda.is_available()]
+    if devices:
+        session.quiet["before"] = [found.as_json() for found in wait_for_quiet(protocol.probe_seconds)]
+    for device in devices:
         for batch in protocol.batch_sizes:
-            step = timing_step(device, batch)
-            ready = {label: model for label, model in models.items() if step not in failures[label]}
-            timing = _time(ready, job, device, batch, protocol, emit)
-            frames.append(_frame(timing, device, batch))
-            emit({"event": "passed", "step": step})
-            for label, reason in timing.failures.items():
-                failures[label][step] = reason
+            for threads in protocol.dimensions.thread_counts(device):
+                frames.append(session.time(models, device, batch, threads))
+            if protocol.dimensions.energy:
+                session.take_energy(models, device, batch)
     samples = pd.concat([frame for frame in frames if len(frame)] or frames[:1]).astype(SAMPLE_COLUMNS)
     write_atomic(out / "latency.parquet", samples.to_parquet(index=False))
     write_json(
-        out / "result.json", {"threads": torch.get_num_threads(), "counts": counts, "failures": failures}
+        out / "result.json",
+        {
+            "threads": session.threads,
+            "counts": counts,
+            "failures": session.failures,
+            "measured": session.measured,
+            "quiet": session.quiet,
+            "gpu": session.gpu,
+        },
     )
 
 
-def _build(job: Mapping[str, Any], failures: dict[str, dict[str, str]], emit: Emit) -> dict[str, nn.Module]:
-    models: dict[str, nn.Module] = {}
-    for entry in job["models"]:
-        label = entry["label"]
-        if BUILD in failures[label]:
-            continue
-        emit({"event": "step", "label": label, "step": BUILD})
-        torch.manual_seed(0)
+class _Session:
+    """One job: what it found so far, and who is to blame should the process end."""
+
+    def __init__(self, job: Mapping[str, Any], out: Path, emit: Emit) -> None:
+        self.job, self.emit = job, emit
+        self.protocol = Protocol.from_json(job["protocol"])
+        if self.protocol.threads is not None:
+            torch.set_num_threads(self.protocol.threads)
+        self.threads = torch.get_num_threads()
+        self.failures: dict[str, dict[str, str]] = {
+            model["label"]: dict(job["failures"].get(model["label"], {})) for model in job["models"]
+        }
+        self.measured: dict[str, dict[str, float]] = {}
+        self.quiet: dict[str, Any] = {"before": [], "during": {}}
+        self.gpu: dict[str, Any] = {}
+        self._turn = TurnFile(out)
+        self._reported = float("-inf")
+
+    def build_models(self) -> dict[str, nn.Module]:
+        """Return the models that can be built, by label."""
+        models: dict[str, nn.Module] = {}
+        for entry in self.job["models"]:
+            with self._step(entry["label"], BUILD) as wanted:
+                if wanted:
+                    models[entry["label"]] = build(self.job, entry)
+        return models
+
+    def count(self, models: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
+        """Return the counts of the models that can be counted, by label."""
+        counts: dict[str, dict[str, Any]] = {}
+        for label, model in models.items():
+            with self._step(label, COUNT) as wanted:
+                if wanted:
+                    counts[label] = asdict(count(model, self.job["input_shape"]))
+        return counts
+
+    def time(
+        self, models: Mapping[str, nn.Module], device: str, batch: int, threads: int | None
+    ) -> pd.DataFrame:
+        """Time every model in every precision and runtime, interleaved, and return the samples."""
+        protocol, reference = self.protocol, self.job["reference"]
+        torch.set_num_threads(threads or self.threads)
+        places = protocol.dimensions.variants(device, batch, threads)
+        name = places[0].name
+        subjects = [
+            (label, place) for place in places for label in models if place.name not in self.failures[label]
+        ]
+        timing: Timing[Subject]
         try:
-            model = build_model(
-                entry["name"],
-                input_shape=tuple(job["input_shape"]),
-                num_classes=job["num_classes"],
-                args=entry["args"],
+            inputs = example(batch, self.job["input_shape"], device)
+        except (RuntimeError, MemoryError) as error:
+            timing = Timing(failures=dict.fromkeys(subjects, failure(error)))
+        else:
+            before = self._gpu_state(device)
+            timing = time_calls(
+                {(label, place): partial(prepare, models[label], inputs, place) for label, place in subjects},
+                timer=cuda_timer() if device == "cuda" else cpu_timer,
+                protocol=protocol,
+                references=[subject for subject in subjects if subject[0] == reference],
+                on_warm_up=self._on_warm_up,
+                on_turn=self._on_turn,
             )
-            if entry["checkpoint"] is not None:
-                load_checkpoint(model, Path(entry["checkpoint"]))
-            models[label] = model
+            self._turn.clear()
+            if before is not None:
+                self.gpu[name] = {"before": before, "after": self._gpu_state(device)}
+        if timing.quietness is not None:
+            self.quiet["during"][name] = timing.quietness.as_json()
+        self.emit({"event": "passed", "step": name})
+        for (label, place), reason in timing.failures.items():
+            self.failures[label][place.name] = reason
+        return _frame(timing)
+
+    def take_energy(self, models: Mapping[str, nn.Module], device: str, batch: int) -> None:
+        """Take the energy of every model, one after the other, in eager mode and fp32."""
+        torch.set_num_threads(self.threads)
+        for label, model in models.items():
+            with self._step(label, energy_step(device, batch)) as wanted:
+                if not wanted:
+                    continue
+                # Whether there is a counter comes first: without one nothing is run.
+                counter = Gpu().joules if device == "cuda" else Rapl()
+                finish = torch.cuda.synchronize if device == "cuda" else _nothing
+                inputs = example(batch, self.job["input_shape"], device)
+                call = prepare(model, inputs, Place(device, batch))
+                with torch.inference_mode():
+                    used = joules_per_example(call, batch, counter, finish=finish)
+                self.measured.setdefault(label, {})[energy_name(device, batch)] = used
+
+    @contextmanager
+    def _step(self, label: str, step: str) -> Iterator[bool]:
+        """Report a step and record why it failed; yield whether it is to be tried."""
+        wanted = step not in self.failures[label]
+        if wanted:
+            self.emit({"event": "step", "label": label, "step": step})
+        try:
+            yield wanted
         except Exception as error:
-            failures[label][BUILD] = failure(error)
-    return models
+            self.failures[label][step] = failure(error)
 
+    def _on_warm_up(self, subject: Subject) -> None:
+        label, place = subject
+        self.emit({"event": "step", "label": label, "step": place.name})
 
-def _time(
-    models: Mapping[str, nn.Module],
-    job: Mapping[str, Any],
-    device: str,
-    batch: int,
-    protocol: Protocol,
-    emit: Emit,
-) -> Timing:
-    step = timing_step(device, batch)
-    reported = float("-inf")
-
-    def on_warm_up(label: str) -> None:
-        emit({"event": "step", "label": label, "step": step})
-
-    def on_turn(label: str, round_: int) -> None:
-        nonlocal reported
+    def _on_turn(self, subject: Subject, round_: int, rounds: int) -> None:
+        label, place = subject
+        self._turn.write(label, place.name)
         now = time.monotonic()
-        if now - reported >= _SECONDS_BETWEEN_REPORTS:
-            reported = now
-            emit({"event": "round", "step": step, "round": round_ + 1, "rounds": protocol.rounds})
+        if now - self._reported >= _SECONDS_BETWEEN_REPORTS:
+            self._reported = now
+            self.emit({"event": "round", "step": place.name, "round": round_ + 1, "rounds": rounds})
 
-    try:
-        inputs = _inputs(batch, job["input_shape"], device)
-    except (RuntimeError, MemoryError) as error:
-        return Timing(failures=dict.fromkeys(models, failure(error)))
-    return time_models(
-        models,
-        inputs,
-        protocol=protocol,
-        reference=job["reference"],
-        on_warm_up=on_warm_up,
-        on_turn=on_turn,
-    )
+    def _gpu_state(self, device: str) -> dict[str, Any] | None:
+        if device != "cuda":
+            return None
+        try:
+            return Gpu().state()
+        except UserError as error:
+            return {"unknown": str(error)}
 
 
-def _inputs(batch: int, shape: list[int], device: str) -> Tensor:
-    return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+def _nothing() -> None:
+    """Wait for nothing: on the CPU a call that returned is finished."""
 
 
-def _frame(timing: Timing, device: str, batch: int) -> pd.DataFrame:
-    rows = [(turn.model, turn.round, ms) for turn in timing.turns for ms in turn.ms]
-    frame = pd.DataFrame(rows, columns=["model", "round", "ms"])
-    frame = frame.assign(device=device, batch=batch, threads=torch.get_num_threads())
-    return frame[list(SAMPLE_COLUMNS)]
+def _frame(timing: Timing[Subject]) -> pd.DataFrame:
+    rows = [
+        {
+            "model": turn.subject[0],
+            "place": turn.subject[1].name,
+            "device": turn.subject[1].device,
+            "batch": turn.subject[1].batch,
+            "threads": torch.get_num_threads(),
+            "precision": turn.subject[1].precision,
+            "runtime": turn.subject[1].runtime,
+            "round": turn.round,
+            "ms": ms,
+        }
+        for turn in timing.turns
+        for ms in turn.ms
+    ]
+    return pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
 
 
 def main() -> None:

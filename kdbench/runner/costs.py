@@ -7,6 +7,7 @@ from typing import Any
 
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
 from kdbench.efficiency.columns import is_timing
+from kdbench.efficiency.places import Dimensions, split_threads
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.progress import Progress
@@ -70,7 +71,10 @@ def measure_costs(plan: Plan, directory: RunDirectory, progress: Progress) -> Co
 def protocol_of(entry: MeasureEntry) -> Protocol:
     """Return the timing protocol that a suite asks for; without latency only counts are taken."""
     fields = entry.model_dump()
-    latency = fields.pop("latency")
+    latency, threads = fields.pop("latency"), fields.pop("threads")
+    own, further = split_threads(threads) if isinstance(threads, tuple) else (threads, ())
+    kinds = {name: fields.pop(name) for name in ("runtimes", "precisions", "memory", "energy")}
+    fields |= {"threads": own, "dimensions": Dimensions(threads=further, **kinds)}
     return Protocol(**fields) if latency else Protocol(**fields, devices=())
 
 
@@ -118,5 +122,10 @@ def _write(directory: RunDirectory, id: str, report: CostReport) -> None:
     write_atomic(folder / "latency.parquet", report.samples.to_parquet(index=False))
     write_json(
         folder / "cost.json",
-        {"metrics": report.metrics, "reasons": report.reasons, "conditions": report.conditions},
+        {
+            "metrics": report.metrics,
+            "intervals": report.intervals,
+            "reasons": report.reasons,
+            "conditions": report.conditions,
+        },
     )

@@ -20,7 +20,7 @@ from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
 from kdbench.plan import Cell, Plan, make_plan
 from kdbench.progress import Progress
 from kdbench.runner.controls import control_columns, score_against_independent
-from kdbench.runner.costs import Costs, measure_costs
+from kdbench.runner.costs import Costs, measure_costs, protocol_of
 from kdbench.runner.processes import train_in_processes
 from kdbench.runner.records import Scores, all_columns, now
 from kdbench.runner.robustness import Robustness
@@ -171,7 +171,9 @@ class _Run:
         used = list({cell.registered.name: cell.registered for cell in self.plan.cells}.values())
         before = read_json(path / "run.json") if (path / "run.json").is_file() else {}
         write_atomic(path / "suite.yaml", suite.to_yaml())
-        columns = [*all_columns(suite.measure.batch_sizes, used), *control_columns(suite)]
+        dimensions = protocol_of(suite.measure).dimensions
+        measured = all_columns(suite.measure.batch_sizes, used, dimensions)
+        columns = [*measured, *control_columns(suite)]
         columns += ROBUSTNESS if suite.robustness else ()
         write_json(path / "columns.json", [column.as_json() for column in columns])
         write_json(

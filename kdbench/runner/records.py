@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kdbench.column import Column
 from kdbench.efficiency import columns as cost_columns
+from kdbench.efficiency.places import Dimensions
 from kdbench.methods import Method, Parameters
 from kdbench.metrics import catalogue, score
 from kdbench.metrics.disparity import class_deltas
@@ -119,12 +120,14 @@ def diagnostic_columns(used: Sequence[Method]) -> list[Column]:
     return [column for entry in used for column in entry.distiller.columns]
 
 
-def all_columns(batch_sizes: Sequence[int], used: Sequence[Method]) -> list[Column]:
+def all_columns(
+    batch_sizes: Sequence[int], used: Sequence[Method], dimensions: Dimensions | None = None
+) -> list[Column]:
     """Return every metric column in the order in which tables show them; ``used`` are the run's methods."""
     return [
         *catalogue().values(),
         *diagnostic_columns(used),
-        *cost_columns(batch_sizes),
+        *cost_columns(batch_sizes, dimensions),
         *TRAINING_COLUMNS,
         *best_columns(),
     ]

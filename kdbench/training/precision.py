@@ -10,15 +10,9 @@ from typing import Literal
 
 import torch
 
+from kdbench.machine import native_bf16
+
 Precision = Literal["fp32", "bf16"]
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Return whether a device multiplies bf16 matrices natively (tensor cores; AMX or AVX512-BF16)."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
 
 
 def resolve(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:

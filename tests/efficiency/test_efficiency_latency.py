@@ -11,18 +11,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 from kdbench.efficiency.latency import (
-    chunk_size,
     cpu_timer,
     cuda_timer,
     failure,
     interleave,
-    time_models,
+    time_calls,
     warm_up,
 )
+from kdbench.efficiency.places import Dimensions
 from kdbench.efficiency.protocol import Protocol
+from kdbench.efficiency.turns import plan_turns
 from kdbench.errors import UserError
 
 
@@ -44,8 +44,8 @@ class Bench:
         call()
         return next(self.sources[self.log[-1]])
 
-    def run(self, protocol: Protocol, expected: dict[str, float], reference: str | None = None, **more):
-        return interleave(self.calls, expected, self.timer, protocol, reference, **more)
+    def run(self, protocol: Protocol, expected: dict[str, float], reference: str = "", **more):
+        return interleave(self.calls, expected, self.timer, protocol, [reference], **more)
 
 
 def protocol(**fields) -> Protocol:
@@ -57,14 +57,18 @@ def test_every_round_gives_every_model_a_turn_and_the_first_call_of_a_turn_is_no
     bench = Bench(a=10.0, b=10.0, c=10.0)
     seen: list[tuple[str, int]] = []
     timing = bench.run(
-        protocol(), dict.fromkeys("abc", 10.0), on_turn=lambda label, round_: seen.append((label, round_))
+        protocol(),
+        dict.fromkeys("abc", 10.0),
+        on_turn=lambda label, round_, rounds: seen.append((label, round_)),
     )
     assert timing.failures == {}
     # Two timed calls and one before them that is not; who begins moves on by one.
     assert bench.log[:18] == [*"aaabbbccc", *"bbbcccaaa"]
     assert bench.log[18:27] == [*"cccaaabbb"]
+    # Then the same backwards, so that nobody has always the same neighbour before it.
+    assert bench.log[27:36] == [*"cccbbbaaa"]
     assert Counter(bench.log) == dict.fromkeys("abc", 11 * 3)
-    assert [(turn.model, turn.round) for turn in timing.turns] == seen
+    assert [(turn.subject, turn.round) for turn in timing.turns] == seen
     assert all(turn.ms == [10.0, 10.0] for turn in timing.turns)
     assert Counter(turn.round for turn in timing.turns) == dict.fromkeys(range(11), 3)
 
@@ -75,7 +79,9 @@ def test_a_model_that_was_faster_than_expected_goes_on_with_the_reference() -> N
     timing = bench.run(
         protocol(min_seconds=0.04), dict.fromkeys(("reference", "other", "quick"), 10.0), "reference"
     )
-    rounds = {label: [turn.round for turn in timing.turns if turn.model == label] for label in bench.sources}
+    rounds = {
+        label: [turn.round for turn in timing.turns if turn.subject == label] for label in bench.sources
+    }
     assert rounds["other"] == list(range(11))
     assert rounds["quick"] == rounds["reference"] == list(range(20))
 
@@ -84,18 +90,18 @@ def test_a_model_never_takes_more_than_its_share_of_the_time() -> None:
     # Expected 10 ms, taking 125 ms: a second holds eight calls, which must not all fall in the first rounds.
     bench = Bench(slow=125.0, fine=10.0)
     timing = bench.run(protocol(), {"slow": 10.0, "fine": 10.0})
-    slow = {turn.round: len(turn.ms) for turn in timing.turns if turn.model == "slow"}
+    slow = {turn.round: len(turn.ms) for turn in timing.turns if turn.subject == "slow"}
     assert [round_ for round_, count in slow.items() if count] == [0, 1, 2, 4, 5, 6, 8, 9]
     assert sum(slow.values()) == 8
-    assert sum(len(turn.ms) for turn in timing.turns if turn.model == "fine") == 22
+    assert sum(len(turn.ms) for turn in timing.turns if turn.subject == "fine") == 22
 
 
 def test_a_call_that_raises_ends_its_model_and_no_other() -> None:
     bench = Bench(a=10.0, b=[10.0] * 7)
     timing = bench.run(protocol(), {"a": 10.0, "b": 10.0})
     assert timing.failures == {"b": "StopIteration: no message"}
-    assert sum(len(turn.ms) for turn in timing.turns if turn.model == "a") == 22
-    assert sum(len(turn.ms) for turn in timing.turns if turn.model == "b") == 4
+    assert sum(len(turn.ms) for turn in timing.turns if turn.subject == "a") == 22
+    assert sum(len(turn.ms) for turn in timing.turns if turn.subject == "b") == 4
 
 
 def test_the_garbage_collector_waits_and_comes_back() -> None:
@@ -116,15 +122,17 @@ def test_no_model_no_turn() -> None:
     samples=st.integers(11, 2000),
     seconds=st.floats(0, 5),
     most=st.floats(5.1, 60),
-    rounds=st.integers(11, 30),
+    least=st.integers(11, 30),
 )
 def test_the_turns_together_give_the_samples_that_fit(
-    ms: float, samples: int, seconds: float, most: float, rounds: int
+    ms: float, samples: int, seconds: float, most: float, least: int
 ) -> None:
-    settings = protocol(min_samples=samples, min_seconds=seconds, max_seconds=most, rounds=rounds)
-    chunk = chunk_size(ms, settings)
+    settings = protocol(min_samples=samples, min_seconds=seconds, max_seconds=most, rounds=least)
+    rounds, chunks = plan_turns({"model": ms}, settings)
+    chunk = chunks["model"]
     total = chunk * rounds
     fits = 1000 * most / ms
+    assert rounds >= least
     assert chunk >= 1
     if samples <= fits:
         assert total >= min(samples, fits - rounds)
@@ -133,6 +141,15 @@ def test_the_turns_together_give_the_samples_that_fit(
         assert total >= 662
     if chunk > 1:
         assert total <= max(fits, samples + rounds, 662 + rounds, 1000 * seconds / ms + rounds)
+
+
+def test_long_turns_are_made_shorter_and_more_but_not_so_short_that_the_untimed_call_counts() -> None:
+    # 662 calls of 5 ms are 3.31 s: 11 turns of 300 ms, or 132 of 25.
+    settings = protocol(max_seconds=20.0)
+    assert plan_turns({"model": 5.0}, settings) == (132, {"model": 6})
+    # Beside it a model of 500 ms is called 22 times: more than 11 rounds would have a timed call or two each.
+    assert plan_turns({"model": 5.0, "slow": 500.0}, settings) == (11, {"model": 61, "slow": 2})
+    assert plan_turns({}, settings) == (11, {})
 
 
 def test_warm_up_ends_when_the_latency_is_stable() -> None:
@@ -159,47 +176,33 @@ def test_warm_up_gives_up_on_a_model_that_does_not_settle() -> None:
     assert len(bench.log) <= 60
 
 
-class Layer(nn.Module):
-    """Notes how it is called."""
+def test_a_subject_that_cannot_be_made_or_called_is_left_out() -> None:
+    calls: list[int] = []
 
-    def __init__(self, *, fails_after: int | None = None) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(2, 2, 1)
-        self.fails_after = fails_after
-        self.seen: list[tuple[bool, bool, bool, bool]] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self.fails_after is not None and len(self.seen) >= self.fails_after:
+    def later() -> None:
+        calls.append(1)
+        if len(calls) > 15:
             raise RuntimeError("out of luck\nand more")
-        self.seen.append(
-            (
-                self.training,
-                torch.is_inference_mode_enabled(),
-                images.is_contiguous(memory_format=torch.channels_last),
-                self.convolution.weight.is_contiguous(memory_format=torch.channels_last),
-            )
-        )
-        return self.convolution(images)
 
+    def never():
+        raise UserError("cannot be had here")
 
-def test_models_run_in_evaluation_and_inference_mode_and_channels_last() -> None:
-    models = {"good": Layer(), "never": Layer(fails_after=0), "later": Layer(fails_after=40)}
     warmed: list[str] = []
-    timing = time_models(models, torch.zeros(3, 2, 4, 4), protocol=protocol(), on_warm_up=warmed.append)
-    assert set(models["good"].seen) == {(False, True, True, True)}
+    timing = time_calls(
+        {"good": lambda: lambda: None, "never": never, "later": lambda: later},
+        timer=lambda call: (call(), 10.0)[1],
+        protocol=protocol(),
+        on_warm_up=warmed.append,
+    )
     assert warmed == ["good", "never", "later"]
-    assert timing.failures["never"] == "RuntimeError: out of luck"
-    assert {turn.model for turn in timing.turns} <= {"good", "later"}
-    samples = [ms for turn in timing.turns if turn.model == "good" for ms in turn.ms]
-    assert len(samples) >= 22
-    assert min(samples) > 0
-    # A model that was timed can still be trained: its weights are no inference tensors.
-    models["good"].convolution(torch.zeros(1, 2, 4, 4)).sum().backward()
+    assert timing.failures == {"never": "cannot be had here", "later": "RuntimeError: out of luck"}
+    assert sum(len(turn.ms) for turn in timing.turns if turn.subject == "good") == 22
+    assert timing.quietness is not None
+    assert timing.quietness.spread is not None
 
 
-def test_a_model_too_slow_for_eleven_samples_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdbench.efficiency.latency.cpu_timer", lambda call: (call(), 100.0)[1])
-    timing = time_models({"slow": nn.Identity()}, torch.zeros(1, 3), protocol=protocol())
+def test_a_model_too_slow_for_eleven_samples_is_not_timed() -> None:
+    timing = time_calls({"slow": lambda: list}, timer=lambda call: (call(), 100.0)[1], protocol=protocol())
     assert timing.turns == []
     assert timing.failures == {"slow": "one call takes 0.1 s: 11 samples do not fit into max_seconds = 1"}
 
@@ -248,6 +251,47 @@ def test_a_protocol_that_means_nothing_is_refused(fields: dict, message: str) ->
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"runtimes": ("eager", "onyx")}, "unknown runtime 'onyx'. Did you mean 'onnx'?"),
+        (
+            {"runtimes": ("onnx",)},
+            "runtimes must be distinct and have eager among them, which the others are compared with, "
+            "not ['onnx'].",
+        ),
+        ({"precisions": ("fp32", "fp16")}, "unknown precision 'fp16'. Did you mean 'bf16'?"),
+        ({"threads": (2, 2)}, "threads must be distinct and at least 1, not [2, 2]."),
+    ],
+)
+def test_dimensions_that_mean_nothing_are_refused(fields: dict, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Dimensions(**fields)
+    assert str(error.value) == message
+
+
 def test_a_protocol_survives_json() -> None:
-    settings = Protocol(batch_sizes=(1, 8), devices=("cpu",), threads=2)
-    assert Protocol.from_json(settings.as_json()) == settings
+    further = Dimensions(("eager", "onnx"), ("fp32", "bf16"), (1,), memory=True)
+    for settings in (
+        Protocol(batch_sizes=(1, 8), devices=("cpu",), threads=2),
+        Protocol(probe_seconds=0.0, dimensions=further),
+    ):
+        assert Protocol.from_json(settings.as_json()) == settings
+
+
+def test_what_was_measured_before_is_found_under_the_same_settings() -> None:
+    """The id of a measurement is a hash of these fields: a default must not add to them."""
+    assert list(Protocol().as_json()) == [
+        "batch_sizes",
+        "devices",
+        "min_samples",
+        "min_seconds",
+        "max_seconds",
+        "warmup_calls",
+        "warmup_seconds",
+        "rounds",
+        "threads",
+        "timeout_s",
+        "lock_timeout_s",
+    ]
+    assert "dimensions" in Protocol(dimensions=Dimensions(memory=True)).as_json()

@@ -60,6 +60,7 @@ def tiny(**fields) -> Protocol:
         "warmup_seconds": 0.0,
         "threads": 1,
         "lock_timeout_s": 0.0,
+        "probe_seconds": 0.02,
     }
     return Protocol(**{**settings, **fields})
 

@@ -1,0 +1,95 @@
+"""What models cost, as plain rows and as a terminal table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from kdbench.column import Column
+from kdbench.efficiency.columns import is_timing
+from kdbench.efficiency.measure import describe_noise
+from kdbench.efficiency.repeats import Repeats
+
+
+def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
+    """Return the costs of models as plain rows.
+
+    Of several repeats the figures are medians, with their values and spread under ``repeats`` and ``spread``;
+    of one, ``intervals`` holds the 95 % intervals. What is null has its reason under ``reasons``, and
+    ``noise`` says by pass (``cpu_b1``) what made the timings doubtful, and ``macs_note`` by which operators
+    torch's own counter differs, where it does.
+    """
+    rows = []
+    several = len(repeats.reports) > 1
+    for label in repeats.labels:
+        names = list(repeats.reports[0].metrics[label])
+        row: dict[str, Any] = {"model": label} | {name: repeats.median(label, name) for name in names}
+        timed = [name for name in names if is_timing(name) and row[name] is not None]
+        if several:
+            row["repeats"] = {name: repeats.values(label, name) for name in timed}
+            row["spread"] = {name: repeats.spread(label, name) for name in timed}
+        else:
+            row["intervals"] = repeats.reports[0].intervals.get(label, {})
+        rows.append(
+            row
+            | {
+                "noise": repeats.noise,
+                "reasons": repeats.reasons(label),
+                "macs_note": _macs_note(repeats, label),
+            }
+        )
+    return rows
+
+
+def measure_table(repeats: Repeats, columns: Sequence[Column]) -> Table:
+    """Return the costs of models as a terminal table, a row a quantity; beside a figure is how sure it is."""
+    table = Table(title="cost of a model", caption="\n".join(_notes(repeats)), box=SIMPLE)
+    table.add_column("quantity")
+    table.add_column("unit")
+    for label in repeats.labels:
+        table.add_column(label, justify="right")
+    for column in columns:
+        cells = [_cell(repeats, label, column.name) for label in repeats.labels]
+        if any(cells):
+            table.add_row(f"{column.title} {column.arrow}", column.unit, *(cell or "–" for cell in cells))
+    return table
+
+
+def _cell(repeats: Repeats, label: str, name: str) -> str:
+    value = repeats.median(label, name)
+    if value is None:
+        return ""
+    bounds = repeats.reports[0].intervals.get(label, {}).get(name)
+    if len(repeats.reports) > 1:
+        found = repeats.spread(label, name) if is_timing(name) else None
+        beside = "" if found is None else f" ±{found:.1%}"
+    else:
+        beside = f" [{_number(bounds[0])}–{_number(bounds[1])}]" if bounds else ""
+    # Brackets would be read as markup.
+    return (_number(value) + beside).replace("[", r"\[")
+
+
+def _macs_note(repeats: Repeats, label: str) -> str | None:
+    return repeats.reports[0].conditions["counts"].get(label, {}).get("note")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def _notes(repeats: Repeats) -> Iterable[str]:
+    if len(repeats.reports) > 1:
+        yield f"medians of {len(repeats.reports)} runs, ± the run farthest from them"
+    elif any(repeats.reports[0].intervals.values()):
+        yield "in brackets: 95 % bootstrap interval over the rounds of this run"
+    if repeats.noise:
+        yield f"the machine was not quiet: {describe_noise(repeats.noise)}"
+    texts = {text for label in repeats.labels for text in repeats.reasons(label).values()}
+    if texts:
+        yield f"missing: {'; '.join(sorted(texts))}"
+    for label in repeats.labels:
+        if note := _macs_note(repeats, label):
+            yield f"{label}: {note}"

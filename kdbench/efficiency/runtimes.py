@@ -1,0 +1,158 @@
+"""One forward pass as it can be run: eager, compiled, exported, by ONNX Runtime, as a CUDA graph.
+
+Before a runtime is timed its output is compared with that of eager mode in fp32.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.efficiency.places import RUNTIME_TITLES, Place
+from kdbench.errors import UserError
+from kdbench.machine import native_bf16
+
+Call = Callable[[], Any]
+
+# Largest difference from eager fp32 as a share of the largest output: sums in another order; 8 bits.
+TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
+
+
+def prepare(model: nn.Module, inputs: Tensor, place: Place) -> Call:
+    """Return the forward pass of ``inputs`` (B, ...) through a model, as it runs in a place.
+
+    The model is moved to the device of the inputs and left there, in evaluation mode; where the inputs
+    have four dimensions, its weights are laid out channels_last, as the inputs should be. bf16 is the model
+    with its weights and inputs cast, so it needs a device that multiplies in bf16.
+
+    Raises:
+        UserError: where the place cannot be had here (bf16 that is not native, an extra that is not
+            installed), and where the output differs from eager fp32 by more than TOLERANCE.
+        Exception: whatever compiling, exporting or capturing raises.
+    """
+    model.to(inputs.device).eval()
+    if inputs.dim() == 4:
+        model.to(memory_format=torch.channels_last)
+    eager = partial(model, inputs)
+    if (place.runtime, place.precision) == ("eager", "fp32"):
+        return eager
+    subject = model
+    if place.precision == "bf16":
+        if not native_bf16(inputs.device):
+            raise UserError(f"bf16 is not native on this {'GPU' if inputs.is_cuda else 'CPU'}")
+        subject, inputs = copy.deepcopy(model).to(torch.bfloat16), inputs.to(torch.bfloat16)
+    call = _MAKERS[place.runtime](subject, inputs)
+    check_parity(call, eager, place)
+    return call
+
+
+def check_parity(call: Call, eager: Call, place: Place) -> None:
+    """Raise UserError where a call's output is not that of eager mode in fp32, up to TOLERANCE."""
+    with torch.inference_mode():
+        expected, found = _tensor(eager()), _tensor(call())
+    if found.shape != expected.shape:
+        raise UserError(
+            f"{RUNTIME_TITLES[place.runtime]} gives an output of shape {tuple(found.shape)}, "
+            f"eager mode {tuple(expected.shape)}"
+        )
+    largest = float(expected.abs().max())
+    apart = float((found - expected).abs().max())
+    # Written so that NaN on either side is no parity.
+    if not apart <= TOLERANCE[place.precision] * largest:
+        raise UserError(
+            f"the output of {RUNTIME_TITLES[place.runtime]} in {place.precision} differs from that of eager "
+            f"fp32 by {apart:.2g} where the largest is {largest:.2g}; allowed is "
+            f"{TOLERANCE[place.precision]:.1%} of that"
+        )
+
+
+def _tensor(output: Any) -> Tensor:
+    if isinstance(output, list):
+        output = torch.from_numpy(output[0])
+    if not isinstance(output, Tensor):
+        raise UserError(f"the model returns {type(output).__name__}; outputs are compared as one tensor")
+    return output.detach().float().cpu()
+
+
+def _eager(model: nn.Module, inputs: Tensor) -> Call:
+    return partial(model, inputs)
+
+
+def _compiled(model: nn.Module, inputs: Tensor) -> Call:
+    def forward(inputs: Tensor) -> Any:
+        return model(inputs)
+
+    # dynamo keeps what it compiled with the code object. One of its own spares the model the guards and the
+    # recompile limit that models of one class would share.
+    forward.__code__ = forward.__code__.replace(co_name=f"forward_{id(model)}")
+    call = partial(torch.compile(forward, dynamic=False), inputs)
+    with torch.inference_mode():
+        call()
+    return call
+
+
+def _exported(model: nn.Module, inputs: Tensor) -> Call:
+    with torch.no_grad():
+        return partial(torch.export.export(model, (inputs,)).module(), inputs)
+
+
+def _onnx(model: nn.Module, inputs: Tensor) -> Call:
+    if inputs.is_cuda:
+        raise UserError("ONNX Runtime is timed on the CPU only")
+    if inputs.dtype != torch.float32:
+        raise UserError("ONNX Runtime is timed in fp32 only")
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise UserError(f"{', '.join(missing)} is not installed: pip install 'kdbench[onnx]'")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Its threads would otherwise go on spinning into the turn of the next model.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    with tempfile.TemporaryDirectory(prefix="kdbench-onnx-") as folder, torch.no_grad():
+        program = torch.onnx.export(model, (inputs,), dynamo=True, verbose=False)
+        assert program is not None
+        file = Path(folder) / "model.onnx"
+        program.save(str(file))
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return partial(session.run, None, {session.get_inputs()[0].name: inputs.contiguous().numpy()})
+
+
+def _graph(model: nn.Module, inputs: Tensor) -> Call:
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.inference_mode():
+        # Libraries set themselves up at their first calls, which a capture does not allow; the handles of
+        # some are by stream, so these calls are on the stream that captures.
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                model(inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph, stream=stream):
+            output = model(inputs)
+
+    def replay() -> Any:
+        graph.replay()
+        return output
+
+    return replay
+
+
+_MAKERS: dict[str, Callable[[nn.Module, Tensor], Call]] = {
+    "eager": _eager,
+    "compile": _compiled,
+    "export": _exported,
+    "onnx": _onnx,
+    "graph": _graph,
+}

@@ -1,0 +1,138 @@
+"""The command that measures, suites' measuring settings, and repeats."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from kdbench.cli import app, main
+from kdbench.cost_table import measure_rows, measure_table
+from kdbench.efficiency import CostReport, Protocol, columns
+from kdbench.efficiency.places import Dimensions
+from kdbench.efficiency.repeats import Repeats, spread
+from kdbench.runner.costs import protocol_of
+from kdbench.suite import MeasureEntry, Suite
+
+Load = Callable[..., Suite]
+
+
+def report(latency: float, noise: str | None = None) -> CostReport:
+    metrics = {"params": 10, "latency_cpu_b1_p50_ms": latency, "latency_cuda_b1_p50_ms": None}
+    reasons = {"latency_cuda_b1_p50_ms": "no CUDA device on this machine"}
+    conditions = {"quiet": {"during": {"cpu_b1": {"noise": noise}}}, "counts": {}}
+    intervals = {"a": {"latency_cpu_b1_p50_ms": (latency - 0.1, latency + 0.1)}}
+    return CostReport({"a": metrics}, {"a": reasons}, pd.DataFrame(), conditions, intervals)
+
+
+def shown(repeats: Repeats) -> str:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(measure_table(repeats, columns((1,))))
+    return capture.get()
+
+
+def test_the_spread_is_the_farthest_from_the_median() -> None:
+    assert spread([1.0, 1.02, 0.95]) == 0.05
+    assert spread([2.0, 2.0]) == 0.0
+    assert spread([2.0]) is None
+    assert spread([]) is None
+
+
+def test_of_several_repeats_the_median_and_the_spread_are_shown() -> None:
+    repeats = Repeats((report(1.0), report(1.25, "loud"), report(1.2)))
+    (row,) = measure_rows(repeats)
+    assert row["latency_cpu_b1_p50_ms"] == 1.2
+    assert row["repeats"] == {"latency_cpu_b1_p50_ms": [1.0, 1.25, 1.2]}
+    assert row["spread"] == {"latency_cpu_b1_p50_ms": pytest.approx(0.2 / 1.2, abs=1e-6)}
+    assert row["params"] == 10
+    assert row["noise"] == {"cpu_b1": "loud"}
+    assert row["reasons"] == {"latency_cuda_b1_p50_ms": "no CUDA device on this machine"}
+    text = shown(repeats)
+    assert "1.2 ±16.7%" in text
+    assert "medians of 3 runs" in text
+    assert "the machine was not quiet: cpu_b1: loud" in text
+
+
+def test_of_one_measurement_the_interval_is_shown() -> None:
+    (row,) = measure_rows(Repeats((report(1.2),)))
+    assert row["intervals"]["latency_cpu_b1_p50_ms"] == pytest.approx((1.1, 1.3))
+    assert "repeats" not in row
+    text = shown(Repeats((report(1.2),)))
+    assert "1.2 [1.1–1.3]" in text
+    assert "not quiet" not in text
+    assert "missing: no CUDA device on this machine" in text
+
+
+def test_the_command_measures_in_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Protocol] = []
+
+    def fake(jobs, *, protocol, reference, **more):
+        asked.append(protocol)
+        found = report(1.0)
+        labels = [job.label for job in jobs]
+        return dataclasses.replace(
+            found,
+            metrics=dict.fromkeys(labels, found.metrics["a"]),
+            reasons=dict.fromkeys(labels, found.reasons["a"]),
+        )
+
+    monkeypatch.setattr("kdbench.efficiency.measure", fake)
+    options = ["--runtimes", "eager,onnx", "--threads", "1,all", "--precision", "fp32,bf16", "--memory"]
+    arguments = ["measure", "resnet8", "--against", "resnet20", *options, "--repeat", "3", "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 0
+    rows = json.loads(result.output)
+    assert [row["model"] for row in rows] == ["resnet20", "resnet8"]
+    assert len(asked) == 3
+    assert asked[0] == Protocol(
+        devices=("cpu",), dimensions=Dimensions(("eager", "onnx"), ("fp32", "bf16"), (1,), memory=True)
+    )
+    CliRunner().invoke(app, ["measure", "resnet8", "--threads", "1", "--counts-only"], catch_exceptions=False)
+    assert asked[3] == Protocol(devices=(), threads=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--runtimes", "eager,onxx"], "unknown runtime 'onxx'. Did you mean 'onnx'?"),
+        (["--runtimes", "onnx"], "runtimes must be distinct and have eager among them"),
+        (["--precision", "bf16"], "precisions must be distinct and have fp32 among them"),
+        (["--threads", "0"], "--threads 0: expected positive integers or 'all'"),
+        (["--threads", "1,2"], "threads 1, 2: of several numbers one must be 'all'"),
+        (["--counts-only", "--energy"], "--counts-only times nothing"),
+    ],
+)
+def test_options_that_mean_nothing_give_one_line(
+    options: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kdbench", "measure", "resnet8", *options])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    text = capsys.readouterr().err.strip()
+    assert expected in text and "\n" not in text
+
+
+def test_a_suite_that_says_nothing_of_dimensions_is_measured_as_before() -> None:
+    protocol = protocol_of(MeasureEntry())
+    assert protocol == Protocol(timeout_s=900.0)
+    assert "dimensions" not in protocol.as_json()
+
+
+def test_the_dimensions_of_a_suite_reach_the_protocol(small_suite: Load) -> None:
+    settings = ("runtimes=[eager, onnx]", "threads=[1, all]", "memory=true", "precisions=[fp32, bf16]")
+    entry = small_suite("measure.latency=true", *(f"measure.{text}" for text in settings)).measure
+    protocol = protocol_of(entry)
+    assert protocol.threads is None
+    assert protocol.dimensions == Dimensions(("eager", "onnx"), ("fp32", "bf16"), (1,), memory=True)
+    assert protocol_of(small_suite("measure.threads=2").measure).threads == 2
