@@ -16,6 +16,7 @@ from kdbench.report.fidelity import control_claims
 from kdbench.report.gallery import Plate
 from kdbench.report.published import cautions, published_table
 from kdbench.report.ranking import standings_table
+from kdbench.report.runtimes import runtime_table
 from kdbench.report.table import Table, main_table
 
 Facts = tuple[tuple[str, str], ...]
@@ -36,6 +37,7 @@ class Content:
     controls: tuple[str, ...]
     over_kd: Table | None
     ranks: Table | None
+    runtimes: Table | None
     published: Table | None
     published_cautions: tuple[str, ...]
     plates: tuple[Plate, ...]
@@ -60,6 +62,7 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
         controls=tuple(control_claims(summary)),
         over_kd=_over_kd(summary),
         ranks=_ranks(summary),
+        runtimes=runtime_table(summary),
         published=published_table(summary, published),
         published_cautions=tuple(cautions(published)),
         plates=tuple(plates),

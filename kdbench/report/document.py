@@ -23,7 +23,7 @@ def _lines(content: Content, figures: str) -> Iterator[str]:
     yield f"## Results\n\n{as_markdown(content.main)}"
     if content.differences.lines:
         yield f"## {escape_markdown(content.differences.title)}\n\n{as_markdown(content.differences)}"
-    for table in (content.over_kd, content.ranks):
+    for table in (content.over_kd, content.ranks, content.runtimes):
         if table:
             yield f"## {escape_markdown(table.title)}\n\n{as_markdown(table)}"
     if content.controls:

@@ -71,7 +71,7 @@ def number(column: str, value: float | None, decimals: int = 1) -> str:
         return scaled(value, "B")
     if column.startswith(("speedup", "theoretical_speedup", "compression_ratio")):
         return f"{significant(value)}×"
-    if column.endswith("_ms"):
+    if column.endswith(("_ms", "_j")):
         return significant(value)
     return _signed_text(f"{value:.3f}")
 

@@ -27,7 +27,11 @@ def as_page(content: Content, summary: Summary) -> str:
             content=content,
             main=as_html(content.main),
             differences=as_html(content.differences) if content.differences.lines else None,
-            more=[(table.title, as_html(table)) for table in (content.over_kd, content.ranks) if table],
+            more=[
+                (table.title, as_html(table))
+                for table in (content.over_kd, content.ranks, content.runtimes)
+                if table
+            ],
             published=as_html(content.published) if content.published else None,
             figures=[(plate, picture(plate)) for plate in content.plates if plate.missing is None],
             missing=[plate for plate in content.plates if plate.missing is not None],

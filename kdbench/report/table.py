@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
+from kdbench.analysis.costs import read_costs
 from kdbench.analysis.evidence import example_interval
 from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
@@ -149,6 +150,7 @@ def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) 
     several = len(summary.teacher_names) > 1
     # Where no row has an interval, the legend says so once instead of a note at each number.
     marked = _any_interval(summary, metric)
+    costs = read_costs(summary)
     lines = []
     for row, member in zip(summary.rows, front_of(summary, metric, cost), strict=True):
         found = comparisons.get((row.teacher, row.student or "", row.method or ""))
@@ -160,7 +162,10 @@ def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) 
                 cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
             else:
                 cell = _metric_cell(row, heading.key, heading.key == metric, notes, decimals, marked)
-                cells.append(_with_examples(cell, summary, row, decimals) if heading.key == metric else cell)
+                noise = costs.noise(row.teacher, heading.key) if cell.note is None else None
+                if heading.key == metric:
+                    cell = _with_examples(cell, summary, row, decimals)
+                cells.append(replace(cell, note=notes.number(noise)) if noise else cell)
         lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
     headings = (*_identity_headings(several), *shown)
     legend = _legend(summary, metric, cost, list(comparisons.values()))

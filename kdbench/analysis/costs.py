@@ -1,0 +1,43 @@
+"""What the cost files of a run say beside the figures in its records: intervals, and how quiet it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdbench.analysis.summary import Summary
+from kdbench.store import read_json
+
+TIMED = re.compile(r"(?:latency|throughput|speedup)_(?P<pass>(?:cpu|cuda)_b\d+(?:_t\d+)?)(?=_|$)")
+
+
+@dataclass(frozen=True)
+class CostFiles:
+    """The cost file of each teacher and its students; files that are not there are told by nothing."""
+
+    contents: Mapping[str, Mapping[str, Any]]
+
+    def interval(self, teacher: str, model: str, column: str) -> tuple[float, float] | None:
+        """Return the 95 % interval of a model's timing, where one was taken."""
+        found = self.contents.get(teacher, {}).get("intervals", {}).get(model, {}).get(column)
+        return None if found is None else (found[0], found[1])
+
+    def noise(self, teacher: str, column: str) -> str | None:
+        """Return what disturbed the pass that a timing column was taken in; None for all other columns."""
+        match = TIMED.match(column)
+        conditions = self.contents.get(teacher, {}).get("conditions", {})
+        passes = conditions.get("quiet", {}).get("during", {})
+        text = passes.get(match["pass"], {}).get("noise") if match else None
+        return f"the machine was not quiet while this was timed: {text}" if text else None
+
+
+def read_costs(summary: Summary) -> CostFiles:
+    """Return the cost files that the records of a run refer to, by the label of the teacher."""
+    contents: dict[str, Any] = {}
+    for record in summary.records:
+        path = summary.run.path / "costs" / str(record.get("cost_id")) / "cost.json"
+        if record["teacher"] not in contents and path.is_file():
+            contents[record["teacher"]] = read_json(path)
+    return CostFiles(contents)
