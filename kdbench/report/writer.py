@@ -16,9 +16,10 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
 
     Files: index.html, report.md, results.csv and .tex (the headline table), differences.csv and .tex,
     differences_from_kd.csv and .tex where kd is not the only method, ranks.csv and .tex where there are three
-    methods and students to rank, runtimes.csv and .tex where more than eager mode was timed, published.csv and
-    .tex where papers report figures for any row, summary.csv (every metric with its interval), and figures/ in
-    PNG, SVG and PDF. Raises UserError where ``path`` is not a run directory or ``out`` cannot be written.
+    methods and students to rank, runtimes.csv and .tex where more than eager mode was timed, published.csv
+    and .tex where papers report figures for any row, summary.csv (every metric with its interval), and
+    figures/ in PNG, SVG and PDF. Raises UserError where ``path`` is not a run directory or ``out`` cannot
+    be written.
     """
     # Drawing needs half a second of imports, which 'kdbench compare' does without.
     from kdbench.report.content import gather
