@@ -69,7 +69,7 @@ def test_the_report_has_all_its_files(report):
 def test_the_page_loads_nothing_from_elsewhere(report):
     page = (report / "index.html").read_text()
     loads = Loads(page)
-    assert len(loads.sources) == 6
+    assert len(loads.sources) == 7
     assert all(source.startswith("data:image/svg+xml;base64,") for source in loads.sources)
     assert "link" not in loads.tags
     styles = "".join(re.findall(r"<style>(.*?)</style>", page, flags=re.DOTALL))
@@ -130,7 +130,7 @@ def test_tables_of_the_page_can_be_sorted(report):
 def test_the_markdown_links_pictures_that_are_there(report):
     text = (report / "report.md").read_text()
     links = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
-    assert len(links) == 6
+    assert len(links) == 7
     assert all((report / link).is_file() for link in links)
     assert "| mlp\\_64 | kd(temperature=4) | 3 | 96.5 ± 0.3 | +1.3 ▲ |" in text
     assert "**seeds**: 0, 1, 2" in text
