@@ -67,7 +67,7 @@ def row_with(**means: float | None) -> Row:
         name: Interval(mean=mean, sd=None, low=None, high=None, n=int(mean is not None), reason=None)
         for name, mean in means.items()
     }
-    return Row("student", "t", "s", "m", (0,), 0, metrics, {}, {}, ())
+    return Row("student", "t", "s", "m", (0,), 0, metrics, {}, {}, (), {})
 
 
 def test_a_row_without_a_number_has_no_netscore():
