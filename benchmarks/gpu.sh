@@ -25,7 +25,8 @@ tests() {
 measure() {
     kdbench measure resnet32x4 resnet8 resnet14 resnet20 resnet32 resnet44 resnet56 resnet110 resnet8x4 \
         wrn_16_2 wrn_40_1 wrn_40_2 vgg8 vgg13 MobileNetV2 ShuffleV1 ShuffleV2 ResNet50 vit_64_4 vit_192_6 \
-        cnn_8 cnn_32 gru_64 mlp_128 --input 3,32,32 --classes 100 --json > "$OUT/zoo.json"
+        cnn_8 cnn_32 gru_64 mlp_128 --input 3,32,32 --classes 100 --runtimes eager,graph \
+        --precision fp32,bf16 --memory --energy --json > "$OUT/zoo.json"
 }
 
 speed() {
