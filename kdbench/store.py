@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 OUTCOMES = "outcomes.parquet"
+PREDICTIONS = "predictions.safetensors"
 Kind = Literal["teachers", "cells"]
 
 # What identifies a row of the results; metrics and durations follow in the order of columns.json.
@@ -71,6 +72,11 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def kind_of(record: Mapping[str, Any]) -> Kind:
+    """Return the folder that a record lies in; assistants are teachers."""
+    return "cells" if record["role"] == "student" else "teachers"
 
 
 def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:

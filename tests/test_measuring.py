@@ -17,8 +17,9 @@ from kdbench.cost_table import measure_rows, measure_table
 from kdbench.efficiency import CostReport, Protocol, columns
 from kdbench.efficiency.places import Dimensions
 from kdbench.efficiency.repeats import Repeats, spread
+from kdbench.entries import MeasureEntry
 from kdbench.runner.costs import protocol_of
-from kdbench.suite import MeasureEntry, Suite
+from kdbench.suite import Suite
 
 Load = Callable[..., Suite]
 

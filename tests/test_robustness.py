@@ -19,6 +19,7 @@ from kdbench.data import load_dataset
 from kdbench.data.corruptions import corrupt
 from kdbench.data.dataset import Streamed
 from kdbench.data.splits import balanced
+from kdbench.entries import RobustnessEntry
 from kdbench.errors import UserError
 from kdbench.exporting.cell import _normalisation
 from kdbench.metrics.robustness import COLUMNS
@@ -28,7 +29,7 @@ from kdbench.progress import Progress
 from kdbench.runner import run
 from kdbench.runner.shifts import Images
 from kdbench.store import RunDirectory, check, load
-from kdbench.suite import RobustnessEntry, Suite
+from kdbench.suite import Suite
 from tests.conftest import SMALL
 from tests.test_run import folder_of_images
 

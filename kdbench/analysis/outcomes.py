@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from kdbench.store import OUTCOMES, Kind, RunDirectory
+from kdbench.store import OUTCOMES, PREDICTIONS, Kind, RunDirectory, kind_of
 
 # The metrics that are the share of test examples on which something holds of the predicted class.
 SHARES = ("top1", "agreement")
@@ -37,7 +37,7 @@ class Outcomes:
 
     def labels(self, id: str) -> NDArray[Any]:
         """Return the test labels (N,) that a record was scored against."""
-        return self._table(self._kind(id), id)[0]
+        return self._table(kind_of(self._records[id]), id)[0]
 
     def hits(self, id: str, metric: str) -> Hits:
         """Return for each test example (N,) whether a model's prediction counts for ``metric``.
@@ -47,7 +47,7 @@ class Outcomes:
         """
         if metric not in SHARES:
             raise NotStored(f"{metric} is not a share of test examples that stored classes give")
-        labels, predicted = self._table(self._kind(id), id)
+        labels, predicted = self._table(kind_of(self._records[id]), id)
         if metric == "agreement":
             found = predicted == self._table("teachers", self._records[id]["config"]["teacher"])[1]
         else:
@@ -56,17 +56,14 @@ class Outcomes:
             raise NotStored(f"stored predictions do not give the recorded {metric}")
         return found
 
-    def _kind(self, id: str) -> Kind:
-        return "cells" if self._records[id]["role"] == "student" else "teachers"
-
     def _table(self, kind: Kind, id: str) -> tuple[NDArray[Any], NDArray[Any]]:
         if id not in self._read:
             folder = self._run.folder(kind, id)
             if (folder / OUTCOMES).is_file():
                 frame = pd.read_parquet(folder / OUTCOMES)
                 self._read[id] = frame["label"].to_numpy(), frame["predicted"].to_numpy()
-            elif (folder / "predictions.safetensors").is_file():
-                with safe_open(folder / "predictions.safetensors", framework="np") as file:
+            elif (folder / PREDICTIONS).is_file():
+                with safe_open(folder / PREDICTIONS, framework="np") as file:
                     predicted = file.get_tensor("test_logits").argmax(axis=1)
                     self._read[id] = file.get_tensor("test_labels"), predicted
             else:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from kdbench.store import Kind, RunDirectory, content_id
+from kdbench.store import PREDICTIONS, RunDirectory, content_id, kind_of
 
 # The mode of two is either of them: three is the fewest of which most can agree.
 FEWEST = 3
@@ -126,7 +126,7 @@ def _of_group(
         )
         return RunPie(names, student, method, len(students), None, reason)
     files = {
-        record["id"]: run.folder(_kind(record), record["id"]) / "predictions.safetensors"
+        record["id"]: run.folder(kind_of(record), record["id"]) / PREDICTIONS
         for record in (*teachers, *students)
     }
     if not all(file.is_file() for file in files.values()):
@@ -140,10 +140,6 @@ def _of_group(
     return RunPie(
         names, student, method, len(students), pie(predicted(teachers), predicted(students), labels)
     )
-
-
-def _kind(record: dict[str, Any]) -> Kind:
-    return "teachers" if record["role"] == "teacher" else "cells"
 
 
 def _tensor(file: Path, name: str) -> np.ndarray:

@@ -17,8 +17,9 @@ from pydantic import Field, ValidationError
 
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.summary import Row, Summary
+from kdbench.entries import Augment, Recipe, Strict
 from kdbench.errors import UserError
-from kdbench.suite import Augment, Recipe, Strict, suite_folder
+from kdbench.suite import suite_folder
 
 Epoch = Literal["last", "best-on-test"]
 # How a row of a table says that it is of the teacher itself.

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from kdbench.data import load_dataset
+from kdbench.entries import ModelEntry
 from kdbench.errors import UserError, nearest
 from kdbench.machine import versions
 from kdbench.methods import Method, find_method
@@ -18,7 +19,7 @@ from kdbench.models import build_model, load_checkpoint
 from kdbench.models.registry import source_of
 from kdbench.models.shapes import Shape
 from kdbench.store import RunDirectory
-from kdbench.suite import ModelEntry, Suite
+from kdbench.suite import Suite
 
 # Where a cell is looked for that is given by its id alone: the folder that 'kdbench run' writes into.
 RUNS = Path("runs")

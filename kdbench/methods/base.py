@@ -27,7 +27,7 @@ from kdbench.models.shapes import FeatureShapes, Outputs, Taps
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdbench.suite import ModelEntry
+    from kdbench.entries import ModelEntry
 
 Role = Literal["student", "teacher"]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from kdbench.column import ARROWS
 from kdbench.metrics.registry import Metric, ordered
-from kdbench.store import write_atomic
 
 README = Path(__file__).with_name("README.md")
 
@@ -75,5 +74,5 @@ def _undefined(entry: Metric) -> str:
 
 def write() -> Path:
     """Write the README and return its path."""
-    write_atomic(README, document())
+    README.write_text(document())
     return README

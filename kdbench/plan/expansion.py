@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kdbench.data import describe_dataset
 from kdbench.data.corruptions import selected
+from kdbench.entries import DatasetEntry, ModelEntry, OptimizerFields, Recipe, TeacherEntry
 from kdbench.errors import UserError, nearest
 from kdbench.factory import factory_fingerprint
 from kdbench.methods import Pair, Refusal
@@ -25,7 +26,7 @@ from kdbench.plan.controls import (
 from kdbench.plan.sketch import Sketches
 from kdbench.plan.variants import Variant, expand
 from kdbench.store import content_id, sha256_of
-from kdbench.suite import DatasetEntry, ModelEntry, OptimizerFields, Recipe, Suite, TeacherEntry
+from kdbench.suite import Suite
 
 # Part of every id. Raise it when a change of the code changes results, so that old records are not reused.
 ENGINE = 1

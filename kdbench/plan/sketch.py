@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdbench.entries import ModelEntry
 from kdbench.errors import UserError
 from kdbench.models.index import CLASSES, INPUT_SHAPE, Sketch, indexed, sketch_of
 from kdbench.models.shapes import Shape, Taps
-from kdbench.suite import ModelEntry
 
 if TYPE_CHECKING:
     from torch import nn

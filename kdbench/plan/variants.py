@@ -9,9 +9,10 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
+from kdbench.entries import MethodEntry
 from kdbench.errors import UserError, nearest
 from kdbench.methods import Method, Parameters, find_method
-from kdbench.suite import MethodEntry, Suite
+from kdbench.suite import Suite
 
 
 @dataclass(frozen=True)

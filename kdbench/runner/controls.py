@@ -18,10 +18,9 @@ from kdbench.column import Column
 from kdbench.metrics import catalogue, score
 from kdbench.metrics.fidelity import STANTON
 from kdbench.plan import Plan, TeacherPlan
-from kdbench.store import Kind, RunDirectory
+from kdbench.store import PREDICTIONS, Kind, RunDirectory
 from kdbench.suite import Suite
 
-PREDICTIONS = "predictions.safetensors"
 # What is computed with the independent teacher in the teacher's place, and the columns that it fills.
 MEASURES = {
     "agreement": "agreement_independent",

@@ -8,12 +8,12 @@ from typing import Any
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
 from kdbench.efficiency.columns import is_timing
 from kdbench.efficiency.places import Dimensions, split_threads
+from kdbench.entries import MeasureEntry, ModelEntry
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.records import Scores
 from kdbench.store import RunDirectory, content_id, read_json, write_atomic, write_json
-from kdbench.suite import MeasureEntry, ModelEntry
 
 # Filled from a student's own weights and method, not from the measurement of its architecture.
 OF_THE_CELL = ("params_nonzero", "params_trainable", "params_adapter", "params_training")

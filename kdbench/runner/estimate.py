@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.data import Augment, load_dataset
+from kdbench.entries import ModelEntry
 from kdbench.models import build_model
 from kdbench.plan import Cohort, Plan
 from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.session import Device, Fitted, Session, resolve_device
-from kdbench.suite import ModelEntry
 from kdbench.training.footprint import held_bytes, step_bytes
 from kdbench.training.precision import autocast, resolve
 from kdbench.training.trainee import Tutor

@@ -14,6 +14,7 @@ import torch
 
 from kdbench import machine
 from kdbench.data import Dataset
+from kdbench.entries import ModelEntry
 from kdbench.errors import UserError
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
@@ -27,7 +28,7 @@ from kdbench.runner.robustness import Robustness
 from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
-from kdbench.suite import ModelEntry, Suite
+from kdbench.suite import Suite
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from kdbench.metrics import catalogue, score
 from kdbench.metrics.disparity import class_deltas
 from kdbench.metrics.quality import recall_per_class
 from kdbench.metrics.registry import ordered
-from kdbench.store import OUTCOMES, write_atomic
+from kdbench.store import OUTCOMES, PREDICTIONS, write_atomic
 from kdbench.training.trainee import Trainee
 
 BEST = "_best_val"
@@ -240,7 +240,7 @@ def write_files(
     if best is not None:
         write_atomic(folder / f"{stem}_best.safetensors", _serialised(best))
     content = predictions.tensors() | {f"{name}_labels": value.int() for name, value in labels.items()}
-    write_atomic(folder / "predictions.safetensors", _serialised(content))
+    write_atomic(folder / PREDICTIONS, _serialised(content))
     told = {"label": labels["test"], "predicted": predictions.test.argmax(1)}
     outcomes = pd.DataFrame({name: value.cpu().numpy() for name, value in told.items()}).astype("uint16")
     write_atomic(folder / OUTCOMES, outcomes.to_parquet(index=False))
@@ -260,13 +260,13 @@ def _serialised(tensors: Weights) -> bytes:
 
 def read_predictions(folder: Path) -> Predictions:
     """Read the logits and features that were written for a model."""
-    tensors = safetensors.torch.load_file(folder / "predictions.safetensors")
+    tensors = safetensors.torch.load_file(folder / PREDICTIONS)
     return Predictions(**{name: tensors[filed] for name, filed in FILED.items() if filed in tensors})
 
 
 def read_labels(folder: Path) -> dict[str, Tensor]:
     """Read the labels of the splits, by name, that were written beside a model's logits."""
-    tensors = safetensors.torch.load_file(folder / "predictions.safetensors")
+    tensors = safetensors.torch.load_file(folder / PREDICTIONS)
     return {
         name.removesuffix("_labels"): value.long()
         for name, value in tensors.items()

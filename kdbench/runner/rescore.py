@@ -28,9 +28,8 @@ from kdbench.runner.records import (
     score_predictions,
     soft_targets_of,
 )
-from kdbench.store import Kind, RunDirectory, sha256_of, write_json, write_results
+from kdbench.store import PREDICTIONS, RunDirectory, kind_of, sha256_of, write_json, write_results
 
-FILE = "predictions.safetensors"
 Record = dict[str, Any]
 
 
@@ -50,12 +49,12 @@ def rescore(path: str | Path) -> int:
     try:
         with run.lock():
             done = _finished(run)
-            teachers = {record["teacher"]: record for record in done if _kind(record) == "teachers"}
+            teachers = {record["teacher"]: record for record in done if kind_of(record) == "teachers"}
             scored = [_scored(run, record, teachers) for record in done]
             _write_columns(run)
             for record in scored:
                 # Not write_record, whose fresh checksums would pass over damage to the other files.
-                write_json(run.folder(_kind(record), record["id"]) / "record.json", record)
+                write_json(run.folder(kind_of(record), record["id"]) / "record.json", record)
             write_results(run)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {run.path}: wait for it.") from None
@@ -66,19 +65,15 @@ def _finished(run: RunDirectory) -> list[Record]:
     return [record for record in run.records() if record["status"] == "ok"]
 
 
-def _kind(record: Mapping[str, Any]) -> Kind:
-    return "cells" if record["role"] == "student" else "teachers"
-
-
 def _require_predictions(run: RunDirectory, record: Record) -> None:
-    place = f"{_kind(record)}/{record['id']}/{FILE}"
+    place = f"{kind_of(record)}/{record['id']}/{PREDICTIONS}"
     file = run.path / place
     if not file.is_file():
         raise UserError(
             f"{run.path} cannot be scored again: {place} is missing (published runs hold no predictions). "
             "Run the suite to make them."
         )
-    if sha256_of(file) != record["files"][FILE]["sha256"]:
+    if sha256_of(file) != record["files"][PREDICTIONS]["sha256"]:
         raise UserError(
             f"{run.path} cannot be scored again: {place} changed since it was recorded. "
             f"Delete {file.parent} and run the suite again."
@@ -87,7 +82,7 @@ def _require_predictions(run: RunDirectory, record: Record) -> None:
 
 def _scored(run: RunDirectory, record: Record, teachers: Mapping[str, Record]) -> Record:
     """Return a record with the metrics, reasons and tables that its predictions give today."""
-    folder = run.folder(_kind(record), record["id"])
+    folder = run.folder(kind_of(record), record["id"])
     teacher: Predictions | None = None
     soft_targets: SoftTargets | None = None
     if record["role"] == "student":

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from kdbench import machine
 from kdbench.data import Augment, Batches, Dataset
+from kdbench.entries import ModelEntry, Recipe
 from kdbench.errors import UserError
 from kdbench.methods import Networks
 from kdbench.methods.base import Role
 from kdbench.models import Taps, build_model, load_checkpoint
 from kdbench.runner.records import Predictions, now
-from kdbench.suite import ModelEntry, Recipe, Suite
+from kdbench.suite import Suite
 from kdbench.training.evaluation import (
     accuracy_and_nll,
     predict,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.data import Batches
+from kdbench.entries import Recipe
 from kdbench.methods import Batch, Distiller
 from kdbench.models import FeatureReader, Outputs, Taps
-from kdbench.suite import Recipe
 from kdbench.training.evaluation import accuracy_and_nll, recompute_batch_norm
 from kdbench.training.precision import Precision, autocast
 from kdbench.training.schedule import factor, make_optimizer

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from kdbench.entries import Recipe
 from kdbench.methods import Pair
 from kdbench.methods.scratch import Scratch
 from kdbench.models import Taps
 from kdbench.models.shapes import FeatureShapes
 from kdbench.runner.assembly import Room
-from kdbench.suite import Recipe
 from kdbench.training.footprint import held_bytes, step_bytes
 from kdbench.training.trainee import Trainee
 

@@ -1,0 +1,229 @@
+"""The parts of a suite: what may be said of data, models, methods, recipes, measuring and controls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Strict(BaseModel):
+    """A part of a suite; a field that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augment(Strict):
+    """Random changes of the training images, made on the device."""
+
+    crop_padding: int = Field(0, ge=0, le=64)
+    flip: bool = False
+
+
+class ImbalanceEntry(Strict):
+    """A long tail in training: the largest class has ``factor`` times the images of the smallest."""
+
+    factor: float = Field(ge=1, allow_inf_nan=False)
+
+
+class DatasetEntry(Strict):
+    """The data: its source, the part of train that is kept for validation, the augmentation."""
+
+    name: str
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    split_seed: int = 0
+    augment: Augment = Augment()
+    imbalance: ImbalanceEntry | None = None
+    args: dict[str, Any] = {}
+
+    @property
+    def imbalance_factor(self) -> float:
+        """The factor of the long tail, 1 where there is none."""
+        return self.imbalance.factor if self.imbalance else 1.0
+
+    @property
+    def shown(self) -> str:
+        """The name that results show: a long tail is another dataset."""
+        tail = f" (long tail of factor {self.imbalance_factor:g})" if self.imbalance_factor != 1 else ""
+        return f"{self.name}{tail}"
+
+
+class OptimizerFields(Strict):
+    """What may differ between the students of one cohort: the optimiser and its schedule."""
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(5e-4, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = "cosine"
+    milestones: tuple[int, ...] = ()
+    gamma: float = Field(0.1, gt=0, le=1)
+    warmup: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OptimizerFields:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule 'step' needs milestones, for example [150, 180, 210]")
+        return self
+
+
+class Recipe(OptimizerFields):
+    """How a model is trained. ``warmup`` is the share of the training in which lr rises linearly."""
+
+    epochs: int = Field(240, ge=1)
+    batch_size: int = Field(64, ge=2)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class TapsEntry(Strict):
+    """The modules whose features are read, where they are not to be found automatically."""
+
+    stages: tuple[str, ...] | None = None
+    pooled: str | None = None
+
+
+class ModelEntry(Strict):
+    """A model: any name that ``kdbench measure`` takes, with its arguments."""
+
+    name: str
+    args: dict[str, Any] = {}
+    label: str | None = None
+    checkpoint: Path | None = None
+    taps: TapsEntry | None = None
+    recipe: dict[str, Any] = {}
+
+    @property
+    def shown(self) -> str:
+        """The name that tables show."""
+        if self.label:
+            return self.label
+        arguments = ",".join(f"{key}={value}" for key, value in sorted(self.args.items()))
+        return f"{self.name}({arguments})" if arguments else self.name
+
+
+class TeacherEntry(ModelEntry):
+    """A teacher: a model with a seed of its own; it is trained once, or loaded from its checkpoint."""
+
+    seed: int = 0
+
+
+class MethodEntry(BaseModel):
+    """A method, the students that it is for, and its hyper-parameters; a list of values makes a grid."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    label: str | None = None
+    students: tuple[str, ...] | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The hyper-parameters that the suite sets."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class PairEntry(Strict):
+    """A teacher with its students, and the hyper-parameters that methods take for them, by method."""
+
+    teacher: str
+    students: tuple[str, ...] = Field(min_length=1)
+    methods: dict[str, dict[str, Any]] = {}
+
+
+Threads = Annotated[int, Field(ge=1)] | Literal["all"]
+
+
+class MeasureEntry(Strict):
+    """Which costs are measured, and how long.
+
+    ``threads`` is one number for everything, or a list such as ``[1, all]``. ``memory`` and ``energy``
+    take a process, or two seconds, for each model and batch size.
+    """
+
+    latency: bool = True
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 256)
+    threads: Annotated[int, Field(ge=1)] | tuple[Threads, ...] | None = None
+    runtimes: tuple[Literal["eager", "compile", "export", "onnx", "graph"], ...] = ("eager",)
+    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32",)
+    memory: bool = False
+    energy: bool = False
+    min_samples: int = Field(100, ge=11)
+    min_seconds: float = Field(0.5, ge=0)
+    max_seconds: float = Field(20.0, gt=0)
+    timeout_s: float = Field(900.0, gt=0)
+
+    @model_validator(mode="after")
+    def _comparable(self) -> MeasureEntry:
+        listed: dict[str, tuple[Any, str]] = {
+            "runtimes": (self.runtimes, "eager"),
+            "precisions": (self.precisions, "fp32"),
+        }
+        if isinstance(self.threads, tuple):
+            listed["threads"] = (self.threads, "all")
+        for name, (values, needed) in listed.items():
+            if needed not in values or len(set(values)) != len(values):
+                found = ", ".join(map(str, values))
+                raise ValueError(f"{name} [{found}] must be distinct and have '{needed}' among them")
+        return self
+
+
+class IndependentEntry(Strict):
+    """The second training of every teacher: its seed (default: the teacher's + 1), or a checkpoint of it."""
+
+    seed: int | None = Field(None, ge=0)
+    checkpoint: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> IndependentEntry:
+        if self.seed is not None and self.checkpoint is not None:
+            raise ValueError("name a seed or a checkpoint, not both")
+        return self
+
+
+def _independent(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if isinstance(value, str | float):
+        raise ValueError("it is true, false, a seed, or {checkpoint: PATH}")
+    return {"seed": value} if isinstance(value, int) else value
+
+
+class ControlsEntry(Strict):
+    """What gives fidelity its meaning.
+
+    ``independent_teacher`` (``true``, a seed, or a checkpoint) is another training of every teacher, which
+    teaches nobody: agreement with it is what accuracy alone gives. With ``random_teacher`` every method that
+    takes nothing but logits also learns from its teacher's logits in random order.
+    """
+
+    independent_teacher: Annotated[IndependentEntry | None, BeforeValidator(_independent)] = None
+    random_teacher: bool = False
+
+
+def _from_single(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class RobustnessEntry(Strict):
+    """The corruptions of the test images that every model is shown once it is trained.
+
+    ``corruptions`` is ``all`` or names of ``kdbench list corruptions``; ``examples`` is how many test images,
+    balanced over the classes, null for all of them.
+    """
+
+    corruptions: Annotated[tuple[str, ...], BeforeValidator(_from_single)] = Field(("all",), min_length=1)
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2, 3, 4, 5), min_length=1)
+    examples: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> RobustnessEntry:
+        for kind, values in (("corruption", self.corruptions), ("severity", self.severities)):
+            for value in values:
+                if values.count(value) > 1:
+                    raise ValueError(f"{kind} '{value}' is listed twice")
+        return self
