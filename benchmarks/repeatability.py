@@ -37,6 +37,9 @@ MODELS = {name: name for name in (REFERENCE, "resnet8", "wrn_16_1", "cnn_8", "ml
 INPUT_SHAPE, CLASSES = (3, 32, 32), 100
 MOST_SPREAD, MOST_AA, MOST_APART = 0.05, 0.03, 0.05
 QUICK = Protocol(batch_sizes=(1,), devices=("cpu",), min_seconds=1.0, max_seconds=3.0, rounds=22)
+# One turn of our timer beside another: short, so that both see the machine at the same pace.
+TURN = Protocol(min_samples=22, min_seconds=0.1, max_seconds=0.3, warmup_calls=2, warmup_seconds=0.0)
+TURNS = 21
 FULL = Protocol(batch_sizes=(1, 32), devices=("cpu",), min_seconds=2.0, rounds=22)
 
 
@@ -100,30 +103,31 @@ def repeat(protocol: Protocol, runs: int) -> Repeats:
     return Repeats(tuple(reports))
 
 
-def agreement(name: str, seconds: float, times: int = 5) -> float:
+def agreement(name: str) -> float:
     """Return our median latency at batch 1 over that of ``torch.utils.benchmark``.
 
-    The timers take turns, who begins changes, and the median of the ratios is returned, so that a machine
-    that changes its pace does not look like a timer that is wrong.
+    The timers take many short turns, who begins changes, and the median of the ratios is returned, so that
+    a machine that changes its pace does not look like a timer that is wrong.
     """
     job = {"input_shape": INPUT_SHAPE, "num_classes": CLASSES}
     model = build(job, {"name": name, "args": {}, "checkpoint": None})
     call = prepare(model, example(1, INPUT_SHAPE, "cpu"), Place("cpu", 1))
-    protocol = Protocol(min_seconds=seconds, max_seconds=4 * seconds + 1)
+    theirs = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
 
-    def ours() -> float:
-        timing = time_calls({name: lambda: call}, timer=cpu_timer, protocol=protocol)
+    def our_median() -> float:
+        timing = time_calls({name: lambda: call}, timer=cpu_timer, protocol=TURN)
         return median(ms for turn in timing.turns for ms in turn.ms)
 
-    def theirs() -> float:
-        timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
-        return 1000 * timer.blocked_autorange(min_run_time=seconds).median
+    def their_median() -> float:
+        return 1000 * theirs.blocked_autorange(min_run_time=TURN.min_seconds).median
 
     ratios = []
     with torch.inference_mode():
-        for turn in range(times):
-            found = {timer: timer() for timer in ((ours, theirs), (theirs, ours))[turn % 2]}
-            ratios.append(found[ours] / found[theirs])
+        for turn in range(TURNS):
+            found = {
+                timer: timer() for timer in ((our_median, their_median), (their_median, our_median))[turn % 2]
+            }
+            ratios.append(found[our_median] / found[their_median])
     return median(ratios)
 
 
@@ -183,7 +187,7 @@ def main() -> int:
     protocol = QUICK if arguments.quick else FULL
     repeats = repeat(protocol, arguments.runs)
     with measuring_lock(protocol.lock_timeout_s):
-        agreed = {name: agreement(name, 0.3) for name in MODELS if name != COPY}
+        agreed = {name: agreement(name) for name in MODELS if name != COPY}
     rows = list(rows_of(repeats, protocol.batch_sizes, agreed))
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
