@@ -27,14 +27,23 @@ class ImbalanceEntry(Strict):
     factor: float = Field(ge=1, allow_inf_nan=False)
 
 
+# It is the beginning of names of columns and files.
+TaskName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+
+
 class DatasetEntry(Strict):
-    """The data: its source, the part of train that is kept for validation, the augmentation."""
+    """The data: its source, the part of train that is kept for validation, the augmentation.
+
+    ``tasks`` are further columns of labels, each learned by a head of its own, with the weight of its loss;
+    that of the dataset's own labels weighs 1.
+    """
 
     name: str
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     split_seed: int = 0
     augment: Augment = Augment()
     imbalance: ImbalanceEntry | None = None
+    tasks: dict[TaskName, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     args: dict[str, Any] = {}
 
     @property
@@ -44,9 +53,10 @@ class DatasetEntry(Strict):
 
     @property
     def shown(self) -> str:
-        """The name that results show: a long tail is another dataset."""
+        """The name that results show: a long tail is another dataset, and so are further tasks."""
         tail = f" (long tail of factor {self.imbalance_factor:g})" if self.imbalance_factor != 1 else ""
-        return f"{self.name}{tail}"
+        tasks = f" with {' and '.join(self.tasks)}" if self.tasks else ""
+        return f"{self.name}{tasks}{tail}"
 
 
 class OptimizerFields(Strict):

@@ -117,6 +117,10 @@ def plan(
         f"teachers: {', '.join(teacher.label for teacher in made.teachers)}.",
         highlight=False,
     )
+    if made.tasks:
+        weights = loaded.dataset.tasks
+        further = (f"{task} ({n} classes, weight {weights[task]:g})" for task, n in made.tasks.items())
+        out_console.print(f"A head each: {made.num_classes} classes, {', '.join(further)}.", highlight=False)
     for line in describe_controls(made):
         out_console.print(line, highlight=False)
     out_console.print(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kdbench.data.augment import Augment
 from kdbench.data.dataset import Dataset, Description, Split, Streamed
 from kdbench.data.footprint import Footprint
-from kdbench.data.load import describe_dataset, load_dataset, measure_dataset
+from kdbench.data.load import describe_dataset, describe_tasks, load_dataset, load_entry, measure_dataset
 from kdbench.data.registry import Source, dataset_sources
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ __all__ = [
     "Streamed",
     "dataset_sources",
     "describe_dataset",
+    "describe_tasks",
     "load_dataset",
+    "load_entry",
     "measure_dataset",
 ]
 

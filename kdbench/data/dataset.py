@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.stored import Opened, Stored
+from kdbench.tasks import PRIMARY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,10 +39,14 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labelled images, in memory or on disk: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,)."""
+    """Labelled images, in memory or on disk: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,).
+
+    ``further`` are the labels (N,) of further tasks, by the name of the task.
+    """
 
     images: NDArray[np.uint8] | Stored
     labels: NDArray[np.int64]
+    further: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -49,25 +54,30 @@ class Examples:
 
     def take(self, rows: NDArray[np.intp]) -> Examples:
         """Return the examples at ``rows``, in that order."""
-        return Examples(self.images[rows], self.labels[rows])
+        further = {task: labels[rows] for task, labels in self.further.items()}
+        return Examples(self.images[rows], self.labels[rows], further)
 
     def held(self) -> Examples:
         """Return the examples with their images in memory."""
-        return Examples(self.images.read(), self.labels) if isinstance(self.images, Stored) else self
+        return replace(self, images=self.images.read()) if isinstance(self.images, Stored) else self
 
     def opened(self, scratch: Path | None) -> Examples:
         """Return the examples with those images that are on disk ready to be read in any order."""
-        return Examples(self.images.opened(scratch), self.labels) if isinstance(self.images, Stored) else self
+        return replace(self, images=self.images.opened(scratch)) if isinstance(self.images, Stored) else self
 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What a source yields: its own splits, before kdbench takes a validation part out of train."""
+    """What a source yields: its own splits, before kdbench takes a validation part out of train.
+
+    ``tasks`` holds the classes of the further tasks that every split has labels of.
+    """
 
     train: Examples
     test: Examples
     classes: tuple[str, ...]
     validation: Examples | None = None
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def splits(self) -> dict[str, Examples]:
         """Return the splits that are there, by name."""
@@ -79,11 +89,15 @@ class Raw:
 
         Files that reading these needs are made in ``scratch``, or else where temporary files go.
         """
-        placed = {
-            name: examples.opened(scratch) if name in streamed else examples.held()
-            for name, examples in self.splits().items()
-        }
-        return Raw(placed["train"], placed["test"], self.classes, placed.get("validation"))
+        return self.changed(
+            lambda name, examples: examples.opened(scratch) if name in streamed else examples.held()
+        )
+
+    def changed(self, change: Callable[[str, Examples], Examples]) -> Raw:
+        """Return the dataset with each split replaced by what ``change`` makes of its name and examples."""
+        train, test = change("train", self.train), change("test", self.test)
+        validation = None if self.validation is None else change("validation", self.validation)
+        return replace(self, train=train, test=test, validation=validation)
 
     def pixels(self) -> int:
         """Return how many bytes the images of all splits have."""
@@ -97,13 +111,14 @@ class Raw:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split as tensors: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,).
+    """One split as tensors: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,), and those of further tasks.
 
     Channels come last so that a gathered batch is in channels_last memory without a copy.
     """
 
     images: Tensor
     labels: Tensor
+    further: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -112,10 +127,11 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """One split whose images are read from disk again in every pass; ``labels`` int64 (N,) in memory."""
+    """One split whose images are read from disk again in every pass; its labels are those of ``Split``."""
 
     images: Opened
     labels: Tensor
+    further: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -129,6 +145,7 @@ class Dataset:
     ``mean`` and ``std`` hold one number a channel, for pixels scaled to [0, 1]. ``validation`` has no
     rows where none was asked for. ``checksum`` is the SHA-256 of the examples in use (after ``size``,
     ``channels`` and ``limit``), before the validation part was taken out of train and before imbalance.
+    ``tasks`` holds the classes of the tasks that its splits have further labels of.
     """
 
     name: str
@@ -139,6 +156,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     checksum: str
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def way(self) -> Literal["memory", "streamed"]:
@@ -149,6 +167,11 @@ class Dataset:
     def num_classes(self) -> int:
         """The number of classes K; labels are 0 .. K − 1."""
         return len(self.classes)
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """How many classes each task has: the dataset's own, which has no name, then the further ones."""
+        return {PRIMARY: len(self.classes)} | {task: len(classes) for task, classes in self.tasks.items()}
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from kdbench.data.registry import Request, Source, resolve
 from kdbench.data.splits import stratified
 from kdbench.data.stored import Opened, Stored
 from kdbench.data.survey import survey
+from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.progress import Progress
@@ -31,6 +33,7 @@ def load_dataset(
     validation_fraction: float = 0.1,
     split_seed: int = 0,
     imbalance_factor: float = 1.0,
+    tasks: Sequence[str] = (),
     args: Mapping[str, Any] | None = None,
     augment: Augment | None = None,
     memory_budget: int | None = None,
@@ -45,7 +48,8 @@ def load_dataset(
     unless it is 0: then the shipped one is not used. ``imbalance_factor`` makes a long tail of the training
     part, by ``split_seed``, once the validation part is out: validation stays as balanced as the test
     split, so that what is chosen and calibrated on it is judged as it was chosen (as in ImageNet-LT,
-    Liu et al. 2019). ``args`` are those of ``Options`` and of the source.
+    Liu et al. 2019). ``tasks`` are further columns of labels that every split shall have. ``args`` are
+    those of ``Options`` and of the source.
     Mean and standard deviation are those of the training part, the latter at least one grey level.
 
     Images are held in memory, unless the pixels that training with ``augment`` needs are over
@@ -61,7 +65,7 @@ def load_dataset(
         raise UserError(f"validation_fraction is {validation_fraction}: give a number from 0 to below 1.")
     if not 0 <= split_seed < 2**32:
         raise UserError(f"split_seed is {split_seed}: give a whole number from 0 to below 2**32.")
-    source, request = resolve(name, root=root, split_seed=split_seed, args=args or {})
+    source, request = resolve(name, root=root, split_seed=split_seed, args=args or {}, tasks=tuple(tasks))
     raw = _fitted(_loaded(name, source, request), request.options)
     request.options.check_channels(raw.train.images.shape[-1])
     needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
@@ -88,6 +92,21 @@ def load_dataset(
         mean=request.options.mean or seen.mean,
         std=request.options.std or seen.std,
         checksum=seen.checksum,
+        tasks=raw.tasks,
+    )
+
+
+def load_entry(entry: DatasetEntry, **setting: Any) -> Dataset:
+    """Read the dataset of a suite; ``setting`` are the arguments of ``load_dataset`` that it does not say."""
+    return load_dataset(
+        entry.name,
+        validation_fraction=entry.validation_fraction,
+        split_seed=entry.split_seed,
+        imbalance_factor=entry.imbalance_factor,
+        tasks=tuple(entry.tasks),
+        args=entry.args,
+        augment=Augment(**entry.augment.model_dump()),
+        **setting,
     )
 
 
@@ -112,6 +131,20 @@ def describe_dataset(
     channels = options.channels or channels
     options.check_channels(channels)
     return Description((channels, options.size or height, options.size or width), found.num_classes)
+
+
+def describe_tasks(
+    name: str, tasks: Sequence[str], *, root: Path | None = None, args: Mapping[str, Any] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return the classes of the further tasks that are asked for, in their order, reading no image.
+
+    Raises UserError where a dataset has no such labels.
+    """
+    if not tasks:
+        return {}
+    source, request = resolve(name, root=root, split_seed=0, args=args or {}, tasks=tuple(tasks))
+    assert source.further is not None  # resolve has refused a source without
+    return dict(source.further(request))
 
 
 def measure_dataset(
@@ -176,6 +209,13 @@ def _check(name: str, raw: Raw, expected: Description | Callable[..., Descriptio
                 f"example {wrong[0]} of {where} has the label {examples.labels[wrong[0]]}: labels are "
                 f"0 to {num_classes - 1} ({num_classes} classes)."
             )
+        for task, classes in raw.tasks.items():
+            wrong = np.flatnonzero((examples.further[task] < 0) | (examples.further[task] >= len(classes)))
+            if len(wrong):
+                raise UserError(
+                    f"example {wrong[0]} of {where} has the {task} {examples.further[task][wrong[0]]}: "
+                    f"labels are 0 to {len(classes) - 1} ({len(classes)} classes)."
+                )
     missing = np.flatnonzero(np.bincount(raw.train.labels, minlength=num_classes) == 0)
     if len(missing):
         raise UserError(f"class '{raw.classes[missing[0]]}' of {name} has no training example: add some.")
@@ -202,10 +242,9 @@ def _fitted(raw: Raw, options: Options) -> Raw:
         kept = examples if rows is None else examples.take(rows)
         if isinstance(kept.images, Stored):
             return kept  # it is decoded to the size and channels that are asked for
-        return Examples(refit(kept.images, options.size, options.channels), kept.labels)
+        return replace(kept, images=refit(kept.images, options.size, options.channels))
 
-    fitted = {split: fit(split, examples) for split, examples in raw.splits().items()}
-    return Raw(fitted["train"], fitted["test"], raw.classes, fitted.get("validation"))
+    return raw.changed(fit)
 
 
 def _parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
@@ -230,6 +269,7 @@ def _split(examples: Examples) -> Split | Streamed:
     import torch
 
     labels = torch.from_numpy(examples.labels.copy())
+    further = {task: torch.from_numpy(column.copy()) for task, column in examples.further.items()}
     if isinstance(examples.images, Opened):
-        return Streamed(examples.images, labels)
-    return Split(torch.from_numpy(examples.images), labels)
+        return Streamed(examples.images, labels, further)
+    return Split(torch.from_numpy(examples.images), labels, further)

@@ -23,13 +23,17 @@ FILE_FACTORY = "path/file.py:factory"
 
 @dataclass(frozen=True)
 class Request:
-    """One dataset as a suite asks for it: ``reference`` is what follows the colon in ``folder:PATH``."""
+    """One dataset as a suite asks for it: ``reference`` is what follows the colon in ``folder:PATH``.
+
+    ``tasks`` are the columns of labels that are asked for beside its own.
+    """
 
     name: str
     reference: str
     root: Path | None
     split_seed: int
     options: Options
+    tasks: tuple[str, ...] = ()
 
     def data_root(self) -> Path:
         """Return the folder that holds the named datasets; raises UserError where none was given."""
@@ -50,13 +54,17 @@ class Request:
         raise UserError(f"dataset {self.name}: there is no folder {looked}. Check the path or --data-root.")
 
 
+Further = Callable[[Request], Mapping[str, tuple[str, ...]]]
+
+
 @dataclass(frozen=True)
 class Source:
     """One way to get a dataset: what lists show of it, and the functions that describe and load it.
 
     ``describe`` is a constant where the source is one fixed dataset, a function where it must look,
     None where only loading tells, and so is ``extent``. ``options`` names the arguments of this source
-    alone; None passes every argument on to ``load``.
+    alone; None passes every argument on to ``load``. ``further`` returns the classes of the further
+    tasks that a request asks for, None where the source has one column of labels only.
     """
 
     name: str
@@ -66,6 +74,7 @@ class Source:
     describe: Description | Callable[[Request], Description] | None
     extent: Extent | Callable[[Request], Extent] | None
     options: tuple[str, ...] | None
+    further: Further | None = None
 
 
 _SOURCES: dict[str, Source] = {}
@@ -79,13 +88,14 @@ def source(
     describe: Description | Callable[[Request], Description] | None = None,
     extent: Extent | Callable[[Request], Extent] | None = None,
     options: tuple[str, ...] | None = (),
+    further: Further | None = None,
 ) -> Callable[[Callable[[Request], Raw]], Callable[[Request], Raw]]:
     """Register the decorated function as the source ``name``; ``kind:PATH`` takes all names ``kind:...``."""
 
     def register(load: Callable[[Request], Raw]) -> Callable[[Request], Raw]:
         if name in _SOURCES:
             raise ValueError(f"two sources are called {name}")
-        _SOURCES[name] = Source(name, title, reference, load, describe, extent, options)
+        _SOURCES[name] = Source(name, title, reference, load, describe, extent, options, further)
         return load
 
     return register
@@ -105,18 +115,29 @@ def dataset_sources() -> dict[str, Source]:
 
 
 def resolve(
-    name: str, *, root: Path | None, split_seed: int, args: Mapping[str, Any]
+    name: str,
+    *,
+    root: Path | None,
+    split_seed: int,
+    args: Mapping[str, Any],
+    tasks: tuple[str, ...] = (),
 ) -> tuple[Source, Request]:
     """Return the source of a dataset's name, and the checked request to give it.
 
     Without ``root`` the environment variable KDBENCH_DATA names the data root. Raises UserError for an
-    unknown name or argument.
+    unknown name or argument, and for further tasks of a source that has none.
     """
     chosen, reference = _find(name)
+    if tasks and chosen.further is None:
+        having = [known.name for known in dataset_sources().values() if known.further]
+        raise UserError(
+            f"dataset.tasks: {name} has one column of labels only; use one of {', '.join(having)}, "
+            "or leave tasks out."
+        )
     if root is None and os.environ.get(ROOT_VARIABLE):
         root = Path(os.environ[ROOT_VARIABLE])
     root = root.expanduser() if root is not None else None
-    return chosen, Request(name, reference, root, split_seed, Options.parse(args, chosen.options))
+    return chosen, Request(name, reference, root, split_seed, Options.parse(args, chosen.options), tasks)
 
 
 def _find(name: str) -> tuple[Source, str]:

@@ -48,6 +48,9 @@ def survey(raw: Raw, training: NDArray[np.intp]) -> Survey:
                 counts += _levels(chunk[trained[start : start + len(chunk)]])
             start += len(chunk)
         digest.update(np.ascontiguousarray(examples.labels, dtype="<i8").data)
+        for task, labels in examples.further.items():
+            digest.update(json.dumps([task, raw.tasks[task]]).encode())
+            digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return Survey(digest.hexdigest(), *_moments(counts))
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
-from kdbench.data import load_dataset
-from kdbench.entries import ModelEntry
+from kdbench.data import load_entry
+from kdbench.entries import DatasetEntry, ModelEntry
 from kdbench.errors import UserError, nearest
 from kdbench.machine import versions
 from kdbench.methods import Method, find_method
@@ -40,7 +40,7 @@ class TrainedStudent:
 
     def fresh(self) -> nn.Module:
         """Return another model of the same architecture, with fresh weights."""
-        return _build(self.entry, self.input_shape, len(self.card["classes"]))
+        return _build(self.entry, self.input_shape, _outputs(self.card))
 
 
 def find_cell(cell: str, run: Path | None = None) -> tuple[RunDirectory, str]:
@@ -112,10 +112,15 @@ def trained_student(
     channels, height, width = manifest["input_shape"]
     shape: Shape = (channels, height, width)
     entry = _kept(directory, record)
-    model = _build(entry, shape, len(manifest["classes"]))
+    model = _build(entry, shape, _outputs(manifest))
     load_checkpoint(model, weights)
     normalisation = manifest.get("normalisation") or _normalisation(record, data_root)
     return TrainedStudent(cell, model.eval(), shape, _card(record, manifest, normalisation, best), entry)
+
+
+def _outputs(content: Mapping[str, Any]) -> int:
+    """Return how many logits a run's models give, from its manifest or a model's card."""
+    return len(content["classes"]) + sum(map(len, content.get("tasks", {}).values()))
 
 
 def _build(entry: ModelEntry, shape: Shape, classes: int) -> nn.Module:
@@ -175,18 +180,12 @@ def _method(directory: RunDirectory, config: Mapping[str, Any]) -> Method:
 
 def _normalisation(record: Mapping[str, Any], data_root: Path | None) -> dict[str, Any]:
     """Return mean and deviation of the training images, read again."""
-    dataset = record["config"]["dataset"]
-    data = load_dataset(
-        dataset["name"],
-        root=data_root,
-        validation_fraction=dataset["validation_fraction"],
-        split_seed=dataset["split_seed"],
-        imbalance_factor=dataset.get("imbalance", {"factor": 1.0})["factor"],
-        args=dataset["args"],
-    )
+    config = {name: value for name, value in record["config"]["dataset"].items() if name != "source"}
+    dataset = DatasetEntry.model_validate(config)
+    data = load_entry(dataset, root=data_root)
     if data.checksum != record["provenance"]["data_checksum"]:
         raise UserError(
-            f"the data of '{dataset['name']}' is not what cell '{record['id']}' was trained on, and its "
+            f"the data of '{dataset.name}' is not what cell '{record['id']}' was trained on, and its "
             "run.json does not hold the normalisation: name the right folder with --data-root."
         )
     return {"mean": list(data.mean), "std": list(data.std)}
@@ -195,13 +194,14 @@ def _normalisation(record: Mapping[str, Any], data_root: Path | None) -> dict[st
 def _card(
     record: Mapping[str, Any], manifest: Mapping[str, Any], normalisation: Mapping[str, Any], best: bool
 ) -> dict[str, Any]:
-    metric = "top1_best_val" if best else "top1"
+    metric, tasks = "top1_best_val" if best else "top1", manifest.get("tasks")
     return {
         "input": "float32 (batch, channels, height, width): (pixels / 255 - mean) / std, channel by channel",
         "input_shape": manifest["input_shape"],
         **normalisation,
-        "output": "logits, float32 (batch, classes)",
+        "output": "logits, float32 (batch, classes)" + (", then those of each task" if tasks else ""),
         "classes": manifest["classes"],
+        **({"tasks": tasks} if tasks else {}),
         **{name: record[name] for name in ("dataset", "teacher", "student", "method", "seed")},
         "epoch": record["best_epoch"] if best else record["epochs"],
         "top1": record["metrics"][metric],

@@ -156,14 +156,18 @@ class Distiller:
         return None
 
     @classmethod
-    def takes_logits_only(cls, hyper: Any, student: str) -> bool:
-        """Return whether the teacher's logits are all that the method takes from it.
+    def reads_logits_only(cls, hyper: Any, student: str) -> bool:
+        """Return whether the method reads nothing but logits.
 
         Not so where it reads features, looks at the models themselves, or teaches assistants first.
         """
         looks = cls.prepare is not Distiller.prepare or cls.after_step is not Distiller.after_step
-        features = cls.needs != {"logits"}
-        return cls.uses_teacher and not features and not looks and not cls.assistants(hyper, student)
+        return cls.needs == {"logits"} and not looks and not cls.assistants(hyper, student)
+
+    @property
+    def widths(self) -> list[int]:
+        """How many of the logits are each task's; all are the dataset's own unless there are further ones."""
+        return [self.pair.num_classes]
 
     def prepare(self, networks: Networks) -> None:
         """Look at the models once, before the first step."""

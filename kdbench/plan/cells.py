@@ -93,7 +93,8 @@ class Cohort:
 class Plan:
     """Everything that a suite asks for, resolved and checked.
 
-    ``independent`` holds, by the id of a teacher, the other training of it that teaches none of its students.
+    ``num_classes`` is that of the dataset's own task, ``tasks`` that of each further one. ``independent``
+    holds, by the id of a teacher, the other training of it that teaches none of its students.
     """
 
     suite: Suite
@@ -102,6 +103,12 @@ class Plan:
     teachers: tuple[TeacherPlan, ...]
     cohorts: tuple[Cohort, ...]
     independent: Mapping[str, TeacherPlan] = field(default_factory=dict)
+    tasks: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> int:
+        """How many logits a model gives, of all tasks together."""
+        return self.num_classes + sum(self.tasks.values())
 
     @property
     def idle_teachers(self) -> list[TeacherPlan]:

@@ -50,7 +50,9 @@ def independents(
 
 def takes_random_teacher(cell: Cell) -> bool:
     """Return whether a cell can be repeated with a teacher that gives nothing but shuffled logits."""
-    return not cell.refusal and cell.registered.distiller.takes_logits_only(cell.hyper, cell.student)
+    distiller = cell.registered.distiller
+    logits_only = distiller.reads_logits_only(cell.hyper, cell.student)
+    return not cell.refusal and distiller.uses_teacher and logits_only
 
 
 def control_label(method: str) -> str:

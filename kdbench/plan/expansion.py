@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdbench.data import describe_dataset
+from kdbench.data import describe_dataset, describe_tasks
 from kdbench.data.corruptions import selected
 from kdbench.entries import DatasetEntry, ModelEntry, OptimizerFields, Recipe, TeacherEntry
 from kdbench.errors import UserError, nearest
 from kdbench.factory import factory_fingerprint
 from kdbench.methods import Pair, Refusal
+from kdbench.methods.tasks import check_tasks, pair_in
 from kdbench.models.registry import source_of
 from kdbench.plan.cells import Cell, Cohort, Lesson, Plan, TeacherPlan
 from kdbench.plan.controls import (
@@ -41,11 +42,15 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             suite says ``inapplicable: skip``).
     """
     input_shape, classes = describe_dataset(suite.dataset.name, root=data_root, args=suite.dataset.args)
-    sketches = Sketches(input_shape, classes)
+    found = describe_tasks(
+        suite.dataset.name, tuple(suite.dataset.tasks), root=data_root, args=suite.dataset.args
+    )
+    tasks = {task: len(names) for task, names in found.items()}
+    sketches = Sketches(input_shape, classes + sum(tasks.values()))
     teachers = tuple(_teacher(suite, entry, sketches) for entry in suite.teachers)
     for student in suite.students:
         sketches.of("student", student)
-    matrix = _Matrix(suite, sketches, classes)
+    matrix = _Matrix(suite, sketches, classes, tasks)
     cohorts = []
     for teacher in teachers:
         meetings = list(matrix.meetings(teacher.label))
@@ -56,7 +61,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             if cells:
                 cohorts.append(Cohort(cells[0].cohort, teacher, seed, suite.recipe, cells))
     others = independents(suite, teachers, lambda entry: _teacher(suite, entry, sketches))
-    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others)
+    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks)
     _refuse(plan)
     refuse_idle(plan)
     _check_robustness(suite, classes)
@@ -79,10 +84,11 @@ def _teacher(suite: Suite, entry: TeacherEntry, sketches: Sketches) -> TeacherPl
 class _Matrix:
     """The cells of a suite: which student meets which teacher, by which methods."""
 
-    def __init__(self, suite: Suite, sketches: Sketches, classes: int) -> None:
+    def __init__(self, suite: Suite, sketches: Sketches, classes: int, tasks: Mapping[str, int]) -> None:
         self._suite = suite
         self._sketches = sketches
         self._classes = classes
+        self._tasks = tasks
         self._dataset = _dataset_config(suite.dataset)
         self._recipe = suite.recipe.model_dump(mode="json")
         self._usual = self._variants({})
@@ -145,6 +151,7 @@ class _Matrix:
         tutor, pair, refusal = teacher, self._pair(teacher, student), None
         try:
             distiller.check(variant.hyper, pair)
+            check_tasks(distiller, variant.hyper, pair, self._tasks)
             for name in distiller.assistants(variant.hyper, student.shown):
                 entry = student if name == student.shown else ModelEntry(name=name)
                 used = recipe if entry is student else self._suite.recipe
@@ -180,7 +187,7 @@ class _Matrix:
     def _pair(self, teacher: TeacherPlan, student: ModelEntry) -> Pair:
         theirs = self._sketches.of("teacher", teacher.entry)
         mine = self._sketches.of("student", student)
-        return Pair(
+        whole = Pair(
             teacher=teacher.label,
             student=student.shown,
             teacher_shapes=theirs.shapes,
@@ -188,6 +195,7 @@ class _Matrix:
             num_classes=self._classes,
             same_architecture=theirs.weights == mine.weights,
         )
+        return pair_in(whole, self._classes)
 
     def _assistant(
         self, tutor: TeacherPlan, entry: ModelEntry, recipe: Recipe, variant: Variant, seed: int
@@ -291,8 +299,9 @@ def _override(fields: type[OptimizerFields], recipe: Recipe, entry: ModelEntry, 
 
 def _dataset_config(entry: DatasetEntry) -> dict[str, Any]:
     """Return what decides the data: the entry of the suite, and the code of a user's own factory."""
-    # A field that came later decides nothing where it is not used: the ids of older results stay.
-    config = entry.model_dump(mode="json", exclude=None if entry.imbalance_factor != 1 else {"imbalance"})
+    # Fields that came later decide nothing where they are not used: the ids of older results stay.
+    unused = {"imbalance": entry.imbalance_factor == 1, "tasks": not entry.tasks}
+    config = entry.model_dump(mode="json", exclude={name for name, absent in unused.items() if absent})
     if ":" in entry.name and entry.name.partition(":")[0] not in ("folder", "parquet"):
         config["source"] = factory_fingerprint(entry.name)
     return config

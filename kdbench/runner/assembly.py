@@ -20,7 +20,7 @@ def trainee_of(cell: Cell, session: Session, teacher: Fitted, tutor: Tutor) -> T
     torch.manual_seed(derive("student", cell.entry.name, cell.seed))
     model = session.build(cell.entry)
     torch.manual_seed(derive("method", cell.id))
-    distiller = cell.registered.distiller(cell.hyper, cell.pair)
+    distiller = session.distiller(lambda pair: cell.registered.distiller(cell.hyper, pair), cell.pair)
     distiller.prepare(session.networks(Fitted(cell.entry, model, cell.taps), teacher))
     return Trainee(
         id=cell.id,

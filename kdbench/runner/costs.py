@@ -12,7 +12,7 @@ from kdbench.entries import MeasureEntry, ModelEntry
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.progress import Progress
-from kdbench.runner.records import Scores
+from kdbench.runner.scores import Scores
 from kdbench.store import RunDirectory, content_id, read_json, write_atomic, write_json
 
 # Filled from a student's own weights and method, not from the measurement of its architecture.
@@ -92,7 +92,7 @@ def _measured(
     key: dict[str, Any] = {
         "models": [[job.label, job.name, job.args, *_sources(job)] for job in jobs],
         "input_shape": plan.input_shape,
-        "classes": plan.num_classes,
+        "classes": plan.outputs,
         "protocol": protocol.as_json(),
     }
     id = content_id(key)
@@ -101,7 +101,7 @@ def _measured(
         report = measure(
             jobs,
             input_shape=plan.input_shape,
-            num_classes=plan.num_classes,
+            num_classes=plan.outputs,
             reference=teacher.label,
             protocol=protocol,
             progress=progress,

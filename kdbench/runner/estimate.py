@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.data import Augment, load_dataset
+from kdbench.data import load_entry
 from kdbench.entries import ModelEntry
 from kdbench.models import build_model
 from kdbench.plan import Cohort, Plan
@@ -51,17 +51,7 @@ def estimate(
     counts even where it exists already. The memory is that of the real students and adapters, of the first
     seed, beside a teacher with random weights.
     """
-    entry = plan.suite.dataset
-    data = load_dataset(
-        entry.name,
-        root=data_root,
-        validation_fraction=entry.validation_fraction,
-        split_seed=entry.split_seed,
-        imbalance_factor=entry.imbalance_factor,
-        args=entry.args,
-        augment=Augment(**entry.augment.model_dump()),
-        memory_budget=memory_budget,
-    )
+    data = load_entry(plan.suite.dataset, root=data_root, memory_budget=memory_budget)
     session = Session(plan.suite, data, resolve_device(device))
     return Estimate(
         _seconds(plan, len(data.train), _Clock(plan, session.device)),
@@ -131,7 +121,7 @@ class _Clock:
         if key not in self._known:
             plan = self._plan
             model = build_model(
-                entry.name, input_shape=plan.input_shape, num_classes=plan.num_classes, args=entry.args
+                entry.name, input_shape=plan.input_shape, num_classes=plan.outputs, args=entry.args
             )
             model = model.to(self._device).to(memory_format=torch.channels_last)
             x = torch.randn(batch, *plan.input_shape, device=self._device)

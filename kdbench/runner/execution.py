@@ -23,8 +23,9 @@ from kdbench.progress import Progress
 from kdbench.runner.controls import control_columns, score_against_independent
 from kdbench.runner.costs import Costs, measure_costs, protocol_of
 from kdbench.runner.processes import train_in_processes
-from kdbench.runner.records import Scores, all_columns, now
+from kdbench.runner.records import all_columns, now
 from kdbench.runner.robustness import Robustness
+from kdbench.runner.scores import Scores
 from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
@@ -173,7 +174,7 @@ class _Run:
         before = read_json(path / "run.json") if (path / "run.json").is_file() else {}
         write_atomic(path / "suite.yaml", suite.to_yaml())
         dimensions = protocol_of(suite.measure).dimensions
-        measured = all_columns(suite.measure.batch_sizes, used, dimensions)
+        measured = all_columns(suite.measure.batch_sizes, used, dimensions, self.plan.tasks)
         columns = [*measured, *control_columns(suite)]
         columns += ROBUSTNESS if suite.robustness else ()
         write_json(path / "columns.json", [column.as_json() for column in columns])
@@ -229,6 +230,7 @@ class _Run:
 def _data_and_machine(data: Dataset) -> dict[str, Any]:
     return {
         "classes": list(data.classes),
+        **({"tasks": {task: list(classes) for task, classes in data.tasks.items()}} if data.tasks else {}),
         "input_shape": list(data.input_shape),
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "sizes": {

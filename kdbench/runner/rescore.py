@@ -16,19 +16,19 @@ from kdbench.errors import UserError
 from kdbench.methods import methods
 from kdbench.metrics import catalogue
 from kdbench.metrics.registry import ordered
-from kdbench.runner.records import (
+from kdbench.runner.predictions import ByTask, read_labels, read_predictions
+from kdbench.runner.records import now
+from kdbench.runner.scores import (
     BEST,
-    Predictions,
     Scores,
     SoftTargets,
     best_columns,
-    now,
-    read_labels,
-    read_predictions,
     score_predictions,
     soft_targets_of,
+    task_columns,
 )
 from kdbench.store import PREDICTIONS, RunDirectory, kind_of, sha256_of, write_json, write_results
+from kdbench.tasks import PRIMARY, name_in
 
 Record = dict[str, Any]
 
@@ -66,35 +66,42 @@ def _finished(run: RunDirectory) -> list[Record]:
 
 
 def _require_predictions(run: RunDirectory, record: Record) -> None:
-    place = f"{kind_of(record)}/{record['id']}/{PREDICTIONS}"
-    file = run.path / place
-    if not file.is_file():
-        raise UserError(
-            f"{run.path} cannot be scored again: {place} is missing (published runs hold no predictions). "
-            "Run the suite to make them."
-        )
-    if sha256_of(file) != record["files"][PREDICTIONS]["sha256"]:
-        raise UserError(
-            f"{run.path} cannot be scored again: {place} changed since it was recorded. "
-            f"Delete {file.parent} and run the suite again."
-        )
+    for name in (name_in(task, PREDICTIONS) for task in _tasks(record)):
+        place = f"{kind_of(record)}/{record['id']}/{name}"
+        file = run.path / place
+        if not file.is_file():
+            raise UserError(
+                f"{run.path} cannot be scored again: {place} is missing (published runs hold no "
+                "predictions). Run the suite to make them."
+            )
+        if sha256_of(file) != record["files"][name]["sha256"]:
+            raise UserError(
+                f"{run.path} cannot be scored again: {place} changed since it was recorded. "
+                f"Delete {file.parent} and run the suite again."
+            )
+
+
+def _tasks(record: Record) -> list[str]:
+    """Return the tasks that a model was trained for, the dataset's own first."""
+    return [PRIMARY, *record["config"]["dataset"].get("tasks", {})]
 
 
 def _scored(run: RunDirectory, record: Record, teachers: Mapping[str, Record]) -> Record:
     """Return a record with the metrics, reasons and tables that its predictions give today."""
     folder = run.folder(kind_of(record), record["id"])
-    teacher: Predictions | None = None
+    teacher: ByTask | None = None
     soft_targets: SoftTargets | None = None
     if record["role"] == "student":
         if record["teacher"] not in teachers:
             raise UserError(
                 f"{run.path} cannot be scored again: it holds no finished teacher '{record['teacher']}'."
             )
-        teacher = read_predictions(run.folder("teachers", teachers[record["teacher"]]["id"]))
+        taught = run.folder("teachers", teachers[record["teacher"]]["id"])
+        teacher = read_predictions(taught, _tasks(record))
         soft_targets = _soft_targets(record)
     scores = score_predictions(
-        read_predictions(folder),
-        read_labels(folder),
+        read_predictions(folder, _tasks(record)),
+        read_labels(folder, _tasks(record)),
         teacher,
         soft_targets=soft_targets,
         without_best=record["reasons"].get(f"top1{BEST}", "there is no validation split"),
@@ -124,14 +131,17 @@ def _soft_targets(record: Record) -> SoftTargets | None:
 def _keep_temperature(scores: Scores, record: Record) -> None:
     """Leave what depends on a temperature that is not known as it was recorded."""
     for entry in ordered():
-        if "temperature" in entry.inputs and entry.column.name in record["metrics"]:
-            del scores.metrics[entry.column.name]
-            scores.reasons.pop(entry.column.name, None)
+        for name in (name_in(task, entry.column.name) for task in _tasks(record)):
+            if "temperature" in entry.inputs and name in record["metrics"]:
+                del scores.metrics[name]
+                scores.reasons.pop(name, None)
 
 
 def _write_columns(run: RunDirectory) -> None:
     """Put today's metrics, in their order, around the columns that only a run fills."""
     metrics, best = list(catalogue().values()), best_columns()
-    names = {column.name for column in (*metrics, *best)}
+    further = [column for task in run.manifest().get("tasks", {}) for column in task_columns(task)]
+    names = {column.name for column in (*metrics, *best, *further)}
     others = [column for name, column in run.columns().items() if name not in names]
-    write_json(run.path / "columns.json", [column.as_json() for column in (*metrics, *others, *best)])
+    shown = (*metrics, *others, *best, *further)
+    write_json(run.path / "columns.json", [column.as_json() for column in shown])

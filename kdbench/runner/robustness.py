@@ -18,7 +18,7 @@ from kdbench.metrics.robustness import COLUMNS, Point, corruption_means, shift_s
 from kdbench.models import load_checkpoint
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.progress import Progress
-from kdbench.runner.records import Scores
+from kdbench.runner.scores import Scores
 from kdbench.runner.session import Session
 from kdbench.runner.shifts import CLEAN, SEED, Images, Shift
 from kdbench.store import Kind, RunDirectory, content_id
@@ -132,7 +132,7 @@ class Robustness:
             logits: dict[str, list[Tensor]] = {id: [] for id in loaded}
             for batches in images.shown(shift):
                 for id, model in loaded.items():
-                    logits[id].append(predict(model, batches))
+                    logits[id].append(predict(model, batches)[:, : session.data.num_classes])
             for id, parts in logits.items():
                 yield shift, id, torch.cat(parts)
             self._progress.advance(done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,11 +14,14 @@ from kdbench import machine
 from kdbench.data import Augment, Batches, Dataset
 from kdbench.entries import ModelEntry, Recipe
 from kdbench.errors import UserError
-from kdbench.methods import Networks
+from kdbench.methods import Distiller, Networks, Pair
 from kdbench.methods.base import Role
+from kdbench.methods.tasks import PerTask, Task
 from kdbench.models import Taps, build_model, load_checkpoint
-from kdbench.runner.records import Predictions, now
+from kdbench.runner.predictions import ByTask, Labels, Predictions
+from kdbench.runner.records import now
 from kdbench.suite import Suite
+from kdbench.tasks import PRIMARY
 from kdbench.training.evaluation import (
     accuracy_and_nll,
     predict,
@@ -61,6 +64,8 @@ class Session:
         self.data = data
         self.device = device
         self.dataset_label = suite.dataset.shown
+        self._weights = suite.dataset.tasks
+        self._outputs = sum(data.outputs.values())
         augment = Augment(**suite.dataset.augment.model_dump())
         self.train = Batches(data.train, data.mean, data.std, device=device, augment=augment)
         self.validation = Batches(data.validation, data.mean, data.std, device=device)
@@ -77,10 +82,28 @@ class Session:
         }
 
     @property
-    def labels(self) -> dict[str, Tensor]:
-        """The labels of the splits by name."""
+    def labels(self) -> Labels:
+        """The labels by task and split; splits without examples are left out."""
         splits = {"test": self.data.test, "validation": self.data.validation, "train": self.data.train}
-        return {name: split.labels for name, split in splits.items() if len(split.labels)}
+        return {
+            task: {
+                name: split.further[task] if task else split.labels
+                for name, split in splits.items()
+                if len(split)
+            }
+            for task in self.data.outputs
+        }
+
+    def distiller(self, make: Callable[[Pair], Distiller], pair: Pair) -> Distiller:
+        """Return the distiller of a pair, or where there are further tasks those of all tasks as one."""
+        if not self.data.tasks:
+            return make(pair)
+        train = {PRIMARY: self.data.train.labels, **self.data.train.further}
+        tasks = {
+            task: Task(classes, train[task].to(self.device), self._weights.get(task, 1.0))
+            for task, classes in self.data.outputs.items()
+        }
+        return PerTask(make, pair, tasks)
 
     def provenance(self, recipe: Recipe, started: str) -> dict[str, Any]:
         """Return what a result is stamped with: versions, machine, data, precision, times."""
@@ -90,7 +113,7 @@ class Session:
     def build(self, entry: ModelEntry) -> nn.Module:
         """Return a model on the device, in channels_last, with fresh weights or those of its checkpoint."""
         model = build_model(
-            entry.name, input_shape=self.data.input_shape, num_classes=self.data.num_classes, args=entry.args
+            entry.name, input_shape=self.data.input_shape, num_classes=self._outputs, args=entry.args
         )
         if entry.checkpoint:
             load_checkpoint(model, entry.checkpoint)
@@ -108,8 +131,8 @@ class Session:
             fresh=lambda role: self.build(pair[role].entry.model_copy(update={"checkpoint": None})),
         )
 
-    def predict_all(self, model: nn.Module, taps: Taps, best: Mapping[str, Tensor] | None) -> Predictions:
-        """Return the logits of every split and the pooled features of test, of the model as it is.
+    def predict_all(self, model: nn.Module, taps: Taps, best: Mapping[str, Tensor] | None) -> ByTask:
+        """Return the logits of every split and the pooled features of test, of the model as it is, by task.
 
         Of the best epoch's weights, where there are any, the logits of test and validation are added.
         """
@@ -126,7 +149,7 @@ class Session:
             at_best.load_state_dict(best)
             predictions.test_best = predict(at_best, self.test)
             predictions.validation_best = predict(at_best, self.validation) if has_validation else None
-        return predictions
+        return predictions.by_task(self.data.outputs)
 
     def held_out_loss(self, model: nn.Module) -> float:
         """Return the mean NLL of a model whose weights were put together, on validation (or else train).
@@ -134,4 +157,5 @@ class Session:
         Its batch-norm statistics are computed anew first, for they do not mix.
         """
         recompute_batch_norm(model, self.train)
-        return accuracy_and_nll(model, self.validation if len(self.validation) else self.train)[1]
+        split = self.validation if len(self.validation) else self.train
+        return accuracy_and_nll(model, split, self.data.num_classes)[1]

@@ -12,16 +12,9 @@ from kdbench.plan import Cell, Cohort, TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.costs import Costs
-from kdbench.runner.records import (
-    Scores,
-    diagnostic_columns,
-    now,
-    parameter_counts,
-    score_predictions,
-    soft_targets_of,
-    training_time,
-    write_files,
-)
+from kdbench.runner.predictions import write_files
+from kdbench.runner.records import diagnostic_columns, now, parameter_counts, training_time
+from kdbench.runner.scores import Scores, score_predictions, soft_targets_of
 from kdbench.runner.session import Session
 from kdbench.runner.teachers import Teacher
 from kdbench.store import RunDirectory
@@ -147,7 +140,7 @@ class CohortRun:
             # A method that keeps another network than the student has its own pooled feature.
             taps = cell.taps if kept is trainee.model else find_taps(kept, self.session.data.input_shape)
             predictions = self.session.predict_all(kept, taps, best)
-            if not predictions.test.isfinite().all():
+            if not all(found.test.isfinite().all() for found in predictions.values()):
                 trainee.failure = f"diverged: logits are not finite after epoch {len(trainee.history)}"
         if trainee.failure is not None:
             self._record(cell, started, trainee, status="failed", reason=trainee.failure)

@@ -16,21 +16,14 @@ import torch
 from torch import nn
 
 from kdbench.errors import UserError
-from kdbench.methods import Pair
+from kdbench.methods import Distiller, Pair
 from kdbench.methods.scratch import Scratch
 from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress
-from kdbench.runner.records import (
-    Predictions,
-    nonzero,
-    now,
-    parameter_counts,
-    read_predictions,
-    score_predictions,
-    training_time,
-    write_files,
-)
+from kdbench.runner.predictions import ByTask, read_predictions, write_files
+from kdbench.runner.records import nonzero, now, parameter_counts, training_time
+from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Fitted, Session
 from kdbench.store import RunDirectory
 from kdbench.training.cohort import train
@@ -44,11 +37,11 @@ NEAR_CHANCE = 1.5
 
 @dataclass
 class Teacher:
-    """A teacher that is ready: its model in evaluation mode on the device, and its logits."""
+    """A teacher that is ready: its model in evaluation mode on the device, and its logits by task."""
 
     plan: TeacherPlan
     model: nn.Module
-    predictions: Predictions
+    predictions: ByTask
     train_seconds: float
 
     def fitted(self) -> Fitted:
@@ -90,7 +83,7 @@ def obtain(
         _copy(folder, run.folder("teachers", plan.id))
         _report(plan, record["metrics"], session, progress)
     seconds = record["durations"]["train_seconds"] or 0.0
-    return Teacher(plan, model.eval(), read_predictions(folder), seconds)
+    return Teacher(plan, model.eval(), read_predictions(folder, session.data.outputs), seconds)
 
 
 def _first_weights(plan: TeacherPlan) -> int:
@@ -174,12 +167,12 @@ def _train(
     progress: Progress,
 ) -> Trainee:
     if plan.lesson and tutor:
-        distiller = plan.lesson.registered.distiller(plan.lesson.hyper, plan.lesson.pair)
+        distiller: Distiller = plan.lesson.registered.distiller(plan.lesson.hyper, plan.lesson.pair)
         distiller.prepare(session.networks(Fitted(plan.entry, model, plan.taps), tutor.fitted()))
     else:
         shapes = plan.shapes
         alone = Pair(plan.label, plan.label, shapes, shapes, session.data.num_classes, same_architecture=True)
-        distiller = Scratch(Scratch.Parameters(), alone)
+        distiller = session.distiller(lambda pair: Scratch(Scratch.Parameters(), pair), alone)
     trainee = Trainee(
         id=plan.id,
         model=model,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kdbench.data import Augment, load_dataset
+from kdbench.data import load_entry
 from kdbench.errors import UserError
 from kdbench.plan import Cell, Plan, TeacherPlan
 from kdbench.progress import Progress
@@ -61,14 +61,9 @@ class Trainer:
     def session(self) -> Session:
         """The data on the device; raises UserError where it is not what the run was begun with."""
         entry = self.plan.suite.dataset
-        data = load_dataset(
-            entry.name,
+        data = load_entry(
+            entry,
             root=self.setting.data_root,
-            validation_fraction=entry.validation_fraction,
-            split_seed=entry.split_seed,
-            imbalance_factor=entry.imbalance_factor,
-            args=entry.args,
-            augment=Augment(**entry.augment.model_dump()),
             memory_budget=self.setting.memory_budget,
             scratch=self.setting.scratch,
             progress=self.progress,

@@ -65,13 +65,16 @@ def predict_with_features(model: nn.Module, taps: Taps, batches: Batches) -> tup
     return torch.cat(logits).cpu(), torch.cat(pooled)
 
 
-def accuracy_and_nll(model: nn.Module, batches: Batches) -> tuple[float, float]:
-    """Return top-1 accuracy and mean negative log-likelihood (nats) of a model on a split."""
+def accuracy_and_nll(model: nn.Module, batches: Batches, classes: int) -> tuple[float, float]:
+    """Return top-1 accuracy and mean negative log-likelihood (nats) of a model on a split.
+
+    They are those of the dataset's own task, whose logits are the first ``classes``.
+    """
     right = torch.zeros((), device=batches.device, dtype=torch.float64)
     nll = torch.zeros((), device=batches.device, dtype=torch.float64)
     with evaluating(model):
         for x, y, _ in batches.ordered(BATCH):
-            logits = model(x).float()
+            logits = model(x).float()[:, :classes]
             right += (logits.argmax(1) == y).sum()
             nll += F.cross_entropy(logits, y, reduction="sum")
     return right.item() / len(batches), nll.item() / len(batches)

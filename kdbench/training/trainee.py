@@ -109,7 +109,8 @@ class Trainee:
                 return network(x).float()
 
         if teacher is not None and self.shuffle_seed is not None:
-            teacher = Outputs(shuffled(teacher.logits, index, self.shuffle_seed))
+            parts = teacher.logits.split(self.distiller.widths, dim=1)
+            teacher = Outputs(torch.cat([shuffled(part, index, self.shuffle_seed) for part in parts], dim=1))
         with autocast(self.precision, self.device):
             outputs = self.reader(x)
         terms = self.distiller.losses(outputs, teacher, Batch(y, index, step.progress, run))
@@ -128,7 +129,8 @@ class Trainee:
         for name, term in terms.items():
             weighted = term.detach() * len(y)
             self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
-        self._right += (logits.detach().argmax(1) == y).sum()
+        own = logits.detach()[:, : self.distiller.widths[0]]
+        self._right += (own.argmax(1) == y).sum()
         self._seen += len(y)
 
     def end_epoch(self, epoch: int, train: Batches, validation: Batches) -> None:
@@ -153,7 +155,7 @@ class Trainee:
         if self.distiller.moves_weights:
             recompute_batch_norm(self.model, train)
         if len(validation):
-            top1, nll = accuracy_and_nll(self.inference, validation)
+            top1, nll = accuracy_and_nll(self.inference, validation, self.distiller.widths[0])
             row |= {"validation_top1": top1, "validation_nll": nll if math.isfinite(nll) else None}
             if self.best is None or (top1, -nll) > (self.best.top1, -self.best.nll):
                 self.best = Best(epoch, top1, nll, copy.deepcopy(self.inference.state_dict()))

@@ -13,7 +13,9 @@ import pytest
 import torch
 from torchvision import datasets
 
-from kdbench.data import describe_dataset, load_dataset
+from kdbench.data import describe_dataset, describe_tasks, load_dataset
+from kdbench.data.sources.archives import SUPERCLASSES
+from kdbench.errors import UserError
 
 NEEDS_ROOT = "set KDBENCH_DATA to a folder with MNIST, FashionMNIST and cifar100"
 real_data = pytest.mark.skipif(not os.environ.get("KDBENCH_DATA"), reason=NEEDS_ROOT)
@@ -158,5 +160,35 @@ def test_real_cifar100_counts() -> None:
     from kdbench.data.sources import parquet
 
     found = parquet.layout(Path(os.environ["KDBENCH_DATA"]) / "cifar100")
-    assert np.bincount(found.labels("train")).tolist() == [500] * 100
-    assert np.bincount(found.labels("test")).tolist() == [100] * 100
+    assert np.bincount(found.labels("train", "fine_label")).tolist() == [500] * 100
+    assert np.bincount(found.labels("test", "fine_label")).tolist() == [100] * 100
+
+
+@real_data
+def test_real_cifar100_superclasses() -> None:
+    args = {"limit": 2000, "limit_test": 200}
+    data = load_dataset("cifar100", tasks=("coarse_label",), args=args)
+    assert data.tasks["coarse_label"] == SUPERCLASSES
+    pairs = set(zip(data.train.labels.tolist(), data.train.further["coarse_label"].tolist(), strict=True))
+    # Each of the 20 superclasses holds five of the 100 classes.
+    assert len(pairs) == 100
+    assert sorted(coarse for _, coarse in pairs) == sorted(list(range(20)) * 5)
+
+
+def test_superclasses_of_torchvisions_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    labels = list(range(100))
+    coarse = [label % 20 for label in labels]
+    for file in ("train", "test"):
+        entry = {"data": np.zeros((100, 3072), np.uint8), "fine_labels": labels, "coarse_labels": coarse}
+        (folder / file).write_bytes(pickle.dumps(entry))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(label) for label in labels]}))
+    monkeypatch.setattr("torchvision.datasets.CIFAR100._check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
+    tasks = ("coarse_label",)
+    data = load_dataset("cifar100", root=tmp_path, validation_fraction=0, tasks=tasks)
+    assert data.test.further["coarse_label"].tolist() == coarse
+    assert describe_tasks("cifar100", tasks, root=tmp_path) == {"coarse_label": SUPERCLASSES}
+    with pytest.raises(UserError, match=r"unknown column of labels 'coarse'. Did you mean 'coarse_label'"):
+        describe_tasks("cifar100", ("coarse",), root=tmp_path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import http.client
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from kdbench.data.dataset import Description, Examples, Extent, Raw
 from kdbench.data.registry import ROOT_VARIABLE, Request, source
 from kdbench.data.sources import parquet
-from kdbench.errors import UserError
+from kdbench.errors import UserError, unknown
 
 # What torchvision raises for files that are absent or damaged, and for a network that is not there.
 _UNREADABLE = (OSError, RuntimeError, ValueError, AssertionError, EOFError, http.client.HTTPException)
@@ -33,11 +34,44 @@ def _svhn(loaded: Any) -> tuple[Any, Any]:
     return np.ascontiguousarray(loaded.data.transpose(0, 2, 3, 1)), loaded.labels
 
 
+def _cifar_column(loaded: Any, task: str) -> Any:
+    """Return a column of CIFAR's files that torchvision leaves out; their names there are in the plural."""
+    ((name, _),) = loaded.train_list if loaded.train else loaded.test_list
+    with (Path(loaded.root) / loaded.base_folder / name).open("rb") as file:
+        return pickle.load(file, encoding="latin1")[f"{task}s"]
+
+
+# Krizhevsky 2009, in alphabetical order, as the files number them.
+SUPERCLASSES = (
+    "aquatic_mammals",
+    "fish",
+    "flowers",
+    "food_containers",
+    "fruit_and_vegetables",
+    "household_electrical_devices",
+    "household_furniture",
+    "insects",
+    "large_carnivores",
+    "large_man-made_outdoor_things",
+    "large_natural_outdoor_scenes",
+    "large_omnivores_and_herbivores",
+    "medium_mammals",
+    "non-insect_invertebrates",
+    "people",
+    "reptiles",
+    "small_mammals",
+    "trees",
+    "vehicles_1",
+    "vehicles_2",
+)
+
+
 @dataclass(frozen=True)
 class Archive:
     """A dataset as torchvision reads it: its class there, and how to get pixels and labels out of it.
 
-    ``class_name`` is where its names of classes stand, None where they are the label values themselves.
+    ``named_classes``: it has names of classes, not the label values only. ``further`` are the classes of the
+    tasks that it has further labels of, and ``further_labels`` how to get these.
     """
 
     title: str
@@ -47,9 +81,11 @@ class Archive:
     torchvision_name: str
     arrays: Callable[[Any], tuple[Any, Any]]
     named_classes: bool = True
+    further: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    further_labels: Callable[[Any, str], Any] | None = None
 
-    def read(self, root: Path, *, download: bool) -> Raw:
-        """Read both splits from torchvision's files under ``root``."""
+    def read(self, root: Path, *, download: bool, tasks: tuple[str, ...]) -> Raw:
+        """Read both splits from torchvision's files under ``root``, with the labels of further tasks."""
         from torchvision import datasets
 
         kind = getattr(datasets, self.torchvision_name)
@@ -58,10 +94,16 @@ class Archive:
             which = {"split": "train" if train else "test"} if kind is datasets.SVHN else {"train": train}
             loaded = kind(str(root), download=download, **which)
             images, labels = self.arrays(loaded)
-            splits.append(Examples(images, np.asarray(labels, dtype=np.int64)))
+            further = {
+                task: np.asarray(self.further_labels(loaded, task), dtype=np.int64)
+                for task in tasks
+                if self.further_labels
+            }
+            splits.append(Examples(images, np.asarray(labels, dtype=np.int64), further))
         count = self.description.num_classes
         names = loaded.classes if self.named_classes else range(count)
-        return Raw(splits[0], splits[1], tuple(str(name) for name in names))
+        classes = {task: self.further[task] for task in tasks}
+        return Raw(splits[0], splits[1], tuple(str(name) for name in names), tasks=classes)
 
 
 ARCHIVES = {
@@ -97,6 +139,8 @@ ARCHIVES = {
         Extent(50_000, 0, 10_000, streams=False),
         "CIFAR100",
         _cifar,
+        further={"coarse_label": SUPERCLASSES},
+        further_labels=_cifar_column,
     ),
     "svhn": Archive(
         "99,289 house-number digits, 32×32 RGB (without the extra split)",
@@ -113,34 +157,45 @@ ARCHIVES = {
 def _load(archive: Archive, request: Request) -> Raw:
     """Read parquet files from ROOT/NAME, else torchvision's files from ROOT, else download these."""
     root = request.data_root()
-    if (found := _in_parquet(request)) is not None:
-        return found
+    if (found := _layout(request)) is not None:
+        return parquet.read(found, request)
     try:
-        return archive.read(root, download=False)
+        return archive.read(root, download=False, tasks=request.tasks)
     except _UNREADABLE as error:
         # The folder that a download would make first: torchvision makes the root itself where it is absent.
         existing = next(path for path in (root, *root.absolute().parents) if path.exists())
         if not os.access(existing, os.W_OK):
             raise _absent(request.name, root, f"{root} is not writable", error) from error
     try:
-        return archive.read(root, download=True)
+        return archive.read(root, download=True, tasks=request.tasks)
     except _UNREADABLE as error:
         raise _absent(request.name, root, " ".join(str(error).split()), error) from error
 
 
-def _in_parquet(request: Request) -> Raw | None:
-    """Return the dataset from parquet files under the data root, where there are any."""
+def _layout(request: Request) -> parquet.Layout | None:
+    """Return the layout of the dataset's parquet files under the data root, where there are any."""
     if request.root is not None:
         for folder in (request.root / request.name, request.root / request.name.replace("-", "_")):
             if parquet.files_of(folder):
-                return parquet.read(parquet.layout(folder), request)
+                return parquet.layout(folder, further=request.tasks)
     return None
 
 
 def _extent(archive: Archive, request: Request) -> Extent:
     """Return what parquet files hold, which can be streamed, else the known numbers."""
-    in_parquet = _in_parquet(request)
-    return archive.extent if in_parquet is None else in_parquet.extent()
+    found = _layout(request)
+    return archive.extent if found is None else parquet.read(found, request).extent()
+
+
+def _further(archive: Archive, request: Request) -> Mapping[str, tuple[str, ...]]:
+    """Return the classes of the further tasks that are asked for, without reading an image."""
+    found = _layout(request)
+    if found is not None:
+        return found.tasks()
+    for task in request.tasks:
+        if task not in archive.further:
+            raise unknown("column of labels", task, archive.further)
+    return {task: archive.further[task] for task in request.tasks}
 
 
 def _absent(name: str, root: Path, reason: str, error: Exception) -> UserError:
@@ -157,4 +212,5 @@ for _name, _archive in ARCHIVES.items():
         reference=_archive.reference,
         describe=_archive.description,
         extent=functools.partial(_extent, _archive),
+        further=functools.partial(_further, _archive) if _archive.further else None,
     )(functools.partial(_load, _archive))

@@ -28,31 +28,38 @@ _BATCH = 1024
 class Layout:
     """A folder of parquet files: the files of each split, and the columns that hold image and label.
 
-    ``named_classes`` is None where the schema names no classes.
+    ``further`` are columns of labels of further tasks. ``named_classes`` holds the classes of each column of
+    labels, None where the schema does not name them.
     """
 
     files: Mapping[str, Sequence[Path]]
     image: str
     label: str
-    named_classes: tuple[str, ...] | None
+    further: tuple[str, ...]
+    named_classes: Mapping[str, tuple[str, ...] | None]
 
-    def labels(self, split: str) -> NDArray[np.int64]:
-        """Return the labels of a split; raises UserError where some are missing."""
+    def labels(self, split: str, column: str) -> NDArray[np.int64]:
+        """Return the labels of a split that a column holds; raises UserError where some are missing."""
         parts = []
         for path in self.files[split]:
             with _reading(path) as file:
-                column = file.read(columns=[self.label]).column(0)
-            if column.null_count:
-                raise UserError(f"{path}: {column.null_count} rows have no {self.label}: remove them.")
-            parts.append(column.to_numpy().astype(np.int64))
+                found = file.read(columns=[column]).column(0)
+            if found.null_count:
+                raise UserError(f"{path}: {found.null_count} rows have no {column}: remove them.")
+            parts.append(found.to_numpy().astype(np.int64))
         return np.concatenate(parts)
 
-    def classes(self) -> tuple[str, ...]:
-        """Return the names of the classes: those of the schema, or the label values 0 .. K − 1."""
-        if self.named_classes is not None:
-            return self.named_classes
-        highest = max(int(self.labels(split).max(initial=-1)) for split in self.files)
+    def classes(self, column: str) -> tuple[str, ...]:
+        """Return the names of a column's classes: those of the schema, or the label values 0 .. K − 1."""
+        named = self.named_classes[column]
+        if named is not None:
+            return named
+        highest = max(int(self.labels(split, column).max(initial=-1)) for split in self.files)
         return tuple(str(label) for label in range(highest + 1))
+
+    def tasks(self) -> dict[str, tuple[str, ...]]:
+        """Return the classes of the further tasks."""
+        return {column: self.classes(column) for column in self.further}
 
     def encoded(self, split: str, rows: NDArray[np.intp] | None = None) -> Iterator[Encoded]:
         """Yield the encoded images of a split, or of its ``rows`` (in ascending order) only."""
@@ -129,7 +136,9 @@ def files_of(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def layout(folder: Path, *, image: str | None = None, label: str | None = None) -> Layout:
+def layout(
+    folder: Path, *, image: str | None = None, label: str | None = None, further: tuple[str, ...] = ()
+) -> Layout:
     """Read the layout of a folder from its file names and the schema of the first training file.
 
     Raises UserError where files or columns are missing or are not of the Hugging Face image layout.
@@ -141,28 +150,33 @@ def layout(folder: Path, *, image: str | None = None, label: str | None = None) 
     path = files["train"][0]
     with _reading(path) as file:
         schema = file.schema_arrow
-    image = _column(schema, path, "image", image, IMAGE_COLUMNS)
-    label = _column(schema, path, "label", label, LABEL_COLUMNS)
+    image = _column(schema, path, "dataset argument image", image, IMAGE_COLUMNS)
+    label = _column(schema, path, "dataset argument label", label, LABEL_COLUMNS)
+    labels = [label, *(_column(schema, path, "dataset.tasks", name, ()) for name in further)]
+    if len(set(labels)) != len(labels):
+        raise UserError(f"dataset.tasks: '{label}' is the dataset's own task: name other columns of {path}.")
     kind = schema.field(image).type
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         raise UserError(f"{path}: column {image} is {kind}; images are a struct of bytes and path.")
-    kind = schema.field(label).type
-    if not pa.types.is_integer(kind):
-        raise UserError(f"{path}: column {label} is {kind}; labels are whole numbers 0 .. K-1.")
-    return Layout(files, image, label, _class_names(schema.metadata or {}, label))
+    for name in labels:
+        kind = schema.field(name).type
+        if not pa.types.is_integer(kind):
+            raise UserError(f"{path}: column {name} is {kind}; labels are whole numbers 0 .. K-1.")
+    named = {name: _class_names(schema.metadata or {}, name) for name in labels}
+    return Layout(files, image, label, further, named)
 
 
-def _column(schema: Any, path: Path, role: str, asked: str | None, usual: tuple[str, ...]) -> str:
+def _column(schema: Any, path: Path, asking: str, asked: str | None, usual: tuple[str, ...]) -> str:
     if asked is None:
         asked = next((name for name in usual if name in schema.names), None)
         if asked is None:
             raise UserError(
                 f"{path} has no column {' or '.join(usual)} (it has {', '.join(schema.names)}): "
-                f"name it with the dataset argument {role}."
+                f"name it with the {asking}."
             )
     if asked not in schema.names:
         hint = nearest(str(asked), schema.names) or f" Columns: {', '.join(schema.names)}."
-        raise UserError(f"{path} has no column '{asked}' (dataset argument {role}).{hint}")
+        raise UserError(f"{path} has no column '{asked}' ({asking}).{hint}")
     return asked
 
 
@@ -175,23 +189,25 @@ def _class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...]
 def read(found: Layout, request: Request) -> Raw:
     """Return every split of a layout, or of train and test the rows that the limits keep, still on disk."""
     options = request.options
-    classes = found.classes()
-    shelves = {}
+    classes = found.classes(found.label)
+    shelves, columns = {}, {}
     for split in found.files:
-        labels = found.labels(split)
+        labels = found.labels(split, found.label)
         rows = options.kept(split, labels, len(classes))
         rows = np.arange(len(labels)) if rows is None else rows
         if not len(rows):
             raise UserError(f"{found.files[split][0]}: the {split} split has no rows.")
-        shelves[split] = Rows(found, split, rows), labels[rows]
-    decoder = Decoder(options.size, options.channels, next(iter(shelves["train"][0])))
-    splits = {name: Examples(Stored(shelf, decoder), labels) for name, (shelf, labels) in shelves.items()}
-    return Raw(splits["train"], splits["test"], classes, splits.get("validation"))
+        further = {column: found.labels(split, column)[rows] for column in found.further}
+        shelves[split] = Rows(found, split, rows)
+        columns[split] = labels[rows], further
+    decoder = Decoder(options.size, options.channels, next(iter(shelves["train"])))
+    splits = {name: Examples(Stored(shelf, decoder), *columns[name]) for name, shelf in shelves.items()}
+    return Raw(splits["train"], splits["test"], classes, splits.get("validation"), found.tasks())
 
 
 def _layout_of(request: Request) -> Layout:
     own = request.options.own
-    return layout(request.folder(), image=own.get("image"), label=own.get("label"))
+    return layout(request.folder(), image=own.get("image"), label=own.get("label"), further=request.tasks)
 
 
 def describe(request: Request) -> Description:
@@ -201,7 +217,7 @@ def describe(request: Request) -> Description:
     if first is None:
         raise UserError(f"{found.files['train'][0]}: the train split has no rows.")
     with opened(first) as image:
-        return Description((channels_of(image), image.height, image.width), len(found.classes()))
+        return Description((channels_of(image), image.height, image.width), len(found.classes(found.label)))
 
 
 @source(
@@ -210,6 +226,7 @@ def describe(request: Request) -> Description:
     reference="Hugging Face datasets, image layout",
     describe=describe,
     options=("image", "label"),
+    further=lambda request: _layout_of(request).tasks(),
 )
 def load(request: Request) -> Raw:
     """Return the splits of a folder of parquet files, under the current directory or the data root."""

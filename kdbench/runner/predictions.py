@@ -1,0 +1,119 @@
+"""Predictions: what a model says of every split, task by task, and the files that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from kdbench.store import OUTCOMES, PREDICTIONS, write_atomic
+from kdbench.tasks import PRIMARY, name_in, slices
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass
+class Predictions:
+    """The logits (N, K) of one model on the splits, at its last epoch and, for two splits, at its best.
+
+    ``pooled`` (R, D) are features of the test split at the last epoch, see `predict_with_features`. A
+    further task shares the features of the dataset's own, and holds none.
+    """
+
+    test: Tensor
+    train: Tensor | None = None
+    validation: Tensor | None = None
+    test_best: Tensor | None = None
+    validation_best: Tensor | None = None
+    pooled: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return those that exist, by the names that they have in the file."""
+        return {FILED[name]: value for name, value in vars(self).items() if value is not None}
+
+    def by_task(self, outputs: Mapping[str, int]) -> ByTask:
+        """Divide the logits of several tasks, given how many classes each has."""
+        logits = {name: value for name, value in vars(self).items() if value is not None and name != "pooled"}
+        divided = {
+            task: Predictions(**{name: value[:, part] for name, value in logits.items()})
+            for task, part in slices(outputs)
+        }
+        divided[PRIMARY].pooled = self.pooled
+        return divided
+
+
+# Predictions by the name of the task; labels by the name of the task, then of the split.
+ByTask = Mapping[str, Predictions]
+Labels = Mapping[str, Mapping[str, Tensor]]
+
+
+FILED = {
+    "test": "test_logits",
+    "train": "train_logits",
+    "validation": "validation_logits",
+    "test_best": "test_best_logits",
+    "validation_best": "validation_best_logits",
+    "pooled": "test_pooled",
+}
+
+
+def write_files(
+    folder: Path,
+    *,
+    stem: str,
+    last: Weights,
+    best: Weights | None,
+    predictions: ByTask,
+    labels: Labels,
+    history: Iterable[Mapping[str, Any]],
+) -> None:
+    """Write weights, logits, outcomes and history of one model; the record comes after them."""
+    write_atomic(folder / f"{stem}.safetensors", _serialised(last))
+    if best is not None:
+        write_atomic(folder / f"{stem}_best.safetensors", _serialised(best))
+    for task, found in predictions.items():
+        content = found.tensors() | {f"{name}_labels": value.int() for name, value in labels[task].items()}
+        write_atomic(folder / name_in(task, PREDICTIONS), _serialised(content))
+    told = {"label": labels[PRIMARY]["test"], "predicted": predictions[PRIMARY].test.argmax(1)}
+    outcomes = pd.DataFrame({name: value.cpu().numpy() for name, value in told.items()}).astype("uint16")
+    write_atomic(folder / OUTCOMES, outcomes.to_parquet(index=False))
+    rows = pd.DataFrame(list(history))
+    if len(rows):
+        write_atomic(folder / "history.csv", rows.to_csv(index=False))
+
+
+def _serialised(tensors: Weights) -> bytes:
+    # a copy of each: the format knows neither tied weights nor memory formats
+    copies = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+    return safetensors.torch.save(copies)
+
+
+def read_predictions(folder: Path, tasks: Iterable[str]) -> ByTask:
+    """Read the logits and features that were written for a model, by task."""
+    found = {task: safetensors.torch.load_file(folder / name_in(task, PREDICTIONS)) for task in tasks}
+    return {
+        task: Predictions(**{name: tensors[filed] for name, filed in FILED.items() if filed in tensors})
+        for task, tensors in found.items()
+    }
+
+
+def read_labels(folder: Path, tasks: Iterable[str]) -> Labels:
+    """Read the labels of the splits that were written beside a model's logits, by task."""
+    found = {task: safetensors.torch.load_file(folder / name_in(task, PREDICTIONS)) for task in tasks}
+    return {
+        task: {
+            name.removesuffix("_labels"): value.long()
+            for name, value in tensors.items()
+            if name.endswith("_labels")
+        }
+        for task, tensors in found.items()
+    }

@@ -1,0 +1,175 @@
+"""Scores: every metric of one model from its predictions, with the reasons for those that are null."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdbench.column import Column
+from kdbench.methods import Method, Parameters
+from kdbench.metrics import catalogue, score
+from kdbench.metrics.disparity import class_deltas
+from kdbench.metrics.quality import recall_per_class
+from kdbench.metrics.registry import ordered
+from kdbench.runner.predictions import ByTask, Labels, Predictions
+from kdbench.tasks import name_in
+
+BEST = "_best_val"
+# Of the last epoch only: the train split, and features, are not predicted again with the best weights.
+LAST_ONLY = {"train_logits", "features"}
+
+NO_FEATURES = "{} predictions hold no features: no pooled tap, or recorded by an earlier version"
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """The temperature at which a student's targets soften the teacher's logits, or why there is none."""
+
+    temperature: float | None
+    reason: str = ""
+
+
+def soft_targets_of(method: Method, hyper: Parameters, *, assisted: bool) -> SoftTargets:
+    """Return the soft targets of a method; ``assisted`` where the student's own teacher is an assistant."""
+    temperature = method.distiller.soft_temperature(hyper)
+    if temperature is None:
+        return SoftTargets(None, f"{method.name} has no targets that soften the teacher's logits")
+    if assisted:
+        return SoftTargets(None, "its soft targets are an assistant's")
+    return SoftTargets(temperature)
+
+
+@dataclass
+class Scores:
+    """The numbers of one model, why others are null, and the per-class table."""
+
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, values: Mapping[str, float | None], reasons: Mapping[str, str]) -> None:
+        """Take in further numbers and the reasons for those that are null."""
+        self.metrics |= values
+        self.reasons |= reasons
+
+    def add_task(self, task: str, scores: Scores, without: Collection[str] = ()) -> None:
+        """Take in the scores of a task, under names that begin with its own."""
+        metrics = {name: value for name, value in scores.metrics.items() if name not in without}
+        reasons = {name: text for name, text in scores.reasons.items() if name in metrics}
+        self.metrics |= {name_in(task, name): value for name, value in metrics.items()}
+        self.reasons |= {name_in(task, name): text for name, text in reasons.items()}
+        self.tables |= {name_in(task, name): table for name, table in scores.tables.items()}
+
+
+def best_columns() -> list[Column]:
+    """Return the columns of the epoch best on validation: of the metrics that follow the student's epoch."""
+    return [
+        dataclasses.replace(
+            entry.column,
+            name=entry.column.name + BEST,
+            title=f"{entry.column.title}, epoch best on validation",
+        )
+        for entry in ordered()
+        if "logits" in entry.inputs and not entry.inputs & LAST_ONLY
+    ]
+
+
+def task_columns(task: str) -> list[Column]:
+    """Return the columns of a further task: those of the metrics, under names that begin with its own."""
+    return [
+        dataclasses.replace(column, name=name_in(task, column.name), title=f"{task}: {column.title}")
+        for column in (*catalogue().values(), *best_columns())
+        if column.name not in _of_features()
+    ]
+
+
+def _of_features() -> set[str]:
+    """Return the metrics of features, which all tasks share."""
+    return {entry.column.name for entry in ordered() if "features" in entry.inputs}
+
+
+def score_predictions(
+    mine: ByTask,
+    labels: Labels,
+    teacher: ByTask | None,
+    *,
+    soft_targets: SoftTargets | None = None,
+    without_best: str,
+) -> Scores:
+    """Score a model's logits on the test split, at its last epoch and at the epoch best on validation.
+
+    Every task has every metric, under names that begin with its own, but for those of features.
+
+    Args:
+        mine: the model's logits and features, by task.
+        labels: the labels by task and split; a split without examples may be left out.
+        teacher: the teacher's logits and features, or None for a teacher itself.
+        soft_targets: what the teacher's logits were to the student; not given for a teacher itself.
+        without_best: why there is no best epoch, where there is none.
+    """
+    scores = Scores()
+    for task, predictions in mine.items():
+        of_task = _scores_of_task(
+            predictions, labels[task], teacher[task] if teacher else None, soft_targets, without_best
+        )
+        scores.add_task(task, of_task, without=_of_features() if task else ())
+    return scores
+
+
+def _scores_of_task(
+    mine: Predictions,
+    labels: Mapping[str, Tensor],
+    teacher: Predictions | None,
+    soft_targets: SoftTargets | None,
+    without_best: str,
+) -> Scores:
+    given: dict[str, Tensor | None] = {
+        "logits": mine.test,
+        "labels": labels["test"],
+        "train_logits": mine.train,
+        "train_labels": labels.get("train"),
+        "validation_logits": mine.validation,
+        "validation_labels": labels.get("validation"),
+        "features": mine.pooled,
+    }
+    absent = {"validation_logits": "there is no validation split", "features": NO_FEATURES.format("its")}
+    if teacher is None:
+        absent |= dict.fromkeys(("teacher_logits", "teacher_features", "temperature"), "it is the teacher")
+        absent["features"] = "it is the teacher"
+    else:
+        given |= {"teacher_logits": teacher.test, "teacher_features": teacher.pooled}
+        absent["teacher_features"] = NO_FEATURES.format("the teacher's")
+    if soft_targets and soft_targets.temperature is not None:
+        given["temperature"] = torch.tensor(soft_targets.temperature, dtype=torch.float64)
+    elif soft_targets:
+        absent["temperature"] = soft_targets.reason
+    tensors = {name: value for name, value in given.items() if value is not None}
+    scores = Scores()
+    scores.add(*score(tensors, absent))
+    scores.tables = _class_tables(mine.test, labels["test"], teacher)
+    names = [column.name.removesuffix(BEST) for column in best_columns()]
+    if mine.test_best is None:
+        scores.add({name + BEST: None for name in names}, {name + BEST: without_best for name in names})
+    else:
+        at_best = {"logits": mine.test_best}
+        if mine.validation_best is not None:
+            at_best["validation_logits"] = mine.validation_best
+        values, reasons = score(tensors | at_best, absent)
+        scores.add(
+            {name + BEST: values[name] for name in names},
+            {name + BEST: reasons[name] for name in names if name in reasons},
+        )
+    return scores
+
+
+def _class_tables(logits: Tensor, labels: Tensor, teacher: Predictions | None) -> dict[str, Any]:
+    predicted, classes = logits.argmax(1), logits.shape[1]
+    tables: dict[str, Any] = {"recall_per_class": recall_per_class(predicted, labels, classes)}
+    if teacher is not None:
+        tables["class_delta"] = class_deltas(predicted, teacher.test.argmax(1), labels, classes)
+    return tables
