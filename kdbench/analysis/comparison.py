@@ -56,13 +56,17 @@ class Comparison:
     examples: ExampleEvidence = NO_EVIDENCE
 
 
-def compare_methods(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> list[Comparison]:
+def compare_methods(
+    summary: Summary, metric: str = "top1", baseline: str = CONTROL, *, repeats: bool = False
+) -> list[Comparison]:
     """Return each method against the baseline with the same teacher and student, in the order of the rows.
 
+    With ``repeats`` it is the controls that repeat a method with a random teacher that are compared, and no
+    method: they answer another question, and would make the correction of the methods' own stricter.
     Holm's correction is over all comparisons that are returned (Holm, 1979), for the t test and for McNemar's
-    apart. A metric without a direction
-    gives the verdicts 'higher' and 'lower'. Raises UserError for an unknown metric or baseline; only the
-    usual control may be absent from a run, which leaves the differences None with a reason.
+    apart. A metric without a direction gives the verdicts 'higher' and 'lower'. Raises UserError for an
+    unknown metric or baseline; only the usual control may be absent from a run, which leaves the differences
+    None with a reason.
     """
     if metric not in summary.columns:
         raise unknown("metric", metric, summary.columns)
@@ -72,7 +76,7 @@ def compare_methods(summary: Summary, metric: str = "top1", baseline: str = CONT
     found = [
         _compare(summary, row, controls.get((row.teacher, row.student)), metric, baseline)
         for row in summary.students
-        if row.method != baseline
+        if row.method != baseline and (row.method in summary.repeats) == repeats
     ]
     return corrected(found, summary.columns[metric].direction)
 

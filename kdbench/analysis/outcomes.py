@@ -39,6 +39,10 @@ class Outcomes:
         """Return the test labels (N,) that a record was scored against."""
         return self._table(kind_of(self._records[id]), id)[0]
 
+    def predicted(self, id: str) -> NDArray[Any]:
+        """Return the classes (N,) that a record's model predicts; raises NotStored where they are missing."""
+        return self._table(kind_of(self._records[id]), id)[1]
+
     def hits(self, id: str, metric: str) -> Hits:
         """Return for each test example (N,) whether a model's prediction counts for ``metric``.
 

@@ -8,13 +8,12 @@ models says differently from a population of teachers is due to the compression.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 
-from kdbench.store import PREDICTIONS, RunDirectory, content_id, kind_of
+from kdbench.analysis.outcomes import NotStored, Outcomes
+from kdbench.store import RunDirectory, content_id
 
 # The mode of two is either of them: three is the fewest of which most can agree.
 FEWEST = 3
@@ -91,9 +90,10 @@ def pies_of_run(run: RunDirectory) -> list[RunPie]:
     """Return the PIE of every student and method of a run, with the reason where it is not defined.
 
     A teacher population are the teachers of a run that differ in their seed only; the students that belong
-    to it are those of all its teachers and all seeds. Both need 3 members, and their stored predictions.
+    to it are those of all its teachers and all seeds. Both need 3 members, and the classes that they predict.
     """
     done = [record for record in run.records() if record["status"] == "ok"]
+    outcomes = Outcomes(run, done)
     populations: dict[str, list[dict[str, Any]]] = {}
     for record in done:
         if record["role"] == "teacher":
@@ -106,12 +106,12 @@ def pies_of_run(run: RunDirectory) -> list[RunPie]:
         for record in done:
             if record["role"] == "student" and record["teacher"] in labels:
                 groups.setdefault((record["student"], record["method"]), []).append(record)
-        found += [_of_group(run, teachers, *key, members) for key, members in groups.items()]
+        found += [_of_group(outcomes, teachers, *key, members) for key, members in groups.items()]
     return found
 
 
 def _of_group(
-    run: RunDirectory,
+    outcomes: Outcomes,
     teachers: list[dict[str, Any]],
     student: str,
     method: str,
@@ -125,24 +125,12 @@ def _of_group(
             f"a population needs {FEWEST} models that differ in their seed: there is {' and '.join(small)}"
         )
         return RunPie(names, student, method, len(students), None, reason)
-    files = {
-        record["id"]: run.folder(kind_of(record), record["id"]) / PREDICTIONS
-        for record in (*teachers, *students)
-    }
-    if not all(file.is_file() for file in files.values()):
-        reason = "the run holds no stored predictions"
-        return RunPie(names, student, method, len(students), None, reason)
-
-    def predicted(records: list[dict[str, Any]]) -> np.ndarray:
-        return np.stack([_tensor(files[record["id"]], "test_logits").argmax(axis=1) for record in records])
-
-    labels = _tensor(files[students[0]["id"]], "test_labels")
-    return RunPie(
-        names, student, method, len(students), pie(predicted(teachers), predicted(students), labels)
-    )
-
-
-def _tensor(file: Path, name: str) -> np.ndarray:
-    # One tensor is read, because the logits of the train split are most of the file.
-    with safe_open(file, framework="numpy") as tensors:
-        return tensors.get_tensor(name)
+    try:
+        ours, theirs = (
+            np.stack([outcomes.predicted(record["id"]) for record in records])
+            for records in (teachers, students)
+        )
+        labels = outcomes.labels(students[0]["id"])
+    except NotStored as missing:
+        return RunPie(names, student, method, len(students), None, str(missing))
+    return RunPie(names, student, method, len(students), pie(ours, theirs, labels))

@@ -103,6 +103,11 @@ class Summary:
         return tuple(sorted(names, key=lambda name: name != "scratch"))
 
     @property
+    def repeats(self) -> dict[str, str]:
+        """The methods that repeat another with a random teacher, each with the method that it repeats."""
+        return {record["method"]: record["control_of"] for record in self.records if record.get("control_of")}
+
+    @property
     def test_size(self) -> int:
         """The number of examples in the test split."""
         return int(self.manifest["sizes"]["test"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,13 +31,15 @@ class Transfer:
 def transfers(summary: Summary) -> list[Transfer]:
     """Return what the independent teacher says of every row of a student; nothing in a run without one.
 
+    Rows with a random teacher are left out: agreement is not what they are there for.
     Each of the two families of tests has Holm's correction of its own.
     """
     if EXCESS not in summary.columns:
         return []
     direction = summary.columns[EXCESS].direction
     beyond = {_key(found): found for found in compare_methods(summary, EXCESS)}
-    found = corrected([_excess(row) for row in summary.students], direction)
+    taught = [row for row in summary.students if row.method not in summary.repeats]
+    found = corrected([_excess(row) for row in taught], direction)
     return [Transfer(excess, beyond.get(_key(excess))) for excess in found]
 
 
@@ -65,12 +66,9 @@ def _excess(row: Row) -> Comparison:
 
 def against_random_teachers(summary: Summary, metric: str = "top1") -> list[Comparison]:
     """Return each method against itself with a random teacher, paired by seed, with Holm's correction."""
-    repeated: Mapping[str, str] = {
-        record["method"]: record["control_of"] for record in summary.records if record.get("control_of")
-    }
     found = [
         replace(comparison, p_holm=None, verdict=None)
-        for control, method in repeated.items()
+        for control, method in summary.repeats.items()
         for comparison in compare_methods(summary, metric, control)
         if comparison.method == method
     ]

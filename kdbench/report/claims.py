@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from scipy import stats
 
 from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_methods
+from kdbench.analysis.gap import Gap, gaps_recovered
 from kdbench.analysis.intervals import sampling_half_width
 from kdbench.analysis.summary import Summary
 from kdbench.column import Column
@@ -21,6 +22,11 @@ from kdbench.report.evidence import (
     raw_evidence,
 )
 from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
+
+GAP = (
+    "'Gap closed' is (method − scratch) / (teacher − scratch) by seed: 0 is plain training, 100 the teacher; "
+    "below 0 the method does worse than plain training."
+)
 
 
 def difference_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table:
@@ -42,6 +48,7 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
         Heading("interval", "95 % interval", unit=unit, help="over seeds"),
         Heading("both", "seeds × examples", unit=unit, help="95 % interval over seeds and test examples"),
         Heading("examples", "over examples", unit=unit, help="95 % interval over test examples"),
+        Heading("gap", "gap closed", unit="%", help="of the gap between the baseline and the teacher"),
         Heading("p", "p", help="paired t test"),
         Heading("p_holm", "p (Holm)"),
         Heading(
@@ -53,12 +60,17 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
         ),
         Heading("verdict", "verdict", numeric=False),
     ]
-    kept = [heading for heading in headings if heading.key not in _without_values(comparisons, column)]
+    gaps = _gaps(summary) if (metric, baseline) == ("top1", CONTROL) else {}
+    unknown = _without_values(comparisons, column)
+    if all(gap.recovered.mean is None for gap in gaps.values()):
+        unknown.add("gap")
+    kept = [heading for heading in headings if heading.key not in unknown]
     if len(summary.teacher_names) < 2:
         kept = [heading for heading in kept if heading.key != "teacher"]
     lines = []
     for found in comparisons:
         cells = _cells(found, notes, decimals, told=has_examples(comparisons))
+        cells["gap"] = _gap_cell(gaps.get((found.teacher, found.student, found.method)), notes)
         lines.append(Line(tuple(cells[heading.key] for heading in kept)))
     tested = sum(found.p is not None for found in comparisons)
     judged = (
@@ -71,6 +83,7 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
         f"Method minus {baseline}, paired by seed; {column.title}, {_direction(column)}. {judged}",
         *examples_note(comparisons),
         *detectable_note(comparisons),
+        *([GAP] if "gap" not in unknown else []),
     )
     return Table(
         f"{column.title}: differences from {baseline}", tuple(kept), tuple(lines), legend, notes.texts
@@ -88,6 +101,25 @@ def _without_values(comparisons: Sequence[Comparison], column: Column) -> set[st
     }
     empty = {key for key, known in values.items() if all(value is None for value in known)}
     return empty if "both" in empty else {*empty, "examples"}
+
+
+def _gaps(summary: Summary) -> dict[tuple[str, str, str], Gap]:
+    return {(gap.teacher, gap.student, gap.method): gap for gap in gaps_recovered(summary)}
+
+
+def _gap_cell(gap: Gap | None, notes: Notes) -> Cell:
+    """Return the share of the gap that a method closes, with its interval as a hint."""
+    if gap is None:
+        return Cell("")
+    found = gap.recovered
+    raw = {"gap_closed": found.mean, "gap_closed_low": found.low, "gap_closed_high": found.high}
+    if found.mean is None:
+        return Cell(numerals.DASH, raw, notes.number(found.reason))
+    hint = ""
+    if found.low is not None and found.high is not None:
+        hint = f"95 % interval over seeds {100 * found.low:.0f} to {100 * found.high:.0f}, n = {found.n}"
+    text = f"{100 * found.mean:.0f}".replace("-", numerals.MINUS)
+    return Cell(text, raw, sort=found.mean, hint=hint)
 
 
 def _direction(column: Column) -> str:

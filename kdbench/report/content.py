@@ -12,12 +12,14 @@ from kdbench.analysis.standings import REFERENCE, standings
 from kdbench.analysis.summary import Failure, Summary
 from kdbench.report import numerals
 from kdbench.report.claims import difference_table, how_to_read
+from kdbench.report.exemplars import exemplar_claims
 from kdbench.report.fidelity import control_claims
 from kdbench.report.gallery import Plate
 from kdbench.report.published import cautions, published_table
 from kdbench.report.ranking import standings_table
 from kdbench.report.runtimes import runtime_table
 from kdbench.report.table import Table, main_table
+from kdbench.tasks import name_in
 
 Facts = tuple[tuple[str, str], ...]
 # What records are stamped with one by one; they may differ where a run was carried out in pieces.
@@ -33,8 +35,10 @@ class Content:
     facts: Facts
     reading: tuple[str, ...]
     main: Table
+    tasks: Mapping[str, Table]
     differences: Table
     controls: tuple[str, ...]
+    exemplars: tuple[str, ...]
     over_kd: Table | None
     ranks: Table | None
     runtimes: Table | None
@@ -52,14 +56,17 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
     manifest = summary.manifest
     comparisons = compare_methods(summary)
     published = find_published(summary)
+    exemplars, without_exemplars = exemplar_claims(summary)
     return Content(
         title=f"{manifest['suite']}: knowledge distillation on {manifest['dataset']}",
         description=manifest.get("description", ""),
         facts=_facts(summary),
         reading=tuple(how_to_read(summary, comparisons)),
         main=main_table(summary),
+        tasks={task: main_table(summary, name_in(task, "top1")) for task in manifest.get("tasks", {})},
         differences=difference_table(summary),
         controls=tuple(control_claims(summary)),
+        exemplars=tuple(exemplars),
         over_kd=_over_kd(summary),
         ranks=_ranks(summary),
         runtimes=runtime_table(summary),
@@ -67,7 +74,7 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
         published_cautions=tuple(cautions(published)),
         plates=tuple(plates),
         failures=summary.failures,
-        nulls=_nulls(summary),
+        nulls=(*_nulls(summary), *without_exemplars),
         provenance=(
             ("Run", _run(summary)),
             ("Machine", tuple(_flat(manifest["machine"]))),
@@ -98,6 +105,7 @@ def _facts(summary: Summary) -> Facts:
         done += f", {summary.unfinished} not run"
     return (
         ("dataset", f"{manifest['dataset']}, {len(manifest['classes'])} classes"),
+        *((f"task {task}", f"{len(classes)} classes") for task, classes in manifest.get("tasks", {}).items()),
         ("examples", ", ".join(f"{size:,} {split}" for split, size in sizes.items())),
         ("teachers", ", ".join(summary.teacher_names) or numerals.DASH),
         ("students", f"{len(summary.student_names)}"),

@@ -23,12 +23,15 @@ def _lines(content: Content, figures: str) -> Iterator[str]:
     yield f"## Results\n\n{as_markdown(content.main)}"
     if content.differences.lines:
         yield f"## {escape_markdown(content.differences.title)}\n\n{as_markdown(content.differences)}"
-    for table in (content.over_kd, content.ranks, content.runtimes):
+    for table in (*content.tasks.values(), content.over_kd, content.ranks, content.runtimes):
         if table:
             yield f"## {escape_markdown(table.title)}\n\n{as_markdown(table)}"
     if content.controls:
         yield "## Controls\n"
         yield from _list(map(escape_markdown, content.controls))
+    if content.exemplars:
+        yield "## Examples that change for good\n"
+        yield from _list(map(escape_markdown, content.exemplars))
     if content.published:
         yield f"## {escape_markdown(content.published.title)}\n"
         yield from (f"**{escape_markdown(text)}**\n" for text in content.published_cautions)

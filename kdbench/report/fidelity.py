@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kdbench.analysis.comparison import CONTROL, Comparison
+from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
 from kdbench.analysis.summary import Summary
 from kdbench.analysis.transfer import Transfer, against_random_teachers, transfers
 from kdbench.report import numerals
@@ -16,13 +16,14 @@ def control_claims(summary: Summary) -> list[str]:
     found = transfers(summary)
     claims = [*_references(summary)] if found else []
     claims += [_sentence(summary, transfer) for transfer in found]
-    against = against_random_teachers(summary)
-    if against:
-        claims.append(
-            "With a random teacher, a method learns from its teacher's logits in an order that is random for "
-            "each example: what it then still gains is regularisation, not transfer."
-        )
-    return claims + statements(summary, against)
+    if not summary.repeats:
+        return claims
+    claims.append(
+        "With a random teacher, a method learns from its teacher's logits in an order that is random for "
+        "each example: what it then still gains is regularisation, not transfer."
+    )
+    regularised = compare_methods(summary, repeats=True)
+    return claims + statements(summary, [*regularised, *against_random_teachers(summary)])
 
 
 def _references(summary: Summary) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from kdbench.column import Column
+from kdbench.tasks import plain
 
 DASH = "–"
 MINUS = "−"
@@ -49,7 +50,7 @@ COUNTS = {
 
 def is_percent(column: str) -> bool:
     """Return whether a column is a proportion that is shown in percent."""
-    return column.removesuffix("_best_val") in PERCENT
+    return plain(column).removesuffix("_best_val") in PERCENT
 
 
 def unit(column: Column) -> str:

@@ -29,7 +29,7 @@ def as_page(content: Content, summary: Summary) -> str:
             differences=as_html(content.differences) if content.differences.lines else None,
             more=[
                 (table.title, as_html(table))
-                for table in (content.over_kd, content.ranks, content.runtimes)
+                for table in (*content.tasks.values(), content.over_kd, content.ranks, content.runtimes)
                 if table
             ],
             published=as_html(content.published) if content.published else None,

@@ -15,6 +15,7 @@ from kdbench.analysis.summary import Row, Summary
 from kdbench.column import Column
 from kdbench.report import numerals
 from kdbench.report.evidence import raw_evidence
+from kdbench.tasks import name_in, task_of
 
 MARKS = {
     "better": "▲",
@@ -143,7 +144,9 @@ def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) 
 
     Raises UserError for an unknown metric or baseline.
     """
-    comparisons = {(c.teacher, c.student, c.method): c for c in compare_methods(summary, metric, baseline)}
+    judged = compare_methods(summary, metric, baseline)
+    repeated = compare_methods(summary, metric, baseline, repeats=True)
+    comparisons = {(c.teacher, c.student, c.method): c for c in (*judged, *repeated)}
     notes, cost = Notes(), cost_of_front(summary)
     decimals = numerals.percent_decimals(summary.test_size)
     shown = _measured_headings(summary, metric, cost)
@@ -168,7 +171,7 @@ def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) 
                 cells.append(replace(cell, note=notes.number(noise)) if noise else cell)
         lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
     headings = (*_identity_headings(several), *shown)
-    legend = _legend(summary, metric, cost, list(comparisons.values()))
+    legend = _legend(summary, metric, cost, judged)
     return Table(_title(summary, metric), headings, tuple(lines), legend, notes.texts)
 
 
@@ -204,7 +207,7 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
             return []
         return [Heading(name, title, column.arrow, numerals.unit(column), importance, help=column.title)]
 
-    column = summary.columns[metric]
+    column, task = summary.columns[metric], task_of(metric)
     delta = Heading(
         "difference",
         "Δ",
@@ -213,13 +216,14 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
     )
     front = Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)
     headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta]
+    quality = [(name_in(task, name), title, rank) for name, title, rank in (*QUALITY, *QUALITY_AFTER)]
     if cost is not None and column.direction != "none":
         headings.append(front)
     if metric != "top1":
         headings += heading("top1", "top-1", 1)
     shifted = [entry for entry in SHIFTED if summary.has(entry[0])]
-    for entry in (*QUALITY, *QUALITY_AFTER, *shifted, *COUNTS):
-        headings += heading(*entry)
+    for name, title, importance in (*quality, *shifted, *COUNTS):
+        headings += heading(name, title, importance)
     if cost is not None and (match := LATENCY.fullmatch(cost)):
         device, batch = match["device"], match["batch"]
         headings += heading(cost, f"{device} b{batch} p50", 1)
@@ -302,6 +306,8 @@ def _legend(
             f"Δ is the paired difference from {comparisons[0].baseline}: ▲ {words[0]}, ▼ {words[1]} "
             f"(p < 0.05, Holm over {over}), ○ no difference shown."
         )
+        if summary.repeats:
+            lines.append("Rows with a random teacher are controls, a family of their own in that correction.")
     elif comparisons:
         lines.append(f"Δ is the paired difference from {comparisons[0].baseline}; none could be tested.")
     if cost is not None and column.direction != "none":

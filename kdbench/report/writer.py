@@ -14,7 +14,8 @@ FIGURES = "figures"
 def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     """Write the report of a run into ``out`` (default: RUN/report) and return the path of its index.html.
 
-    Files: index.html, report.md, results.csv and .tex (the headline table), differences.csv and .tex,
+    Files: index.html, report.md, results.csv and .tex (the headline table), results_TASK.csv and .tex for
+    each further task, differences.csv and .tex,
     differences_from_kd.csv and .tex where kd is not the only method, ranks.csv and .tex where there are three
     methods and students to rank, runtimes.csv and .tex where more than eager mode was timed, published.csv
     and .tex where papers report figures for any row, summary.csv (every metric with its interval), and
@@ -32,6 +33,7 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     folder = Path(out) if out is not None else run.path / "report"
     content = gather(summary, make_plates(summary, folder / FIGURES))
     tables = {"results": content.main, "differences": content.differences}
+    tables |= {f"results_{task}": table for task, table in content.tasks.items()}
     further = {
         "differences_from_kd": content.over_kd,
         "ranks": content.ranks,

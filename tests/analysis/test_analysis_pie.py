@@ -117,6 +117,6 @@ def test_teachers_of_other_recipes_are_other_populations(found: Callable[..., li
     assert [entry.teachers for entry in entries] == [("big 0", "big 1"), ("big 2",)]
 
 
-def test_a_published_run_has_none(found: Callable[..., list[RunPie]]) -> None:
+def test_a_run_without_predictions_has_none(found: Callable[..., list[RunPie]]) -> None:
     (entry,) = found(3, stored=False)
-    assert entry.reason == "the run holds no stored predictions"
+    assert entry.reason == "the run directory holds no test predictions (outcomes.parquet)"

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from kdbench.analysis.comparison import compare_methods
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.analysis.transfer import EXCESS
 from kdbench.column import Column
+from kdbench.report.claims import difference_table
 from kdbench.report.content import gather
 from kdbench.report.document import as_document
 from kdbench.report.fidelity import control_claims
 from kdbench.report.page import as_page
+from kdbench.report.table import main_table
 
 Excesses = Mapping[str, tuple[float, ...]]
 
@@ -72,10 +75,26 @@ def test_each_method_is_told_apart_from_accuracy_and_from_scratch(
 def test_a_method_is_compared_with_its_random_teacher(controlled: Callable[[Excesses], Summary]) -> None:
     excesses = dict.fromkeys(("scratch", "fitnet", "fitnet (random teacher)"), (0.01, 0.02, 0.0))
     claims = control_claims(controlled(excesses))
-    assert claims[-2].startswith(
+    assert claims[-3].startswith(
         "With a random teacher, a method learns from its teacher's logits in an order"
     )
+    assert claims[-2].startswith("mlp_64: fitnet (random teacher) against scratch: ")
     assert claims[-1].startswith("mlp_64: fitnet against fitnet (random teacher): ")
+
+
+def test_random_teachers_are_a_family_of_their_own(controlled: Callable[[Excesses], Summary]) -> None:
+    with_control = controlled(
+        dict.fromkeys(("scratch", "fitnet", "kd", "fitnet (random teacher)"), (0.01, 0.02, 0.0))
+    )
+    methods, repeats = (compare_methods(with_control, repeats=repeats) for repeats in (False, True))
+    assert [found.method for found in methods] == ["fitnet", "kd"]
+    assert [found.method for found in repeats] == ["fitnet (random teacher)"]
+    assert repeats[0].p_holm == repeats[0].p  # the only one of its family
+    table = main_table(with_control)
+    shown = {line.cells[1].text: line.cells[4].text for line in table.lines}
+    assert shown["fitnet (random teacher)"] != ""
+    assert any("a family of their own" in text for text in table.legend)
+    assert "(random teacher)" not in str(difference_table(with_control).as_rows())
 
 
 def test_both_forms_of_the_report_hold_the_claims(controlled: Callable[[Excesses], Summary]) -> None:

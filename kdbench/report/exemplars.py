@@ -1,0 +1,54 @@
+"""Examples that compression changes for good (PIE): what a report says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kdbench.analysis.pie import Pie, RunPie, pies_of_run
+from kdbench.analysis.summary import Summary
+from kdbench.report import numerals
+
+
+def exemplar_claims(summary: Summary) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return a sentence for each student and method that PIE are defined for, and why others have none."""
+    found = pies_of_run(summary.run)
+    claims = [_sentence(entry, entry.pie, summary.test_size) for entry in found if entry.pie]
+    if claims:
+        claims.insert(
+            0,
+            "An example is compression identified (PIE) where the class that most trainings of the teacher "
+            "predict is not the one that most students predict: chance of single trainings is left out.",
+        )
+    return claims, list(_absences(found))
+
+
+def _absences(found: Sequence[RunPie]) -> Iterator[tuple[str, str]]:
+    """Yield each reason once, with the rows that it holds for."""
+    rows: dict[str, list[str]] = {}
+    for entry in found:
+        if entry.reason:
+            rows.setdefault(entry.reason, []).append(f"{entry.student} by {entry.method}")
+    total = len(found)
+    for reason, names in rows.items():
+        yield reason, f"PIE of {'every row' if len(names) == total else ', '.join(names)}"
+
+
+def _sentence(entry: RunPie, pie: Pie, examples: int) -> str:
+    """Return one row's claim.
+
+    For example ``mlp_64 by kd: 3.2 % of 599 test examples are PIE; right on them are 61.0 % (teachers) and
+    40.1 % (students), on the others 95.1 % and 93.0 %, n = 3 teachers and 9 students``.
+    """
+    decimals = numerals.percent_decimals(examples)
+
+    def share(value: float | None) -> str:
+        return numerals.DASH if value is None else f"{numerals.number('top1', value, decimals)} %"
+
+    head = f"{entry.student} by {entry.method}: {share(pie.fraction)} of {examples:,} test examples are PIE"
+    count = f"n = {len(entry.teachers)} teachers and {entry.students} students"
+    if pie.teacher_on is None:
+        return f"{head}, {count}"
+    return (
+        f"{head}; right on them are {share(pie.teacher_on)} (teachers) and {share(pie.student_on)} "
+        f"(students), on the others {share(pie.teacher_off)} and {share(pie.student_off)}, {count}"
+    )
