@@ -17,7 +17,7 @@ from kdbench.store import RunDirectory, check
 from kdbench.suite import Suite
 
 Load = Callable[..., Suite]
-CHANGING = ("train_seconds", "train_time_share")
+CHANGING = ("train_seconds", "train_time_share", "cohort_peak_bytes")
 
 
 class Listening(Progress):

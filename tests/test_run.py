@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,11 +19,13 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss
 
 import kdbench
 from kdbench.errors import UserError
+from kdbench.methods.scratch import Scratch
 from kdbench.models import build_model
 from kdbench.progress import Progress
 from kdbench.runner import run
 from kdbench.store import RunDirectory, check, load
 from kdbench.suite import Suite
+from tests.conftest import SMALL
 
 Load = Callable[..., Suite]
 
@@ -45,13 +49,34 @@ class Listening(Progress):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run directory of the small suite, run once for this file."""
-    from tests.conftest import SMALL
-
     folder = tmp_path_factory.mktemp("finished")
     (folder / "small.yaml").write_text(SMALL)
     outcome = run(Suite.load(folder / "small.yaml"), folder / "run")
     assert (outcome.ok, outcome.failed, outcome.skipped) == (8, 0, 0)
     return outcome.path
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="told by Linux only")
+def test_a_method_that_holds_much_shows_in_the_memory_of_its_cohort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = 256 * 2**20
+    losses = Scratch.losses
+
+    def wasteful(self: Any, student: Any, teacher: Any, batch: Any) -> Any:
+        torch.ones(held // 4)
+        return losses(self, student, teacher, batch)
+
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL)
+    overrides = ("methods=[scratch]", "students=[mlp_16]", "seeds=[0]")
+    peaks = []
+    for name in ("plain", "wasteful"):
+        run(Suite.load(file, overrides), tmp_path / name / "run")
+        (cell,) = (r for r in RunDirectory(tmp_path / name / "run").records() if r["role"] == "student")
+        peaks.append(cell["metrics"]["cohort_peak_bytes"])
+        monkeypatch.setattr(Scratch, "losses", wasteful)
+    assert peaks[1] - peaks[0] == pytest.approx(held, rel=0.1)
 
 
 def test_a_finished_run_is_complete(finished: Path) -> None:

@@ -6,9 +6,7 @@ each model and batch size, because allocators keep what an earlier model needed.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,13 @@ from torch import Tensor, nn
 
 from kdbench.efficiency.columns import memory_names
 from kdbench.efficiency.jobs import build, example
+from kdbench.efficiency.peak import watch
 from kdbench.efficiency.places import Place
 from kdbench.efficiency.runtimes import Call, prepare
 from kdbench.errors import UserError
 from kdbench.store import read_json, write_json
 
 _CALLS = 3
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_memory(model: nn.Module, inputs: Tensor) -> dict[str, int]:
@@ -45,36 +43,16 @@ def peak_memory(model: nn.Module, inputs: Tensor) -> dict[str, int]:
 
 
 def resident_growth(work: Call) -> int:
-    """Return by how many bytes resident memory rose at most during a piece of work.
-
-    Linux keeps the highest value and can be told to forget it, so nothing between two samples is missed.
-    Raises UserError on other systems.
-    """
-    if not _CLEAR.is_file():
-        raise UserError("the peak of resident memory is only told by Linux (/proc/self/clear_refs)")
-    # The first operation starts the threads, which every model has in common.
-    torch.nn.functional.conv2d(torch.zeros(1, 8, 32, 32), torch.zeros(8, 8, 3, 3))
-    # Free memory that the process still holds would hide growth.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    _CLEAR.write_text("5")
-    before = _resident("VmRSS")
+    """Return by how many bytes resident memory rose at most during a piece of work; see ``watch``."""
+    told = watch(torch.device("cpu"))
     work()
-    return max(0, _resident("VmHWM") - before)
+    return told()
 
 
 def _run(call: Call) -> None:
     with torch.inference_mode():
         for _ in range(_CALLS):
             call()
-
-
-def _resident(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", _STATUS.read_text())
-    if found is None:
-        raise UserError(f"/proc/self/status does not tell {field}")
-    return int(found[1]) * 1024
 
 
 def main() -> None:

@@ -36,6 +36,15 @@ TRAINING_COLUMNS = [
         "the student's steps / all steps and teacher passes of its cohort",
     ),
 ]
+COHORT_MEMORY = Column(
+    "cohort_peak_bytes",
+    "Peak memory of training the cohort",
+    "cost",
+    "lower",
+    "bytes",
+    "[0, ∞)",
+    "growth of resident memory (Linux VmHWM); on CUDA torch.cuda.max_memory_allocated",
+)
 
 
 def diagnostic_columns(used: Sequence[Method]) -> list[Column]:
@@ -58,6 +67,7 @@ def all_columns(
         *diagnostic_columns(used),
         *cost_columns(batch_sizes, dimensions),
         *TRAINING_COLUMNS,
+        COHORT_MEMORY,
         *best_columns(),
         *(column for task in tasks for column in task_columns(task)),
     ]

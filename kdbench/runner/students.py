@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
+
+from kdbench.efficiency.peak import watch
 from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.models import find_taps
@@ -13,7 +16,13 @@ from kdbench.progress import Progress
 from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.costs import Costs
 from kdbench.runner.predictions import write_files
-from kdbench.runner.records import diagnostic_columns, now, parameter_counts, training_time
+from kdbench.runner.records import (
+    COHORT_MEMORY,
+    diagnostic_columns,
+    now,
+    parameter_counts,
+    training_time,
+)
 from kdbench.runner.scores import Scores, score_predictions, soft_targets_of
 from kdbench.runner.session import Session
 from kdbench.runner.teachers import Teacher
@@ -72,7 +81,7 @@ class CohortRun:
 
     def _train(self, cells: Sequence[Cell], room: Room) -> list[Cell]:
         """Train as many cells together as there is room for, from the first; return the rest."""
-        started = now()
+        started, peak = now(), _Peak(self.session.device)
         trainees: dict[Cell, Trainee] = {}
         shared: dict[str, Tutor] = {}
         rest: list[Cell] = []
@@ -110,9 +119,10 @@ class CohortRun:
         self.progress.end(f"{sum(trainee.train_seconds for trainee in trainees.values()):.0f} s of training")
         cohort_seconds = sum(trainee.train_seconds for trainee in trainees.values())
         cohort_seconds += sum(tutor.seconds for tutor in shared.values())
+        memory = peak.scores()
         for cell, trainee in trainees.items():
             try:
-                self._finish(cell, trainee, started, cohort_seconds)
+                self._finish(cell, trainee, started, cohort_seconds, memory)
             except UserError:
                 raise
             except Exception as error:  # a user's own method may also raise when it diagnoses
@@ -132,7 +142,9 @@ class CohortRun:
             self.tutors[plan.id] = self.obtain_teacher(plan)
         return self.tutors[plan.id]
 
-    def _finish(self, cell: Cell, trainee: Trainee, started: str, cohort_seconds: float) -> None:
+    def _finish(
+        self, cell: Cell, trainee: Trainee, started: str, cohort_seconds: float, memory: Scores
+    ) -> None:
         """Evaluate a trained student and write its record."""
         if trainee.failure is None:
             best = trainee.best.weights if trainee.best else None
@@ -154,6 +166,7 @@ class CohortRun:
         )
         scores.add(*self._diagnostics(cell, trainee))
         scores.add(*self._training_cost(cell, trainee, cohort_seconds))
+        scores.add(memory.metrics, memory.reasons)
         self.costs.add_to(scores, cell.teacher, cell.inference)
         write_files(
             self.directory.folder("cells", cell.id),
@@ -240,6 +253,22 @@ class CohortRun:
                 "provenance": self.session.provenance(cell.recipe, started),
             },
         )
+
+
+class _Peak:
+    """The memory that a cohort takes, from before its students are built to the end of their training."""
+
+    def __init__(self, device: torch.device) -> None:
+        try:
+            self._told: Callable[[], int] | str = watch(device)
+        except UserError as error:
+            self._told = str(error)
+
+    def scores(self) -> Scores:
+        name = COHORT_MEMORY.name
+        if isinstance(self._told, str):
+            return Scores({name: None}, {name: self._told})
+        return Scores({name: self._told()})
 
 
 def _lost(trainees: Sequence[Trainee]) -> str:

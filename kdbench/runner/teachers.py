@@ -22,7 +22,7 @@ from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.predictions import ByTask, read_predictions, write_files
-from kdbench.runner.records import nonzero, now, parameter_counts, training_time
+from kdbench.runner.records import COHORT_MEMORY, nonzero, now, parameter_counts, training_time
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Fitted, Session
 from kdbench.store import RunDirectory
@@ -121,6 +121,7 @@ def _make(
         kept = {"params_nonzero": nonzero(model.parameters()), "params_adapter": 0}
         scores.add({**kept, **dict.fromkeys(unknown)}, dict.fromkeys(unknown, "its weights were loaded"))
     scores.add(*training)
+    scores.add({COHORT_MEMORY.name: None}, {COHORT_MEMORY.name: "it is taken of cohorts of students"})
     write_files(
         folder,
         stem="teacher",

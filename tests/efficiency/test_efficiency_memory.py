@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kdbench.efficiency import ModelJob, Protocol, measure
-from kdbench.efficiency import memory as module
+from kdbench.efficiency import peak as module
 from kdbench.efficiency.memory import resident_growth
 from kdbench.efficiency.places import Dimensions
 from kdbench.efficiency.report import WorkerResult
