@@ -16,9 +16,9 @@ from kdbench.analysis.published import find_published
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.report.claims import how_to_read, statements
 from kdbench.report.evidence import detectable_note, examples_note
+from kdbench.report.headline import main_table
 from kdbench.report.published import cautions, with_published
 from kdbench.report.rendering import print_table
-from kdbench.report.table import main_table
 
 # More claims than this would bury the ones that show a difference.
 MANY_CLAIMS = 40

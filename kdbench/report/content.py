@@ -15,10 +15,11 @@ from kdbench.report.claims import difference_table, how_to_read
 from kdbench.report.exemplars import exemplar_claims
 from kdbench.report.fidelity import control_claims
 from kdbench.report.gallery import Plate
+from kdbench.report.headline import main_table
 from kdbench.report.published import cautions, published_table
 from kdbench.report.ranking import standings_table
 from kdbench.report.runtimes import runtime_table
-from kdbench.report.table import Table, main_table
+from kdbench.report.table import Table
 from kdbench.tasks import name_in
 
 Facts = tuple[tuple[str, str], ...]

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import numerals, style
-from kdbench.report.table import LATENCY
+from kdbench.report.headline import LATENCY
 
 COUNTS = ("params", "macs", "size_bytes")
 # plotly's names for the markers of the figures.

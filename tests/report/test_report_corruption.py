@@ -12,7 +12,7 @@ from kdbench.analysis.intervals import t_interval
 from kdbench.analysis.summary import summarise
 from kdbench.report import style
 from kdbench.report.figures import NothingToDraw, corruption
-from kdbench.report.table import main_table
+from kdbench.report.headline import main_table
 
 
 def test_curves_are_means_over_corruptions_with_intervals_over_seeds(synthetic_run):

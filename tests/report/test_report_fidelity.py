@@ -16,8 +16,8 @@ from kdbench.report.claims import difference_table
 from kdbench.report.content import gather
 from kdbench.report.document import as_document
 from kdbench.report.fidelity import control_claims
+from kdbench.report.headline import main_table
 from kdbench.report.page import as_page
-from kdbench.report.table import main_table
 
 Excesses = Mapping[str, tuple[float, ...]]
 

@@ -10,8 +10,9 @@ import pytest
 
 from kdbench.analysis.costs import read_costs
 from kdbench.analysis.summary import summarise
+from kdbench.report.headline import main_table
 from kdbench.report.runtimes import runtime_table
-from kdbench.report.table import Table, main_table
+from kdbench.report.table import Table
 from kdbench.report.writer import write_report
 
 MISSING = "onnxruntime is not installed: pip install 'kdbench[onnx]'"

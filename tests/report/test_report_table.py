@@ -9,6 +9,7 @@ from rich.console import Console
 
 from kdbench.analysis.summary import summarise
 from kdbench.report.abbreviation import shorten_labels
+from kdbench.report.headline import main_table
 from kdbench.report.rendering import (
     as_csv,
     as_html,
@@ -17,7 +18,7 @@ from kdbench.report.rendering import (
     escape_latex,
     for_terminal,
 )
-from kdbench.report.table import Cell, Heading, Line, Table, main_table
+from kdbench.report.table import Cell, Heading, Line, Table
 
 SMALL = Table(
     title="A & B",

@@ -15,8 +15,8 @@ from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import captions, style
 from kdbench.report.figures import NothingToDraw
+from kdbench.report.headline import LATENCY
 from kdbench.report.labels import Label, Mark, place
-from kdbench.report.table import LATENCY
 
 ORDER = 1
 COUNTS = ("macs", "params", "size_bytes")

@@ -1,0 +1,240 @@
+"""The headline table: every student and method, judged by one metric, beside quality and cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
+from kdbench.analysis.costs import read_costs
+from kdbench.analysis.evidence import example_interval
+from kdbench.analysis.pareto import pareto_front
+from kdbench.analysis.summary import Row, Summary
+from kdbench.column import Column
+from kdbench.report import numerals
+from kdbench.report.evidence import raw_evidence
+from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
+from kdbench.tasks import name_in, task_of
+
+FRONT = "◆"
+LATENCY = re.compile(r"latency_(?P<device>[a-z]+)_b(?P<batch>\d+)_p50_ms")
+# Beside the headline metric: column, short title, importance (0 stays in the narrowest terminal).
+QUALITY = (("agreement", "agreement", 3), ("error_consistency", "error cons.", 8))
+QUALITY_AFTER = (("ece", "ECE", 6), ("kl_teacher_student", "KL(t‖s)", 7))
+# Shown where a run has a number in them: not every run is of shifted or of long-tailed data.
+SHIFTED = (
+    ("accuracy_many", "many-shot", 10),
+    ("accuracy_medium", "medium-shot", 10),
+    ("accuracy_few", "few-shot", 10),
+    ("corruption_accuracy_mean", "corrupted", 10),
+    ("agreement_corrupted", "agr. corrupted", 11),
+)
+COUNTS = (("params", "params", 2), ("macs", "MACs", 5), ("size_bytes", "size", 9))
+
+
+def cost_of_front(summary: Summary) -> str | None:
+    """Return the cost that trade-offs are judged by: CPU latency at batch 1, another latency, or MACs."""
+    latencies = [name for name in summary.columns if LATENCY.fullmatch(name)]
+    latencies.sort(key=lambda name: name != "latency_cpu_b1_p50_ms")
+    return next((name for name in (*latencies, "macs") if summary.has(name)), None)
+
+
+def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | None]:
+    """Return whether each row is on the Pareto front of its teacher; None where a number is missing."""
+    directed = cost is not None and summary.columns[metric].direction != "none"
+    if cost is None or not directed:
+        return [None] * len(summary.rows)
+    result: list[bool | None] = [None] * len(summary.rows)
+    for teacher in summary.teacher_names:
+        members = [index for index, row in enumerate(summary.rows) if row.teacher == teacher]
+        values = [summary.rows[index].mean(metric) for index in members]
+        costs = [summary.rows[index].mean(cost) for index in members]
+        front = pareto_front(
+            values,
+            costs,
+            value_direction=summary.columns[metric].direction,
+            cost_direction=summary.columns[cost].direction,
+        )
+        for index, value, price, member in zip(members, values, costs, front, strict=True):
+            result[index] = member if value is not None and price is not None else None
+    return result
+
+
+def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table:
+    """Return the headline table: every (student, method), the teachers first, judged by ``metric``.
+
+    Raises UserError for an unknown metric or baseline.
+    """
+    judged = compare_methods(summary, metric, baseline)
+    repeated = compare_methods(summary, metric, baseline, repeats=True)
+    comparisons = {(c.teacher, c.student, c.method): c for c in (*judged, *repeated)}
+    notes, cost = Notes(), cost_of_front(summary)
+    decimals = numerals.percent_decimals(summary.test_size)
+    shown = _measured_headings(summary, metric, cost)
+    several = len(summary.teacher_names) > 1
+    # Where no row has an interval, the legend says so once instead of a note at each number.
+    marked = _any_interval(summary, metric)
+    costs = read_costs(summary)
+    lines = []
+    for row, member in zip(summary.rows, front_of(summary, metric, cost), strict=True):
+        found = comparisons.get((row.teacher, row.student or "", row.method or ""))
+        cells = _identity(row, several, metric)
+        for heading in shown:
+            if heading.key == "difference":
+                cells.append(_difference_cell(found, summary.columns[metric], baseline, notes, decimals))
+            elif heading.key == "pareto":
+                cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
+            else:
+                cell = _metric_cell(row, heading.key, heading.key == metric, notes, decimals, marked)
+                noise = costs.noise(row.teacher, heading.key) if cell.note is None else None
+                if heading.key == metric:
+                    cell = _with_examples(cell, summary, row, decimals)
+                cells.append(replace(cell, note=notes.number(noise)) if noise else cell)
+        lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
+    headings = (*_identity_headings(several), *shown)
+    legend = _legend(summary, metric, cost, judged)
+    return Table(_title(summary, metric), headings, tuple(lines), legend, notes.texts)
+
+
+def _title(summary: Summary, metric: str) -> str:
+    manifest = summary.manifest
+    return f"{summary.columns[metric].title} and cost on {manifest['dataset']} (suite {manifest['suite']})"
+
+
+def _identity_headings(several: bool) -> list[Heading]:
+    teacher = [Heading("teacher", "teacher", numeric=False)] if several else []
+    student = Heading("student", "student", numeric=False)
+    method = Heading("method", "method", numeric=False)
+    return [*teacher, student, method, Heading("n", "n", help="seeds that the row rests on", importance=1)]
+
+
+def _identity(row: Row, several: bool, metric: str) -> list[Cell]:
+    teacher = Cell(row.teacher, sort=row.teacher)
+    identity = {"role": row.role, "teacher": row.teacher, "student": row.student}
+    n = row.metrics[metric].n
+    counts = {"n": n, "failed": row.failed}
+    return [
+        *([teacher] if several else []),
+        Cell(row.model, identity, sort=row.model),
+        Cell(row.method or "(teacher)", {"method": row.method}, sort=row.method or ""),
+        Cell(str(n), counts, sort=n, hint=f"{row.failed} failed" if row.failed else ""),
+    ]
+
+
+def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[Heading]:
+    def heading(name: str, title: str, importance: int) -> list[Heading]:
+        column = summary.columns.get(name)
+        if column is None or (name == metric and importance > 0):
+            return []
+        return [Heading(name, title, column.arrow, numerals.unit(column), importance, help=column.title)]
+
+    column, task = summary.columns[metric], task_of(metric)
+    delta = Heading(
+        "difference",
+        "Δ",
+        unit=numerals.difference_unit(column),
+        help=f"difference of {column.title} from the baseline, paired by seed",
+    )
+    front = Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)
+    headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta]
+    quality = [(name_in(task, name), title, rank) for name, title, rank in (*QUALITY, *QUALITY_AFTER)]
+    if cost is not None and column.direction != "none":
+        headings.append(front)
+    if metric != "top1":
+        headings += heading("top1", "top-1", 1)
+    shifted = [entry for entry in SHIFTED if summary.has(entry[0])]
+    for name, title, importance in (*quality, *shifted, *COUNTS):
+        headings += heading(name, title, importance)
+    if cost is not None and (match := LATENCY.fullmatch(cost)):
+        device, batch = match["device"], match["batch"]
+        headings += heading(cost, f"{device} b{batch} p50", 1)
+        headings += heading(f"speedup_{device}_b{batch}", f"speed-up b{batch}", 4)
+    return headings
+
+
+def _any_interval(summary: Summary, metric: str) -> bool:
+    return any(row.metrics[metric].half_width is not None for row in summary.rows)
+
+
+def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: int, marked: bool) -> Cell:
+    interval = row.metrics[name]
+    raw = {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    if interval.mean is None:
+        return Cell(numerals.DASH, raw, notes.number(interval.reason))
+    half = interval.half_width
+    hint = ""
+    if interval.low is not None and interval.high is not None:
+        bounds = (numerals.number(name, bound, decimals) for bound in (interval.low, interval.high))
+        hint = f"95 % interval over seeds {' to '.join(bounds)}, n = {interval.n}"
+    if headline:
+        note = notes.number(interval.reason) if half is None and marked else None
+        return Cell(
+            numerals.with_interval(name, interval.mean, half, decimals), raw, note, interval.mean, hint
+        )
+    return Cell(numerals.number(name, interval.mean, decimals), raw, sort=interval.mean, hint=hint)
+
+
+def _with_examples(cell: Cell, summary: Summary, row: Row, decimals: int) -> Cell:
+    """Return the cell of the headline metric with its interval over test examples."""
+    metric = next(iter(cell.raw))
+    low, high, reason = example_interval(summary.outcomes, row, metric)
+    raw = {
+        f"{metric}_examples_low": low,
+        f"{metric}_examples_high": high,
+        f"{metric}_examples_reason": reason,
+    }
+    hint = cell.hint
+    if low is not None and high is not None:
+        bounds = " to ".join(numerals.number(metric, bound, decimals) for bound in (low, high))
+        hint = (
+            f"{hint}; over test examples {bounds}" if hint else f"95 % interval over test examples {bounds}"
+        )
+    return replace(cell, raw={**cell.raw, **raw}, hint=hint)
+
+
+def _difference_cell(
+    found: Comparison | None, column: Column, baseline: str, notes: Notes, decimals: int
+) -> Cell:
+    keys = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
+    raw: dict[str, Any] = {"metric": column.name, "baseline": baseline} | dict.fromkeys(keys)
+    raw |= raw_evidence(found)
+    if found is None:
+        return Cell("", raw | {"difference_n": None, "difference_reason": None})
+    values = (found.difference, found.low, found.high, found.p, found.p_holm, found.verdict)
+    raw |= dict(zip(keys, values, strict=True))
+    raw |= {"difference_n": found.n, "difference_reason": found.reason}
+    if found.difference is None:
+        return Cell(numerals.DASH, raw, notes.number(found.reason))
+    text = f"{numerals.difference(column.name, found.difference, decimals)} {MARKS[found.verdict]}".rstrip()
+    return Cell(text, raw, notes.number(found.reason), found.difference, found.verdict or "not tested")
+
+
+def _legend(
+    summary: Summary, metric: str, cost: str | None, comparisons: Sequence[Comparison]
+) -> tuple[str, ...]:
+    column = summary.columns[metric]
+    words = ("higher", "lower") if column.direction == "none" else ("better", "worse")
+    epoch = "the epoch that was best on validation" if metric.endswith("_best_val") else "the last epoch"
+    lines = [f"Values are means over n training seeds, of {epoch}, on {summary.test_size:,} test examples."]
+    if _any_interval(summary, metric):
+        lines.append("± is half the 95 % t interval of that mean.")
+    elif summary.measured:
+        lines.append("There is no ±: an interval needs at least two seeds.")
+    tested = sum(found.p is not None for found in comparisons)
+    if tested:
+        over = "1 comparison" if tested == 1 else f"{tested:,} comparisons"
+        lines.append(
+            f"Δ is the paired difference from {comparisons[0].baseline}: ▲ {words[0]}, ▼ {words[1]} "
+            f"(p < 0.05, Holm over {over}), ○ no difference shown."
+        )
+        if summary.repeats:
+            lines.append("Rows with a random teacher are controls, a family of their own in that correction.")
+    elif comparisons:
+        lines.append(f"Δ is the paired difference from {comparisons[0].baseline}; none could be tested.")
+    if cost is not None and column.direction != "none":
+        lines.append(
+            f"{FRONT} is on the Pareto front of {column.name} against {cost}, by the means, teacher included."
+        )
+    return tuple(lines)
