@@ -10,12 +10,10 @@ from pydantic import ValidationError
 
 from kdbench.data import describe_dataset, describe_tasks
 from kdbench.data.corruptions import selected
-from kdbench.entries import DatasetEntry, ModelEntry, OptimizerFields, Recipe, TeacherEntry
+from kdbench.entries import ModelEntry, OptimizerFields, Recipe, TeacherEntry
 from kdbench.errors import UserError, nearest
-from kdbench.factory import factory_fingerprint
 from kdbench.methods import Pair, Refusal
 from kdbench.methods.tasks import check_tasks, pair_in
-from kdbench.models.registry import source_of
 from kdbench.plan.cells import Cell, Cohort, Lesson, Plan, TeacherPlan
 from kdbench.plan.controls import (
     RANDOM_TEACHER,
@@ -24,13 +22,11 @@ from kdbench.plan.controls import (
     refuse_idle,
     takes_random_teacher,
 )
+from kdbench.plan.identity import ENGINE, dataset_config, method_config, model_config
 from kdbench.plan.sketch import Sketches
 from kdbench.plan.variants import Variant, expand
-from kdbench.store import content_id, sha256_of
+from kdbench.store import content_id
 from kdbench.suite import Suite
-
-# Part of every id. Raise it when a change of the code changes results, so that old records are not reused.
-ENGINE = 1
 
 
 def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
@@ -73,8 +69,8 @@ def _teacher(suite: Suite, entry: TeacherEntry, sketches: Sketches) -> TeacherPl
     sketch = sketches.of("teacher", entry)
     config = {
         "engine": ENGINE,
-        "dataset": _dataset_config(suite.dataset),
-        "model": _model_config(entry),
+        "dataset": dataset_config(suite.dataset),
+        "model": model_config(entry),
         "seed": entry.seed,
         "recipe": None if entry.checkpoint else recipe.model_dump(mode="json"),
     }
@@ -89,7 +85,7 @@ class _Matrix:
         self._sketches = sketches
         self._classes = classes
         self._tasks = tasks
-        self._dataset = _dataset_config(suite.dataset)
+        self._dataset = dataset_config(suite.dataset)
         self._recipe = suite.recipe.model_dump(mode="json")
         self._usual = self._variants({})
 
@@ -141,8 +137,8 @@ class _Matrix:
             "engine": ENGINE,
             "dataset": self._dataset,
             "teacher": teacher.id,
-            "student": _model_config(student),
-            **_method_config(variant),
+            "student": model_config(student),
+            **method_config(variant),
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,
         }
@@ -208,8 +204,8 @@ class _Matrix:
             "engine": ENGINE,
             "dataset": self._dataset,
             "teacher": tutor.id,
-            "model": _model_config(entry),
-            **_method_config(variant),
+            "model": model_config(entry),
+            **method_config(variant),
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,
         }
@@ -223,16 +219,6 @@ class _Matrix:
             config,
             Lesson(tutor, variant.registered, variant.hyper, pair),
         )
-
-
-def _method_config(variant: Variant) -> dict[str, Any]:
-    """Return what decides a method: its hyper-parameters, and the code of a user's own."""
-    config: dict[str, Any] = {
-        "method": {"name": variant.registered.name, **variant.hyper.model_dump(mode="json")}
-    }
-    if variant.registered.fingerprint:
-        config["method_source"] = variant.registered.fingerprint
-    return config
 
 
 def _refuse(plan: Plan) -> None:
@@ -295,26 +281,3 @@ def _override(fields: type[OptimizerFields], recipe: Recipe, entry: ModelEntry, 
         raise UserError(
             f"{role} '{entry.shown}': {where}: {first['msg'].removeprefix('Value error, ')}."
         ) from None
-
-
-def _dataset_config(entry: DatasetEntry) -> dict[str, Any]:
-    """Return what decides the data: the entry of the suite, and the code of a user's own factory."""
-    # Fields that came later decide nothing where they are not used: the ids of older results stay.
-    unused = {"imbalance": entry.imbalance_factor == 1, "tasks": not entry.tasks}
-    config = entry.model_dump(mode="json", exclude={name for name, absent in unused.items() if absent})
-    if ":" in entry.name and entry.name.partition(":")[0] not in ("folder", "parquet"):
-        config["source"] = factory_fingerprint(entry.name)
-    return config
-
-
-def _model_config(entry: ModelEntry) -> dict[str, Any]:
-    """Return what decides a model: names and arguments, and the content of the files behind them."""
-    config: dict[str, Any] = {"name": entry.name, "args": entry.args}
-    if entry.taps:
-        config["taps"] = entry.taps.model_dump(mode="json")
-    if entry.checkpoint:
-        config["checkpoint"] = sha256_of(entry.checkpoint)
-    source = source_of(entry.name)
-    if source:
-        config["source"] = source
-    return config

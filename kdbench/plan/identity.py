@@ -1,0 +1,47 @@
+"""What decides a result, as plain values: ids are hashes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdbench.entries import DatasetEntry, ModelEntry
+from kdbench.factory import factory_fingerprint
+from kdbench.models.registry import source_of
+from kdbench.plan.variants import Variant
+from kdbench.store import sha256_of
+
+# Part of every id. Raise it when a change of the code changes results, so that old records are not reused.
+ENGINE = 1
+
+
+def dataset_config(entry: DatasetEntry) -> dict[str, Any]:
+    """Return what decides the data: the entry of the suite, and the code of a user's own factory."""
+    # Fields that came later decide nothing where they are not used: the ids of older results stay.
+    unused = {"imbalance": entry.imbalance_factor == 1, "tasks": not entry.tasks}
+    config = entry.model_dump(mode="json", exclude={name for name, absent in unused.items() if absent})
+    if ":" in entry.name and entry.name.partition(":")[0] not in ("folder", "parquet"):
+        config["source"] = factory_fingerprint(entry.name)
+    return config
+
+
+def model_config(entry: ModelEntry) -> dict[str, Any]:
+    """Return what decides a model: names and arguments, and the content of the files behind them."""
+    config: dict[str, Any] = {"name": entry.name, "args": entry.args}
+    if entry.taps:
+        config["taps"] = entry.taps.model_dump(mode="json")
+    if entry.checkpoint:
+        config["checkpoint"] = sha256_of(entry.checkpoint)
+    source = source_of(entry.name)
+    if source:
+        config["source"] = source
+    return config
+
+
+def method_config(variant: Variant) -> dict[str, Any]:
+    """Return what decides a method: its hyper-parameters, and the code of a user's own."""
+    config: dict[str, Any] = {
+        "method": {"name": variant.registered.name, **variant.hyper.model_dump(mode="json")}
+    }
+    if variant.registered.fingerprint:
+        config["method_source"] = variant.registered.fingerprint
+    return config
