@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 class Strict(BaseModel):
@@ -45,6 +45,12 @@ class DatasetEntry(Strict):
     imbalance: ImbalanceEntry | None = None
     tasks: dict[TaskName, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     args: dict[str, Any] = {}
+
+    @field_validator("tasks")
+    @classmethod
+    def _in_one_order(cls, tasks: dict[str, float]) -> dict[str, float]:
+        # The order of the heads must not be one that ids do not tell apart.
+        return dict(sorted(tasks.items()))
 
     @property
     def imbalance_factor(self) -> float:

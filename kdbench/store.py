@@ -7,7 +7,7 @@ Layout of a run directory::
     columns.json                     what every column means: title, direction, unit, source
     teachers/ID/record.json          a teacher: the same files as a cell
     cells/ID/record.json             written last: a cell without it is not finished
-    cells/ID/predictions.safetensors logits and labels of the splits
+    cells/ID/predictions.safetensors logits and labels of the splits; of a further task in TASK.predictions...
     cells/ID/outcomes.parquet        label and predicted class of every test example: small enough to publish
     cells/ID/student.safetensors     weights of the last and of the best epoch
     cells/ID/history.csv             one line an epoch

@@ -21,9 +21,9 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from kdbench.data import load_dataset
 from kdbench.errors import UserError
-from kdbench.methods import Batch, Pair
+from kdbench.methods import Batch, Pair, Refusal
 from kdbench.methods.kd import KD
-from kdbench.methods.tasks import PerTask, Task
+from kdbench.methods.tasks import PerTask, Task, check_tasks
 from kdbench.models import FeatureShapes, build_model
 from kdbench.models.shapes import Outputs
 from kdbench.plan import make_plan
@@ -220,6 +220,41 @@ def test_bad_tasks(suite: Callable[..., Suite], override: str, message: str) -> 
     with pytest.raises(UserError) as caught:
         make_plan(suite(override))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_order_of_tasks_is_no_part_of_a_suite(suite: Callable[..., Suite]) -> None:
+    orders = ("{half: 0.5, parity: 1.0}", "{parity: 1.0, half: 0.5}")
+    ids = [[cell.id for cell in make_plan(suite(f"dataset.tasks={order}")).cells] for order in orders]
+    assert ids[0] == ids[1]
+
+
+def test_a_task_of_one_class_is_refused(digits: Path, tmp_path: Path) -> None:
+    images = [np.full((8, 8), 20 * row, np.uint8) for row in range(8)]
+    columns = {
+        "label": [row % 2 for row in range(8)],
+        "one": [0] * 8,
+        "gap": [2 * (row % 2) for row in range(8)],
+    }
+    for split in ("train", "test"):
+        write(tmp_path / f"{split}.parquet", images, columns)
+    for task, message in (
+        ("one", "one of .* has 1 class"),
+        ("gap", "class '1' of gap in .* has no training"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_dataset(f"parquet:{tmp_path}", tasks=(task,), validation_fraction=0)
+
+
+def test_a_method_with_a_model_of_its_own_is_refused() -> None:
+    class Keeps(KD):
+        def inference_model(self, student: torch.nn.Module) -> torch.nn.Module:
+            return torch.nn.Sequential(student)
+
+    shapes = FeatureShapes((12,), None, ())
+    pair = Pair("t", "s", shapes, shapes, 10, same_architecture=False)
+    with pytest.raises(Refusal, match="its inference_model\\(\\) is of one model"):
+        check_tasks(Keeps, KD.Parameters(), pair, {"half": 2})
+    check_tasks(Keeps, KD.Parameters(), pair, {})
 
 
 def test_a_weight_must_be_above_zero(suite: Callable[..., Suite]) -> None:

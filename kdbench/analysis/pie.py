@@ -118,13 +118,11 @@ def _of_group(
     students: list[dict[str, Any]],
 ) -> RunPie:
     names = tuple(record["teacher"] for record in teachers)
-    sizes = {"teacher": len(teachers), "student": len(students)}
-    small = [f"{count} {role}" for role, count in sizes.items() if count < FEWEST]
-    if small:
-        reason = (
-            f"a population needs {FEWEST} models that differ in their seed: there is {' and '.join(small)}"
-        )
-        return RunPie(names, student, method, len(students), None, reason)
+    # A method without a teacher makes the same student beside each of them: it counts once.
+    students = list({_weights(record): record for record in students}.values())
+    for role, count in (("teacher", len(teachers)), ("student", len(students))):
+        if count < FEWEST:
+            return RunPie(names, student, method, len(students), None, _too_few(role, count))
     try:
         ours, theirs = (
             np.stack([outcomes.predicted(record["id"]) for record in records])
@@ -134,3 +132,13 @@ def _of_group(
     except NotStored as missing:
         return RunPie(names, student, method, len(students), None, str(missing))
     return RunPie(names, student, method, len(students), pie(ours, theirs, labels))
+
+
+def _weights(record: dict[str, Any]) -> str:
+    """Return the checksum of a student's weights, or its id where none is recorded."""
+    return str(record.get("files", {}).get("student.safetensors", {}).get("sha256", record["id"]))
+
+
+def _too_few(role: str, count: int) -> str:
+    found = f"{count} {role}{'' if count == 1 else 's'}"
+    return f"a population needs {FEWEST} models that differ in their training: there is {found}"

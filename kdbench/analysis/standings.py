@@ -123,6 +123,8 @@ def _tasks(summary: Summary, metric: str) -> Iterable[Task]:
     manifest = summary.manifest
     groups: dict[tuple[str, str], dict[str, Row]] = {}
     for row in summary.students:
+        if row.method in summary.repeats:
+            continue  # a control is no method to be ranked
         if row.mean(metric) is not None and row.method is not None and row.student is not None:
             groups.setdefault((row.teacher, row.student), {})[row.method] = row
     for (teacher, student), rows in groups.items():

@@ -203,22 +203,14 @@ def _check(name: str, raw: Raw, expected: Description | Callable[..., Descriptio
             raise UserError(
                 f"images of {where} are {_text(shape)} and those of train {_text(first)}: make them alike."
             )
-        wrong = np.flatnonzero((examples.labels < 0) | (examples.labels >= num_classes))
-        if len(wrong):
-            raise UserError(
-                f"example {wrong[0]} of {where} has the label {examples.labels[wrong[0]]}: labels are "
-                f"0 to {num_classes - 1} ({num_classes} classes)."
-            )
+        _check_labels(where, "label", examples.labels, num_classes)
         for task, classes in raw.tasks.items():
-            wrong = np.flatnonzero((examples.further[task] < 0) | (examples.further[task] >= len(classes)))
-            if len(wrong):
-                raise UserError(
-                    f"example {wrong[0]} of {where} has the {task} {examples.further[task][wrong[0]]}: "
-                    f"labels are 0 to {len(classes) - 1} ({len(classes)} classes)."
-                )
-    missing = np.flatnonzero(np.bincount(raw.train.labels, minlength=num_classes) == 0)
-    if len(missing):
-        raise UserError(f"class '{raw.classes[missing[0]]}' of {name} has no training example: add some.")
+            _check_labels(where, task, examples.further[task], len(classes))
+    _check_classes(name, raw.classes, raw.train.labels)
+    for task, classes in raw.tasks.items():
+        if len(classes) < 2:
+            raise UserError(f"dataset.tasks: {task} of {name} has {len(classes)} class: leave it out.")
+        _check_classes(f"{task} in {name}", classes, raw.train.further[task])
     if isinstance(expected, Description):
         height, width, channels = raw.train.images.shape[1:]
         found = Description((channels, height, width), num_classes)
@@ -227,6 +219,21 @@ def _check(name: str, raw: Raw, expected: Description | Callable[..., Descriptio
                 f"the files of {name} hold {num_classes} classes of images of shape {found.input_shape}, not "
                 f"{expected.num_classes} of {expected.input_shape}: they are of another dataset."
             )
+
+
+def _check_labels(where: str, column: str, labels: NDArray[np.int64], classes: int) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise UserError(
+            f"example {wrong[0]} of {where} has the {column} {labels[wrong[0]]}: labels are "
+            f"0 to {classes - 1} ({classes} classes)."
+        )
+
+
+def _check_classes(where: str, classes: tuple[str, ...], labels: NDArray[np.int64]) -> None:
+    missing = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
+    if len(missing):
+        raise UserError(f"class '{classes[missing[0]]}' of {where} has no training example: add some.")
 
 
 def _text(shape: tuple[int, ...]) -> str:

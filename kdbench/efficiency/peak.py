@@ -34,7 +34,10 @@ def watch(device: torch.device) -> Callable[[], int]:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-    _CLEAR.write_text("5")
+    try:
+        _CLEAR.write_text("5")
+    except OSError as error:
+        raise UserError(f"the peak of resident memory cannot be reset ({error.strerror})") from error
     before = _resident("VmRSS")
     return lambda: max(0, _resident("VmHWM") - before)
 

@@ -62,7 +62,7 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
     ]
     gaps = _gaps(summary) if (metric, baseline) == ("top1", CONTROL) else {}
     unknown = _without_values(comparisons, column)
-    if all(gap.recovered.mean is None for gap in gaps.values()):
+    if all(gap.recovered.mean is None for gap in gaps.values()):  # also where there are none
         unknown.add("gap")
     kept = [heading for heading in headings if heading.key not in unknown]
     if len(summary.teacher_names) < 2:
@@ -70,7 +70,8 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
     lines = []
     for found in comparisons:
         cells = _cells(found, notes, decimals, told=has_examples(comparisons))
-        cells["gap"] = _gap_cell(gaps.get((found.teacher, found.student, found.method)), notes)
+        if "gap" not in unknown:
+            cells["gap"] = _gap_cell(gaps.get((found.teacher, found.student, found.method)), notes)
         lines.append(Line(tuple(cells[heading.key] for heading in kept)))
     tested = sum(found.p is not None for found in comparisons)
     judged = (

@@ -87,8 +87,8 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
 
 def _over_kd(summary: Summary) -> Table | None:
     """Return the differences from plain distillation, where the run has it in one form beside others."""
-    plain = {r["method"] for r in summary.records if r["method_name"] == REFERENCE}
-    others = set(summary.methods) - plain - {CONTROL}
+    plain = {r["method"] for r in summary.records if r["method_name"] == REFERENCE} - set(summary.repeats)
+    others = set(summary.methods) - plain - set(summary.repeats) - {CONTROL}
     return difference_table(summary, baseline=plain.pop()) if len(plain) == 1 and others else None
 
 

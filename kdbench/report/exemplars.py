@@ -12,28 +12,34 @@ from kdbench.report import numerals
 def exemplar_claims(summary: Summary) -> tuple[list[str], list[tuple[str, str]]]:
     """Return a sentence for each student and method that PIE are defined for, and why others have none."""
     found = pies_of_run(summary.run)
-    claims = [_sentence(entry, entry.pie, summary.test_size) for entry in found if entry.pie]
+    several = len({entry.teachers for entry in found}) > 1
+    claims = [_sentence(entry, entry.pie, summary.test_size, several) for entry in found if entry.pie]
     if claims:
         claims.insert(
             0,
             "An example is compression identified (PIE) where the class that most trainings of the teacher "
             "predict is not the one that most students predict: chance of single trainings is left out.",
         )
-    return claims, list(_absences(found))
+    return claims, list(_absences(found, several))
 
 
-def _absences(found: Sequence[RunPie]) -> Iterator[tuple[str, str]]:
+def _row(entry: RunPie, several: bool) -> str:
+    """Return which row is meant, with its teachers where there are several populations of them."""
+    return f"{entry.student} by {entry.method}" + (f" ({', '.join(entry.teachers)})" if several else "")
+
+
+def _absences(found: Sequence[RunPie], several: bool) -> Iterator[tuple[str, str]]:
     """Yield each reason once, with the rows that it holds for."""
     rows: dict[str, list[str]] = {}
     for entry in found:
         if entry.reason:
-            rows.setdefault(entry.reason, []).append(f"{entry.student} by {entry.method}")
+            rows.setdefault(entry.reason, []).append(_row(entry, several))
     total = len(found)
     for reason, names in rows.items():
         yield reason, f"PIE of {'every row' if len(names) == total else ', '.join(names)}"
 
 
-def _sentence(entry: RunPie, pie: Pie, examples: int) -> str:
+def _sentence(entry: RunPie, pie: Pie, examples: int, several: bool) -> str:
     """Return one row's claim.
 
     For example ``mlp_64 by kd: 3.2 % of 599 test examples are PIE; right on them are 61.0 % (teachers) and
@@ -44,7 +50,7 @@ def _sentence(entry: RunPie, pie: Pie, examples: int) -> str:
     def share(value: float | None) -> str:
         return numerals.DASH if value is None else f"{numerals.number('top1', value, decimals)} %"
 
-    head = f"{entry.student} by {entry.method}: {share(pie.fraction)} of {examples:,} test examples are PIE"
+    head = f"{_row(entry, several)}: {share(pie.fraction)} of {examples:,} test examples are PIE"
     count = f"n = {len(entry.teachers)} teachers and {entry.students} students"
     if pie.teacher_on is None:
         return f"{head}, {count}"

@@ -144,7 +144,8 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
         headings.append(front)
     if metric != "top1":
         headings += heading("top1", "top-1", 1)
-    shifted = [entry for entry in SHIFTED if summary.has(entry[0])]
+    shifted = [(name_in(task, name), title, rank) for name, title, rank in SHIFTED]
+    shifted = [entry for entry in shifted if summary.has(entry[0])]
     for name, title, importance in (*quality, *shifted, *COUNTS):
         headings += heading(name, title, importance)
     if cost is not None and (match := LATENCY.fullmatch(cost)):

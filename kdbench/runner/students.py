@@ -81,23 +81,24 @@ class CohortRun:
 
     def _train(self, cells: Sequence[Cell], room: Room) -> list[Cell]:
         """Train as many cells together as there is room for, from the first; return the rest."""
-        started, peak = now(), _Peak(self.session.device)
+        started = now()
         trainees: dict[Cell, Trainee] = {}
         shared: dict[str, Tutor] = {}
         rest: list[Cell] = []
-        for place, cell in enumerate(cells):
+        # Assistants are trained before: their memory is not the cohort's.
+        tutors = self._tutors(cells, started)
+        peak = _Peak(self.session.device)
+        for place, (cell, tutor) in enumerate(tutors.items()):
             try:
-                tutor = self._tutor(cell.tutor)
                 shared.setdefault(cell.tutor.id, tutor.tutor())
                 trainee = trainee_of(cell, self.session, tutor.fitted(), shared[cell.tutor.id])
                 admitted = room.admits(held_bytes(trainee), self._step_bytes(trainee, cell))
             except Exception as error:  # a method or a model of the user's own may raise anything
-                reason = f"could not be built: {type(error).__name__}: {' '.join(str(error).split())}"
-                self._record(cell, started, status="failed", reason=reason)
+                self._record(cell, started, status="failed", reason=_not_built(error))
                 continue
             if not admitted:
                 trainee.reader.close()
-                rest = list(cells[place:])
+                rest = list(tutors)[place:]
                 break
             trainees[cell] = trainee
         if not trainees:
@@ -136,6 +137,16 @@ class CohortRun:
             x, _, _ = next(self.session.train.ordered(self.cohort.recipe.batch_size))
             self._steps[cell.student] = step_bytes(trainee.model, x)
         return self._steps[cell.student]
+
+    def _tutors(self, cells: Sequence[Cell], started: str) -> dict[Cell, Teacher]:
+        """Return the tutor of each cell; a cell whose assistant cannot be trained fails."""
+        tutors = {}
+        for cell in cells:
+            try:
+                tutors[cell] = self._tutor(cell.tutor)
+            except Exception as error:  # an assistant's method may be a user's own
+                self._record(cell, started, status="failed", reason=_not_built(error))
+        return tutors
 
     def _tutor(self, plan: TeacherPlan) -> Teacher:
         if plan.id not in self.tutors:
@@ -255,6 +266,10 @@ class CohortRun:
         )
 
 
+def _not_built(error: Exception) -> str:
+    return f"could not be built: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
 class _Peak:
     """The memory that a cohort takes, from before its students are built to the end of their training."""
 
@@ -268,7 +283,10 @@ class _Peak:
         name = COHORT_MEMORY.name
         if isinstance(self._told, str):
             return Scores({name: None}, {name: self._told})
-        return Scores({name: self._told()})
+        try:
+            return Scores({name: self._told()})
+        except UserError as error:
+            return Scores({name: None}, {name: str(error)})
 
 
 def _lost(trainees: Sequence[Trainee]) -> str:

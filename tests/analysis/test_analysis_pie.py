@@ -69,7 +69,9 @@ def found(
 ) -> Callable[..., list[RunPie]]:
     """A function that makes a run with teachers 0, 1, ... and a student of each, and returns its PIE."""
 
-    def make(teachers: int, *, lr: tuple[float, ...] = (), stored: bool = True) -> list[RunPie]:
+    def make(
+        teachers: int, *, lr: tuple[float, ...] = (), stored: bool = True, same_weights: bool = False
+    ) -> list[RunPie]:
         rates = lr or (0.1,) * teachers
         records = [
             record(
@@ -80,6 +82,7 @@ def found(
         records = [entry | {"id": f"t{entry['seed']}"} for entry in records]
         records += [
             record("student", "small", "kd", 0, teacher=f"big {seed}", id=f"s{seed}")
+            | ({"files": {"student.safetensors": {"sha256": "same"}}} if same_weights else {})
             for seed in range(teachers)
         ]
         path = write_records(*records)
@@ -103,13 +106,16 @@ def test_a_run_with_several_teachers(found: Callable[..., list[RunPie]]) -> None
     assert (entry.pie.fraction, entry.pie.teacher_on, entry.pie.student_on) == (0.25, 1, 0)
 
 
+def test_a_student_that_no_teacher_changed_counts_once(found: Callable[..., list[RunPie]]) -> None:
+    (entry,) = found(3, same_weights=True)
+    assert (entry.pie, entry.students) == (None, 1)
+    assert entry.reason == "a population needs 3 models that differ in their training: there is 1 student"
+
+
 def test_one_teacher_is_no_population(found: Callable[..., list[RunPie]]) -> None:
     (entry,) = found(1)
     assert entry.pie is None
-    assert (
-        entry.reason
-        == "a population needs 3 models that differ in their seed: there is 1 teacher and 1 student"
-    )
+    assert entry.reason == "a population needs 3 models that differ in their training: there is 1 teacher"
 
 
 def test_teachers_of_other_recipes_are_other_populations(found: Callable[..., list[RunPie]]) -> None:

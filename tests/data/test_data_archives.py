@@ -192,3 +192,5 @@ def test_superclasses_of_torchvisions_files(tmp_path: Path, monkeypatch: pytest.
     assert describe_tasks("cifar100", tasks, root=tmp_path) == {"coarse_label": SUPERCLASSES}
     with pytest.raises(UserError, match=r"unknown column of labels 'coarse'. Did you mean 'coarse_label'"):
         describe_tasks("cifar100", ("coarse",), root=tmp_path)
+    with pytest.raises(UserError, match="unknown column of labels 'coarse'"):
+        load_dataset("cifar100", root=tmp_path, tasks=("coarse",))

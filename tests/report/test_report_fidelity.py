@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kdbench.analysis.comparison import compare_methods
+from kdbench.analysis.standings import standings
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.analysis.transfer import EXCESS
 from kdbench.column import Column
@@ -95,6 +96,7 @@ def test_random_teachers_are_a_family_of_their_own(controlled: Callable[[Excesse
     assert shown["fitnet (random teacher)"] != ""
     assert any("a family of their own" in text for text in table.legend)
     assert "(random teacher)" not in str(difference_table(with_control).as_rows())
+    assert set(standings([with_control]).ranking.methods) == {"scratch", "fitnet", "kd"}
 
 
 def test_both_forms_of_the_report_hold_the_claims(controlled: Callable[[Excesses], Summary]) -> None:

@@ -159,6 +159,7 @@ def _load(archive: Archive, request: Request) -> Raw:
     root = request.data_root()
     if (found := _layout(request)) is not None:
         return parquet.read(found, request)
+    _further(archive, request)
     try:
         return archive.read(root, download=False, tasks=request.tasks)
     except _UNREADABLE as error:
@@ -188,7 +189,10 @@ def _extent(archive: Archive, request: Request) -> Extent:
 
 
 def _further(archive: Archive, request: Request) -> Mapping[str, tuple[str, ...]]:
-    """Return the classes of the further tasks that are asked for, without reading an image."""
+    """Return the classes of the further tasks that are asked for, without reading an image.
+
+    Raises UserError for a task that there are no labels of.
+    """
     found = _layout(request)
     if found is not None:
         return found.tasks()
