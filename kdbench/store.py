@@ -68,6 +68,11 @@ def content_id(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
 
 
+def fingerprint_of(path: Path) -> dict[str, Any]:
+    """Return what a record keeps of a file beside it."""
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -154,7 +159,7 @@ class RunDirectory:
         """Write a record with the checksums of the files beside it; this is what finishes a cell."""
         folder = self.folder(kind, record["id"])
         files = {
-            path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+            path.name: fingerprint_of(path)
             for path in sorted(folder.glob("*"))
             if path.is_file() and path.name != "record.json" and not path.name.startswith(".")
         }

@@ -133,6 +133,18 @@ def test_a_run_from_before_the_metrics_gets_them(finished: Path, copied: RunDire
     assert check(copied.path) == []
 
 
+def test_a_run_from_before_outcomes_gets_them(finished: Path, copied: RunDirectory) -> None:
+    before = {folder.name: (folder / "outcomes.parquet").read_bytes() for folder in folders(copied)}
+    for folder in folders(copied):
+        record = json.loads((folder / "record.json").read_text())
+        (folder / "outcomes.parquet").unlink()
+        del record["files"]["outcomes.parquet"]
+        write_json(folder / "record.json", record)
+    rescore(copied.path)
+    assert {folder.name: (folder / "outcomes.parquet").read_bytes() for folder in folders(copied)} == before
+    assert not check(copied.path)
+
+
 def test_predictions_without_features_have_no_cka(copied: RunDirectory) -> None:
     age(copied, features=False)
     costs = cell(copied, "scratch")["metrics"]["params"]

@@ -80,12 +80,17 @@ def write_files(
     for task, found in predictions.items():
         content = found.tensors() | {f"{name}_labels": value.int() for name, value in labels[task].items()}
         write_atomic(folder / name_in(task, PREDICTIONS), _serialised(content))
-    told = {"label": labels[PRIMARY]["test"], "predicted": predictions[PRIMARY].test.argmax(1)}
-    outcomes = pd.DataFrame({name: value.cpu().numpy() for name, value in told.items()}).astype("uint16")
-    write_atomic(folder / OUTCOMES, outcomes.to_parquet(index=False))
+    write_outcomes(folder, predictions, labels)
     rows = pd.DataFrame(list(history))
     if len(rows):
         write_atomic(folder / "history.csv", rows.to_csv(index=False))
+
+
+def write_outcomes(folder: Path, predictions: ByTask, labels: Labels) -> None:
+    """Write label and predicted class of every test example, in the dataset's own task."""
+    told = {"label": labels[PRIMARY]["test"], "predicted": predictions[PRIMARY].test.argmax(1)}
+    outcomes = pd.DataFrame({name: value.cpu().numpy() for name, value in told.items()}).astype("uint16")
+    write_atomic(folder / OUTCOMES, outcomes.to_parquet(index=False))
 
 
 def _serialised(tensors: Weights) -> bytes:

@@ -16,7 +16,7 @@ from kdbench.errors import UserError
 from kdbench.methods import methods
 from kdbench.metrics import catalogue
 from kdbench.metrics.registry import ordered
-from kdbench.runner.predictions import ByTask, read_labels, read_predictions
+from kdbench.runner.predictions import ByTask, read_labels, read_predictions, write_outcomes
 from kdbench.runner.records import now
 from kdbench.runner.scores import (
     BEST,
@@ -27,7 +27,16 @@ from kdbench.runner.scores import (
     soft_targets_of,
     task_columns,
 )
-from kdbench.store import PREDICTIONS, RunDirectory, kind_of, sha256_of, write_json, write_results
+from kdbench.store import (
+    OUTCOMES,
+    PREDICTIONS,
+    RunDirectory,
+    fingerprint_of,
+    kind_of,
+    sha256_of,
+    write_json,
+    write_results,
+)
 from kdbench.tasks import PRIMARY, name_in
 
 Record = dict[str, Any]
@@ -37,7 +46,8 @@ def rescore(path: str | Path) -> int:
     """Score every finished teacher and cell of a run again, and return how many there were.
 
     Each record is rewritten atomically, after all of them were scored; its other files, and their checksums,
-    stay. The columns of metrics that the run did not know are added to ``columns.json``.
+    stay. The columns of metrics that the run did not know are added to ``columns.json``, and the outcomes of
+    records that were written before there were any.
 
     Raises:
         UserError: where predictions are missing (as in a published run) or changed since they were
@@ -53,6 +63,7 @@ def rescore(path: str | Path) -> int:
             scored = [_scored(run, record, teachers) for record in done]
             _write_columns(run)
             for record in scored:
+                _complete(run, record)
                 # Not write_record, whose fresh checksums would pass over damage to the other files.
                 write_json(run.folder(kind_of(record), record["id"]) / "record.json", record)
             write_results(run)
@@ -116,6 +127,14 @@ def _scored(run: RunDirectory, record: Record, teachers: Mapping[str, Record]) -
         "provenance": record["provenance"]
         | {"rescored": {"kdbench": machine.versions()["kdbench"], "git": machine.git_commit(), "at": now()}},
     }
+
+
+def _complete(run: RunDirectory, record: Record) -> None:
+    """Write the outcomes of a record that has none, and add them to its files."""
+    folder = run.folder(kind_of(record), record["id"])
+    if OUTCOMES not in record["files"]:
+        write_outcomes(folder, read_predictions(folder, [PRIMARY]), read_labels(folder, [PRIMARY]))
+        record["files"][OUTCOMES] = fingerprint_of(folder / OUTCOMES)
 
 
 def _soft_targets(record: Record) -> SoftTargets | None:
