@@ -107,6 +107,10 @@ class Summary:
         """The methods that repeat another with a random teacher, each with the method that it repeats."""
         return {record["method"]: record["control_of"] for record in self.records if record.get("control_of")}
 
+    def without_repeats(self) -> Summary:
+        """Return the summary without the rows that repeat a method with a random teacher."""
+        return replace(self, students=tuple(row for row in self.students if row.method not in self.repeats))
+
     @property
     def test_size(self) -> int:
         """The number of examples in the test split."""

@@ -249,7 +249,8 @@ def _seeds(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _test_set(summary: Summary) -> list[str]:
-    known = [mean for row in summary.measured if (mean := row.mean("top1")) is not None]
+    measured = summary.without_repeats().measured
+    known = [mean for row in measured if (mean := row.mean("top1")) is not None]
     if not known:
         return []
     typical, size = sum(known) / len(known), summary.test_size

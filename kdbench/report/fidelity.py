@@ -20,7 +20,7 @@ def control_claims(summary: Summary) -> list[str]:
         return claims
     claims.append(
         "With a random teacher, a method learns from its teacher's logits in an order that is random for "
-        "each example: what it then still gains is regularisation, not transfer."
+        "each example: what it then still gains is regularisation, not transfer. Figures leave it out."
     )
     regularised = compare_methods(summary, repeats=True)
     return claims + statements(summary, [*regularised, *against_random_teachers(summary)])
