@@ -153,7 +153,7 @@ def rows_of(repeats: Repeats, batches: tuple[int, ...], agreed: dict[str, float]
             )
 
 
-def table(rows: list[Repeated], repeats: Repeats) -> Iterator[str]:
+def table(rows: list[Repeated], noise: list[dict[str, str]]) -> Iterator[str]:
     """Yield the lines of the table, and what to know of it."""
     machine, installed = fingerprint(), versions()
     yield "# How well measurements repeat\n"
@@ -172,8 +172,14 @@ def table(rows: list[Repeated], repeats: Repeats) -> Iterator[str]:
             f"| {row.model} | {row.batch} | {row.p50_ms:.4g} | {row.p50_spread:.1%} | {row.speedup:.3f} | "
             f"{row.speedup_spread:.1%} | {agreed} | {', '.join(row.faults) or 'none'} |"
         )
-    noisy = [f"{name}: {text}" for name, text in repeats.noise.items()]
-    yield "\nThe machine was " + (f"noisy ({'; '.join(noisy)})." if noisy else "quiet in every run.")
+    yield ""
+    if not any(noise):
+        yield "The machine was quiet in every run."
+        return
+    yield "Where the machine was not quiet, run by run:\n"
+    for run, found in enumerate(noise, start=1):
+        if found:
+            yield f"- {run}: {'; '.join(f'{name}: {text}' for name, text in found.items())}"
 
 
 def main() -> int:
@@ -192,15 +198,16 @@ def main() -> int:
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
+        noise = [report.noise for report in repeats.reports]
         content = {
             "machine": fingerprint(),
             "versions": versions(),
             "protocol": protocol.as_json(),
-            "noise": [report.noise for report in repeats.reports],
+            "noise": noise,
             "rows": [asdict(row) for row in rows],
         }
         write_json(arguments.out / "repeatability.json", content)
-        write_atomic(arguments.out / "repeatability.md", "\n".join(table(rows, repeats)) + "\n")
+        write_atomic(arguments.out / "repeatability.md", "\n".join(table(rows, noise)) + "\n")
     return int(any(row.faults and not row.noisy for row in rows))
 
 
