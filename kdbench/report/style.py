@@ -10,8 +10,10 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from kdbench.analysis.comparison import CONTROL
@@ -32,6 +34,8 @@ ROW_LABEL = 34
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 3)))
 KINDS = ("o", "s", "^", "D", "v", "P", "X", "h", "p", "<", ">")
 TEACHER_MARKER = "*"
+# What is left free beside a title, as a share of the figure's width.
+MARGIN = 0.01
 # Legend entries that a spare panel holds, in two columns.
 ROOM_BESIDE = 30
 
@@ -97,8 +101,24 @@ def new_figure(title: str, width: float, height: float) -> Figure:
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.set(w_pad=0.08, h_pad=0.08)  # type: ignore[call-arg]
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    text = figure.suptitle(title, x=MARGIN, ha="left", fontsize=11.5, fontweight="bold")
+    text.set_text(_broken(text, figure))
     return figure
+
+
+def _broken(text: Text, figure: Figure) -> str:
+    """Return a text in as many lines as it needs to stay within the width of the figure."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    room = (1 - 2 * MARGIN) * figure.bbox.width
+    lines: list[str] = []
+    for word in text.get_text().split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        text.set_text(longer)
+        if lines and text.get_window_extent(renderer).width <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, MethodStyle]:

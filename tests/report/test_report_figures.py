@@ -12,7 +12,7 @@ from kdbench.report import gallery, style
 from kdbench.report.captions import seeds, truncation
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.gallery import discover, save
-from kdbench.report.style import label_rows
+from kdbench.report.style import label_rows, new_figure, styled
 
 AXES = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change", "corruption")
 # Without axes of its own: a diagram of ranks.
@@ -40,6 +40,21 @@ def test_nothing_is_cut_off_at_the_edges(drawings, name):
     assert box.y0 > -0.01
     assert box.x1 < figure.get_figwidth() + 0.01
     assert box.y1 < figure.get_figheight() + 0.01
+
+
+@pytest.mark.parametrize("width", [4.0, 6.4, 12.0])
+def test_a_long_title_is_broken_and_not_cut(width):
+    title = (
+        "Validation top-1 accuracy by epoch: students of cnn_32 on fashion-mnist (long tail of factor 100)"
+    )
+    with styled():
+        figure = new_figure(title, width, 4.0)
+        figure.draw_without_rendering()
+        (text,) = (found for found in figure.texts if found.get_text() == figure.get_suptitle())
+        box = text.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.width
+    assert figure.get_suptitle().split() == title.split()
+    assert ("\n" in figure.get_suptitle()) == (width < 12)
 
 
 @pytest.mark.parametrize("name", AXES)
