@@ -14,6 +14,9 @@ from typing import Any
 
 from kdbench.errors import UserError, nearest
 
+# How the names of modules open that were imported from a user's file.
+OWN_FILE = "kdbench_factory_"
+
 
 def load_factory(reference: str) -> Callable[..., Any]:
     """Import and return the callable that ``package.module:name`` or ``path/file.py:name`` names.
@@ -74,7 +77,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 def _import_file(path: Path, reference: str) -> ModuleType:
     content = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()
-    name = f"kdbench_factory_{path.stem}_{content[:12]}"
+    name = f"{OWN_FILE}{path.stem}_{content[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -1,0 +1,117 @@
+"""The contract of a compressor: how a small network is made out of a trained one.
+
+A compressor is one file of ``kdbench/methods/compressors`` (or of a user's own): a ``Compressor`` registered
+with ``@compressor``. What it does is split in two, so that a network can be rebuilt without the data that
+decided about it: ``decide`` looks at the trained network and returns plain JSON (places of masks, ranks,
+scales), which is kept beside the record; ``apply`` makes the network from such a decision, here and whenever
+it is loaded, exported or measured. Loading any network is: build, apply every decision in order, finish,
+weights.
+
+The plan reads every compressor without torch: take it from ``kdbench.deferred``, and use it in functions
+only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from kdbench.deferred import nn
+from kdbench.methods.base import Parameters
+from kdbench.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdbench.models.index import Sketch
+
+Decision = dict[str, Any]
+
+
+class Compressor:
+    """Makes a network out of a trained one; one instance serves one network.
+
+    Class attributes a compressor may set:
+        data: what ``decide`` is shown: nothing, some calibration images, or the training split.
+        last: True where no later step can train what ``apply`` returns, so that it ends a chain.
+    """
+
+    Parameters: ClassVar[type[Parameters]] = Parameters
+    data: ClassVar[Literal["none", "calibration", "training"]] = "none"
+    last: ClassVar[bool] = False
+
+    def __init__(self, hyper: Any) -> None:
+        """Keep the hyper-parameters, a ``Parameters``."""
+        self.hyper = hyper
+
+    @classmethod
+    def check(cls, hyper: Any, model: Sketch) -> None:
+        """Raise Refusal with the reason where the compressor cannot work on a model."""
+
+    def decide(self, model: nn.Module, batches: Iterable[Tensor]) -> Decision:
+        """Return what is to be done to a trained network, as JSON; the network stays as it is.
+
+        ``batches`` yields what ``data`` asks for: inputs (B, ...) as the network takes them.
+        """
+        raise TypeError(f"{type(self).__name__} does not define decide()")
+
+    def apply(self, model: nn.Module, decision: Decision) -> nn.Module:
+        """Return the network that a decision makes of a model, which may be changed in place.
+
+        It needs no data, and what it does to structure depends on the decision alone, so that weights which
+        were trained later fit the network that is rebuilt.
+        """
+        raise TypeError(f"{type(self).__name__} does not define apply()")
+
+    def hold(self, model: nn.Module) -> None:
+        """Restore what a later training step must not undo, such as zeros; called after each of them.
+
+        It works on the network that ``apply`` of this instance returned.
+        """
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """Return what is deployed of a network whose training is over."""
+        return model
+
+
+@dataclass(frozen=True)
+class RegisteredCompressor:
+    """A registered compressor: its name, what it is, and where it comes from."""
+
+    name: str
+    title: str
+    source: str
+    year: int
+    compressor: type[Compressor]
+
+    @property
+    def parameters(self) -> type[Parameters]:
+        """The schema of its hyper-parameters."""
+        return self.compressor.Parameters
+
+
+COMPRESSORS: Registry[RegisteredCompressor] = Registry(
+    "compressor", home="kdbench.methods.compressors", check=lambda member: _fault(member)
+)
+
+
+def compressor(
+    name: str, *, title: str, source: str, year: int
+) -> Callable[[type[Compressor]], type[Compressor]]:
+    """Register a ``Compressor`` under ``name``."""
+
+    def register(member: type[Compressor]) -> type[Compressor]:
+        COMPRESSORS.add(name, RegisteredCompressor(name, title, source, year, member), member)
+        return member
+
+    return register
+
+
+def _fault(member: Any) -> str | None:
+    if not isinstance(member, type) or not issubclass(member, Compressor):
+        return "is no Compressor: derive the class from it"
+    for method in ("decide", "apply"):
+        if getattr(member, method) is getattr(Compressor, method):
+            return f"lacks the method {method}()"
+    return None

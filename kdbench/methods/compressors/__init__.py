@@ -1,0 +1,1 @@
+"""The compressors: one file each."""
