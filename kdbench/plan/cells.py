@@ -120,6 +120,13 @@ class Plan:
         return [other for id, other in others.items() if id not in busy]
 
     @property
+    def loads_weights(self) -> bool:
+        """Whether any model of the plan comes with weights from a checkpoint."""
+        teachers = (*self.teachers, *self.independent.values())
+        entries = (*(teacher.entry for teacher in teachers), *self.suite.students)
+        return any(entry.checkpoint is not None for entry in entries)
+
+    @property
     def cells(self) -> list[Cell]:
         """Every cell, cohort by cohort."""
         return [cell for cohort in self.cohorts for cell in cohort.cells]
