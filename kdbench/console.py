@@ -88,7 +88,7 @@ class ConsoleProgress(Progress):
 
     def note(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
         """Print a line that stands out."""

@@ -19,8 +19,9 @@ def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
 
     Of several repeats the figures are medians, with their values and spread under ``repeats`` and ``spread``;
     of one, ``intervals`` holds the 95 % intervals. What is null has its reason under ``reasons``, and
-    ``noise`` says by pass (``cpu_b1``) what made the timings doubtful, and ``macs_note`` by which operators
-    torch's own counter differs, where it does.
+    ``noise`` says by pass (``cpu_b1``) what made the timings doubtful, ``macs_note`` by which operators
+    torch's own counter differs, where it does, and ``outputs_note`` that a model has another number of
+    classes than was asked for.
     """
     rows = []
     several = len(repeats.reports) > 1
@@ -39,6 +40,7 @@ def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
                 "noise": repeats.noise,
                 "reasons": repeats.reasons(label),
                 "macs_note": _macs_note(repeats, label),
+                "outputs_note": _outputs_note(repeats, label),
             }
         )
     return rows
@@ -76,6 +78,18 @@ def _macs_note(repeats: Repeats, label: str) -> str | None:
     return repeats.reports[0].conditions["counts"].get(label, {}).get("note")
 
 
+def _outputs_note(repeats: Repeats, label: str) -> str | None:
+    """Return that a model does not have as many classes as were asked for: its figures are of another."""
+    conditions = repeats.reports[0].conditions
+    found = conditions["counts"].get(label, {}).get("outputs")
+    if found is None or found == conditions["num_classes"]:
+        return None
+    return (
+        f"it gives {found} outputs, not the {conditions['num_classes']} classes that were asked for: "
+        "does its function take num_classes?"
+    )
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 10_000 else f"{value:.4g}"
 
@@ -91,5 +105,6 @@ def _notes(repeats: Repeats) -> Iterable[str]:
     if texts:
         yield f"missing: {'; '.join(sorted(texts))}"
     for label in repeats.labels:
-        if note := _macs_note(repeats, label):
-            yield f"{label}: {note}"
+        for note in (_outputs_note(repeats, label), _macs_note(repeats, label)):
+            if note:
+                yield f"{label}: {note}"

@@ -31,11 +31,19 @@ class ImbalanceEntry(Strict):
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 
+def _as_names(value: Any) -> Any:
+    # The classes of many datasets are numbers, and YAML reads them as such.
+    numbers = isinstance(value, list | tuple) and all(type(item) in (int, str) for item in value)
+    return [str(item) for item in value] if numbers else value
+
+
 class DatasetEntry(Strict):
     """The data: its source, the part of train that is kept for validation, the augmentation.
 
-    ``tasks`` are further columns of labels, each learned by a head of its own, with the weight of its loss;
-    that of the dataset's own labels weighs 1.
+    ``classes`` are the names of its classes in the order of the models' outputs, for a checkpoint whose order
+    is another than that of the source. ``tasks`` are further columns of labels, each learned by a head of its
+    own, with the weight of its loss; that of the dataset's own labels weighs 1. ``args`` are those that every
+    source takes (``size``, ``channels``, ``limit``, ``limit_test``, ``mean``, ``std``) and the source's own.
     """
 
     name: str
@@ -43,6 +51,7 @@ class DatasetEntry(Strict):
     split_seed: int = 0
     augment: Augment = Augment()
     imbalance: ImbalanceEntry | None = None
+    classes: Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)] = None
     tasks: dict[TaskName, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     args: dict[str, Any] = {}
 

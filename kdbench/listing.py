@@ -61,9 +61,15 @@ def _methods() -> Rows:
 
 def _datasets() -> Rows:
     from kdbench.data import dataset_sources
+    from kdbench.data.options import COMMON
 
     return [
-        {"name": name, "summary": source.title, "source": source.reference}
+        {
+            "name": name,
+            "summary": source.title,
+            "args": [*COMMON, *(source.options or ())],
+            "source": source.reference,
+        }
         for name, source in dataset_sources().items()
     ]
 
@@ -153,6 +159,9 @@ SHOWN = {
 
 TITLES = {"models": "models, counted at 3x32x32 and 100 classes"}
 CAPTIONS = {
+    "datasets": "All take the args size and channels (images are made so), limit and limit_test (at most so "
+    "many training and test images), mean and std (one number a channel, for pixels from 0 to 1; without "
+    "them those of the training images): args: {limit: 5000, mean: [0.5], std: [0.5]}.",
     "methods": "Most also take ce, the weight of cross-entropy (1), kd, that of plain distillation "
     "beside it (0), and kd_temperature (4).",
     "corruptions": "Of severity 1 to 5, on pixels from 0 to 1. Images wider than 32 pixels stretch lengths.",

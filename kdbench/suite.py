@@ -111,7 +111,7 @@ class Suite(Strict):
         try:
             return cls.model_validate({"name": file.stem} | source.value)
         except ValidationError as error:
-            raise UserError(_describe(error, source)) from None
+            raise UserError(describe_mistake(error, source)) from None
 
     def to_yaml(self) -> str:
         """Return the suite with every default filled in, as YAML."""
@@ -143,7 +143,7 @@ def suite_file(path: str | Path) -> Path:
     raise unknown("suite", str(path), suite_names())
 
 
-def _describe(error: ValidationError, source: YamlSource) -> str:
+def describe_mistake(error: ValidationError, source: YamlSource) -> str:
     """Say in one line what the first mistake is and where it stands."""
     details = error.errors()
     first = details[0]
@@ -173,6 +173,7 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
     """Return the names of the fields that may stand at a location of a suite."""
     models: dict[str, type[BaseModel]] = {
         "dataset": DatasetEntry,
+        "model": ModelEntry,
         "teachers": TeacherEntry,
         "students": ModelEntry,
         "methods": MethodEntry,

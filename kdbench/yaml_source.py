@@ -95,6 +95,10 @@ class YamlSource:
         for part in location:
             child = _child(node, part)
             if child is None:
+                # What is not in the file came with an override, perhaps of a field in it.
+                inner = [text for keys, text in self.overridden.items() if keys[: len(names)] == names]
+                if inner:
+                    return f"--set {inner[0]}"
                 break
             line, node = child
         return f"{self.file}:{line + 1}"

@@ -55,12 +55,12 @@ def test_help_imports_neither_torch_nor_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("run", "plan", "compare", "report", "measure", "export", "list", "check"):
+    for command in ("run", "plan", "compare", "report", "measure", "evaluate", "export", "list", "check"):
         assert f"\n  {command} " in done.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "plan", "compare", "report", "measure", "export", "list", "check"]
+    "command", ["run", "plan", "compare", "report", "measure", "evaluate", "export", "list", "check"]
 )
 def test_every_command_shows_an_example(command: str) -> None:
     assert f"Example: kdbench {command}" in invoke(command, "--help")
@@ -74,6 +74,24 @@ def test_listings(kind: str, least: int) -> None:
     assert len(rows) >= least
     assert all(row["name"] and row["summary"] for row in rows)
     assert rows[0]["name"] in invoke("list", kind)
+
+
+def test_datasets_are_listed_with_their_arguments() -> None:
+    rows = {row["name"]: row for row in json.loads(invoke("list", "datasets", "--json"))}
+    assert {"size", "limit", "limit_test", "mean", "std"} <= set(rows["digits"]["args"])
+    assert {"image", "label"} <= set(rows["parquet:PATH"]["args"])
+    assert "uint8 (N, H, W)" in rows["path/file.py:factory"]["summary"]
+    assert "limit_test" in invoke("list", "datasets")
+
+
+def test_the_lazy_packages_show_what_they_hold() -> None:
+    import kdbench
+    import kdbench.data
+    import kdbench.models
+
+    assert {"run", "evaluate", "compare", "Suite", "__version__"} <= set(dir(kdbench))
+    for package in (kdbench, kdbench.data, kdbench.models):
+        assert all(hasattr(package, name) for name in dir(package))
 
 
 def test_every_method_is_listed_with_its_paper_and_year() -> None:

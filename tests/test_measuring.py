@@ -10,11 +10,13 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 from rich.console import Console
+from torch import nn
 from typer.testing import CliRunner
 
 from kdbench.cli import app, main
 from kdbench.cost_table import measure_rows, measure_table
 from kdbench.efficiency import CostReport, Protocol, columns
+from kdbench.efficiency.jobs import outputs
 from kdbench.efficiency.places import Dimensions
 from kdbench.efficiency.repeats import Repeats, spread
 from kdbench.entries import MeasureEntry
@@ -69,6 +71,24 @@ def test_of_one_measurement_the_interval_is_shown() -> None:
     assert "1.2 [1.1–1.3]" in text
     assert "not quiet" not in text
     assert "missing: no CUDA device on this machine" in text
+
+
+def test_another_number_of_outputs_than_classes_is_told() -> None:
+    found = report(1.2)
+    found.conditions.update(counts={"a": {"outputs": 10}}, num_classes=100)
+    (row,) = measure_rows(Repeats((found,)))
+    assert row["outputs_note"].startswith("it gives 10 outputs, not the 100 classes that were asked for")
+    assert "a: it gives 10 outputs" in shown(Repeats((found,)))
+    found.conditions.update(num_classes=10)
+    (row,) = measure_rows(Repeats((found,)))
+    assert row["outputs_note"] is None
+    assert "outputs" not in shown(Repeats((found,)))
+
+
+def test_the_outputs_of_a_model_are_counted() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+    assert outputs(model, (3, 2, 2)) == 10
+    assert outputs(model, (3, 4, 4)) is None, "it cannot take such images"
 
 
 def test_the_command_measures_in_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

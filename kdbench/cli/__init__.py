@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from kdbench.cli.evaluating import evaluate
 from kdbench.cli.exporting import export
 from kdbench.cli.measuring import measure
 from kdbench.cli.options import error_console, escaped
@@ -33,6 +34,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (compare, "kdbench compare runs/quickstart --metric nll"),
     (report, "kdbench report runs/quickstart"),
     (measure, "kdbench measure resnet20 resnet8x4 --input 3,32,32 --classes 100 --json"),
+    (evaluate, "kdbench evaluate resnet20 --checkpoint resnet20.pth --dataset cifar10 --data-root data"),
     (export, "kdbench export runs/quickstart/cells/0123456789ab --to onnx --out student.onnx"),
     (list_, "kdbench list methods"),
     (check, "kdbench check runs/quickstart"),

@@ -13,8 +13,9 @@ from rich.console import Console
 if TYPE_CHECKING:
     from kdbench.suite import Suite
 
-out_console = Console()
-error_console = Console(stderr=True)
+# A name such as my.py:ten:wide shall not be read as a picture.
+out_console = Console(emoji=False)
+error_console = Console(stderr=True, emoji=False)
 
 SuiteArgument = Annotated[
     str, typer.Argument(help="Name of a suite that ships with kdbench, or a YAML file.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdbench.cli.evaluating import accuracy_line, print_remarks
 from kdbench.cli.options import (
     AsJson,
     DataRoot,
@@ -22,8 +24,11 @@ from kdbench.cli.options import (
     out_console,
     print_json,
 )
+from kdbench.errors import UserError
 
 if TYPE_CHECKING:
+    from kdbench.plan import Plan
+    from kdbench.runner.session import Device
     from kdbench.suite import Suite
 
 
@@ -123,6 +128,7 @@ def plan(
         out_console.print(f"A head each: {made.num_classes} classes, {', '.join(further)}.", highlight=False)
     for line in describe_controls(made):
         out_console.print(line, highlight=False)
+    print_remarks(made.remarks)
     out_console.print(
         _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
     )
@@ -140,6 +146,21 @@ def plan(
         out_console.print(
             f"Training takes about {found.seconds / 60:.1f} minutes on this machine.", highlight=False
         )
+
+
+def _accuracies(plan: Plan, data_root: Path | None, device: Device, as_json: bool) -> list[dict[str, Any]]:
+    """Return how good the teachers are that come from a checkpoint, and print it unless JSON is asked for."""
+    from kdbench.console import ConsoleProgress
+    from kdbench.progress import Progress
+    from kdbench.runner.evaluate import teacher_accuracies
+
+    with nullcontext(Progress()) if as_json else ConsoleProgress(error_console) as progress:
+        found = teacher_accuracies(plan, data_root, device, progress)
+    if not as_json:
+        for row in found:
+            out_console.print(accuracy_line(row), highlight=False, soft_wrap=True, markup=False)
+            print_remarks(row["remarks"])
+    return found
 
 
 def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:
@@ -162,13 +183,24 @@ def check(
     records_only: Annotated[
         bool, typer.Option("--records-only", help="Weights and logits may be absent, as in a published run.")
     ] = False,
+    accuracy: Annotated[
+        bool,
+        typer.Option(
+            "--accuracy", help="Of a suite: evaluate teachers that come from a checkpoint on the test split."
+        ),
+    ] = False,
+    device: DeviceOption = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Validate a suite, or a run directory.
 
-    A suite is checked without running it, a run directory for completeness and checksums.
+    A suite is checked without running it, a run directory for completeness and checksums. With --accuracy
+    --json prints an object of findings and teachers.
     """
+    teachers = None
     if path.is_dir():
+        if accuracy:
+            raise UserError(f"--accuracy is for a suite: 'kdbench compare {path}' shows that of a run.")
         from kdbench.store import check as check_run
 
         findings = [
@@ -179,11 +211,15 @@ def check(
     else:
         from kdbench.plan import make_plan
 
-        make_plan(load_suite(str(path), None, None), data_root)
+        made = make_plan(load_suite(str(path), None, None), data_root)
+        if not as_json:
+            print_remarks(made.remarks)
+        if accuracy:
+            teachers = _accuracies(made, data_root, device, as_json)
         findings = []
         praise = "a valid suite"
     if as_json:
-        print_json(findings)
+        print_json(findings if teachers is None else {"findings": findings, "teachers": teachers})
     else:
         for finding in findings:
             out_console.print(f"[red]{finding['path']}[/]: {escaped(finding['problem'])}", highlight=False)

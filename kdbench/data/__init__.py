@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kdbench.data.augment import Augment
+from kdbench.data.class_order import check_classes
 from kdbench.data.dataset import Dataset, Description, Split, Streamed
 from kdbench.data.footprint import Footprint
 from kdbench.data.load import describe_dataset, describe_tasks, load_dataset, load_entry, measure_dataset
@@ -22,6 +23,7 @@ __all__ = [
     "Source",
     "Split",
     "Streamed",
+    "check_classes",
     "dataset_sources",
     "describe_dataset",
     "describe_tasks",
@@ -38,3 +40,7 @@ def __getattr__(name: str) -> Any:
 
         return Batches
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -57,6 +57,10 @@ class Examples:
         further = {task: labels[rows] for task, labels in self.further.items()}
         return Examples(self.images[rows], self.labels[rows], further)
 
+    def relabelled(self, places: NDArray[np.int64]) -> Examples:
+        """Return the examples with ``places[label]`` for each label."""
+        return replace(self, labels=places[self.labels])
+
     def held(self) -> Examples:
         """Return the examples with their images in memory."""
         return replace(self, images=self.images.read()) if isinstance(self.images, Stored) else self
@@ -98,6 +102,12 @@ class Raw:
         train, test = change("train", self.train), change("test", self.test)
         validation = None if self.validation is None else change("validation", self.validation)
         return replace(self, train=train, test=test, validation=validation)
+
+    def relabelled(self, places: NDArray[np.int64]) -> Raw:
+        """Return the dataset with class k at ``places[k]``."""
+        classes = tuple(self.classes[old] for old in np.argsort(places))
+        changed = self.changed(lambda _, examples: examples.relabelled(places))
+        return replace(changed, classes=classes)
 
     def pixels(self) -> int:
         """Return how many bytes the images of all splits have."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.augment import Augment
+from kdbench.data.class_order import places
 from kdbench.data.dataset import Dataset, Description, Examples, Raw, Split, Streamed
 from kdbench.data.footprint import Footprint, footprint
 from kdbench.data.images import refit
@@ -33,6 +34,7 @@ def load_dataset(
     validation_fraction: float = 0.1,
     split_seed: int = 0,
     imbalance_factor: float = 1.0,
+    classes: Sequence[str] | None = None,
     tasks: Sequence[str] = (),
     args: Mapping[str, Any] | None = None,
     augment: Augment | None = None,
@@ -48,8 +50,9 @@ def load_dataset(
     unless it is 0: then the shipped one is not used. ``imbalance_factor`` makes a long tail of the training
     part, by ``split_seed``, once the validation part is out: validation stays as balanced as the test
     split, so that what is chosen and calibrated on it is judged as it was chosen (as in ImageNet-LT,
-    Liu et al. 2019). ``tasks`` are further columns of labels that every split shall have. ``args`` are
-    those of ``Options`` and of the source.
+    Liu et al. 2019). ``classes`` are the names of all classes in another order than that of the source: it
+    decides the labels, and nothing about which example is in which split. ``tasks`` are further columns of
+    labels that every split shall have. ``args`` are those of ``Options`` and of the source.
     Mean and standard deviation are those of the training part, the latter at least one grey level.
 
     Images are held in memory, unless the pixels that training with ``augment`` needs are over
@@ -68,6 +71,7 @@ def load_dataset(
     source, request = resolve(name, root=root, split_seed=split_seed, args=args or {}, tasks=tuple(tasks))
     raw = _fitted(_loaded(name, source, request), request.options)
     request.options.check_channels(raw.train.images.shape[-1])
+    order = None if classes is None else places(name, raw.classes, classes)
     needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
     streamed = needed.streamed(memory_budget)
     if progress and memory_budget is not None:
@@ -82,6 +86,8 @@ def load_dataset(
         validation = validation.held()
     if imbalance_factor != 1:
         rest = rest[long_tailed(raw.train.labels[rest], len(raw.classes), imbalance_factor, seed=split_seed)]
+    if order is not None:
+        raw, validation = raw.relabelled(order), validation.relabelled(order)
     seen = survey(raw, rest)
     return Dataset(
         name=name,
@@ -103,6 +109,7 @@ def load_entry(entry: DatasetEntry, **setting: Any) -> Dataset:
         validation_fraction=entry.validation_fraction,
         split_seed=entry.split_seed,
         imbalance_factor=entry.imbalance_factor,
+        classes=entry.classes,
         tasks=tuple(entry.tasks),
         args=entry.args,
         augment=Augment(**entry.augment.model_dump()),

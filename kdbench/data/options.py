@@ -20,10 +20,11 @@ COMMON = ("size", "channels", "limit", "limit_test", "mean", "std")
 class Options:
     """Arguments that every source of images takes, and in ``own`` those of one source only.
 
+    A suite writes them as ``args: {size: 32, limit: 5000, limit_test: 1000, mean: [0.5], std: [0.5]}``.
     ``size``: every image is resized to size × size (bilinear). ``channels``: 1 (luma) or 3 (grey is
     repeated). ``limit``, ``limit_test``: at most so many training (validation part included) and test
-    examples, balanced over the classes. ``mean``, ``std``: one number a channel, in place of those of
-    the training part.
+    examples, balanced over the classes. ``mean``, ``std``: one number a channel, for pixels scaled
+    to [0, 1], in place of those of the training part (which ``limit`` makes smaller).
     """
 
     size: int | None = None

@@ -64,7 +64,8 @@ class Source:
     ``describe`` is a constant where the source is one fixed dataset, a function where it must look,
     None where only loading tells, and so is ``extent``. ``options`` names the arguments of this source
     alone; None passes every argument on to ``load``. ``further`` returns the classes of the further
-    tasks that a request asks for, None where the source has one column of labels only.
+    tasks that a request asks for, None where the source has one column of labels only. ``classes`` returns
+    the names of its own without reading an image, None where only loading tells.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Source:
     extent: Extent | Callable[[Request], Extent] | None
     options: tuple[str, ...] | None
     further: Further | None = None
+    classes: Callable[[Request], tuple[str, ...]] | None = None
 
 
 _SOURCES: dict[str, Source] = {}
@@ -89,13 +91,14 @@ def source(
     extent: Extent | Callable[[Request], Extent] | None = None,
     options: tuple[str, ...] | None = (),
     further: Further | None = None,
+    classes: Callable[[Request], tuple[str, ...]] | None = None,
 ) -> Callable[[Callable[[Request], Raw]], Callable[[Request], Raw]]:
     """Register the decorated function as the source ``name``; ``kind:PATH`` takes all names ``kind:...``."""
 
     def register(load: Callable[[Request], Raw]) -> Callable[[Request], Raw]:
         if name in _SOURCES:
             raise ValueError(f"two sources are called {name}")
-        _SOURCES[name] = Source(name, title, reference, load, describe, extent, options, further)
+        _SOURCES[name] = Source(name, title, reference, load, describe, extent, options, further, classes)
         return load
 
     return register

@@ -22,3 +22,7 @@ def __getattr__(name: str) -> Any:
     from kdbench.efficiency import counts
 
     return getattr(counts, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdbench.errors import UserError
 from kdbench.models import build_model, load_checkpoint
+from kdbench.models.features import run_blank
 
 
 def build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> nn.Module:
@@ -24,6 +26,15 @@ def build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> nn.Module:
     if entry["checkpoint"] is not None:
         load_checkpoint(model, Path(entry["checkpoint"]))
     return model
+
+
+def outputs(model: nn.Module, shape: Sequence[int]) -> int | None:
+    """Return how many logits a model gives, None where it gives none that can be told."""
+    channels, height, width = shape
+    try:
+        return run_blank(model, (channels, height, width)).shape[1]
+    except UserError:
+        return None
 
 
 def example(batch: int, shape: Sequence[int], device: str) -> Tensor:

@@ -79,6 +79,7 @@ def measure(
     conditions: dict[str, Any] = {
         "reference": reference,
         "input_shape": list(input_shape),
+        "num_classes": num_classes,
         "precision": "fp32",
         "protocol": protocol.as_json(),
         "machine": fingerprint(),

@@ -25,7 +25,7 @@ from torch import nn
 from kdbench.efficiency.columns import energy_name
 from kdbench.efficiency.counts import count
 from kdbench.efficiency.energy import Rapl, joules_per_example
-from kdbench.efficiency.jobs import build, example
+from kdbench.efficiency.jobs import build, example, outputs
 from kdbench.efficiency.latency import Timing, cpu_timer, cuda_timer, failure, time_calls
 from kdbench.efficiency.nvml import Gpu
 from kdbench.efficiency.places import Place
@@ -112,7 +112,8 @@ class _Session:
         for label, model in models.items():
             with self._step(label, COUNT) as wanted:
                 if wanted:
-                    counts[label] = asdict(count(model, self.job["input_shape"]))
+                    found = asdict(count(model, self.job["input_shape"]))
+                    counts[label] = found | {"outputs": outputs(model, self.job["input_shape"])}
         return counts
 
     def time(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kdbench.models.shapes import FeatureShapes, Outputs, Shape, Taps
 
 if TYPE_CHECKING:
-    from kdbench.models.checkpoint import fitting_weights, load_checkpoint
+    from kdbench.models.checkpoint import load_checkpoint
     from kdbench.models.features import FeatureReader, feature_shapes, find_taps
     from kdbench.models.registry import build_model, families, model_names
 
@@ -22,7 +22,6 @@ __all__ = [
     "families",
     "feature_shapes",
     "find_taps",
-    "fitting_weights",
     "load_checkpoint",
     "model_names",
 ]
@@ -34,7 +33,6 @@ _HOMES = {
     "families": "registry",
     "feature_shapes": "features",
     "find_taps": "features",
-    "fitting_weights": "checkpoint",
     "load_checkpoint": "checkpoint",
     "model_names": "registry",
 }
@@ -44,3 +42,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"kdbench.models.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,81 +1,66 @@
 """Loading weights that a user brings, without running code that a user did not write.
 
 Read are safetensors, and torch's own files with ``weights_only=True``: a pickle that would import or call
-anything else is refused. A ``state_dict`` or ``model`` wrapper and a ``module.`` prefix are seen through.
+anything else is refused. How other programs lay weights out in a file is told by `kdbench.models.layout`;
+what PyTorch fills in (the counters of batch-norm layers, which it did not write before version 0.4.1) and
+converts when it loads is left to PyTorch.
 """
 
 from __future__ import annotations
 
+import argparse
+import pathlib
 import pickle
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 
 from kdbench.errors import UserError, nearest
+from kdbench.models.layout import Layout, layouts, same_shape
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Return the weights by name; raises UserError for a missing, damaged or refused file."""
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist.")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise UserError(f"checkpoint {path} is not a readable safetensors file: {error}.") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = _refusal(str(error))
-        raise UserError(
-            f"checkpoint {path} was refused: {reason}. "
-            "Save the weights alone: torch.save(model.state_dict(), path)."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"checkpoint {path} cannot be read: {' '.join(str(error).split())[:160]}.") from error
-    return _unwrap(path, content)
+# What training programs save beside weights and that does nothing when it is read.
+_SCALAR = np.float64(0).__reduce__()[0]
+_INERT: list[Any] = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    np.dtype,
+    *(type(np.dtype(code)) for code in "?bhilqBHILQefd"),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 
 
-def _refusal(message: str) -> str:
-    for line in message.splitlines():
-        if "GLOBAL" in line or "Unsupported" in line:
-            return "it is a pickle that needs code (" + " ".join(line.split())[:140] + ")"
-    return "it is not a file of weights"
+def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
+    """Load weights from a file into a model; return what a user should know of how that was done.
 
-
-def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not content:
-        raise UserError(
-            f"checkpoint {path} holds {type(content).__name__}, not weights by name (a state_dict)."
-        )
-    for name, value in content.items():
-        if not isinstance(value, Tensor):
-            raise UserError(f"checkpoint {path}: entry '{name}' is {type(value).__name__}, not a tensor.")
-    if all(name.startswith("module.") for name in content):
-        content = {name.removeprefix("module."): value for name, value in content.items()}
-    return content
-
-
-def fitting_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
-    """Return the weights of a file after checking that every name and every shape fits the model.
-
-    Raises:
-        UserError: naming the first weight that is missing, unexpected or of another shape.
+    That is: which of several sets of weights was taken, what was left out, and a conversion of the
+    arithmetic. Raises UserError for a missing, damaged or refused file, and naming the first weight that is
+    missing, unexpected or of another shape or kind of number.
     """
-    weights = read_checkpoint(path)
-    expected = model.state_dict()
-    missing = [name for name in expected if name not in weights]
-    unexpected = [name for name in weights if name not in expected]
+    expected = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    counters = frozenset(_counters(model))
+    chosen, others = _chosen(path, _read(path), expected, counters)
+    for name, value in chosen.strangers.items():
+        raise UserError(f"checkpoint {path}: entry '{name}' is {type(value).__name__}, not a tensor.")
+    faults = {
+        name: fault
+        for name, tensor in expected.items()
+        if name in chosen.weights and (fault := _fault(chosen.weights[name], tensor))
+    }
+    state = _state(model, chosen, expected, counters, without=faults)
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"checkpoint {path} does not fit: {_line(error)}.") from error
+    missing = [name for name in missing if name not in faults]
     if missing:
         hint = nearest(missing[0], unexpected)
         raise UserError(
@@ -85,17 +70,152 @@ def fitting_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
     if unexpected:
         raise UserError(
             f"checkpoint {path} holds {len(unexpected)} weights that the model lacks, "
-            f"first '{unexpected[0]}'."
+            f"first '{unexpected[0]}'.{nearest(unexpected[0], expected)}"
         )
-    for name, tensor in expected.items():
-        if tensor.shape != weights[name].shape:
-            raise UserError(
-                f"checkpoint {path}: '{name}' has shape {tuple(weights[name].shape)}, "
-                f"the model needs {tuple(tensor.shape)}: other classes, channels or width?"
-            )
-    return weights
+    for name, fault in faults.items():
+        raise UserError(f"checkpoint {path}: '{name}' {fault}")
+    notes = [*_choices(chosen, others), *_conversions(chosen, expected)]
+    return tuple(f"checkpoint {path}: {note}" for note in notes)
 
 
-def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Load weights from a file into a model; raises UserError where they do not fit."""
-    model.load_state_dict(fitting_weights(model, path))
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist.")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"checkpoint {path} is not a readable safetensors file: {error}.") from error
+    try:
+        with torch.serialization.safe_globals(_INERT):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = _refusal(str(error))
+        raise UserError(
+            f"checkpoint {path} was refused: {reason}. "
+            "Save the weights alone: torch.save(model.state_dict(), path)."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"checkpoint {path} cannot be read: {_line(error)}.") from error
+
+
+def _refusal(message: str) -> str:
+    for line in message.splitlines():
+        if "GLOBAL" in line or "Unsupported" in line:
+            return "it is a pickle that needs code (" + " ".join(line.split())[:140] + ")"
+    return "it is not a file of weights"
+
+
+def _counters(model: nn.Module) -> Iterator[str]:
+    """Yield the names of what normalisation layers count, which no evaluation reads."""
+    for name, module in model.named_modules():
+        if isinstance(module, _NormBase) and module.track_running_stats:
+            yield f"{name}.num_batches_tracked" if name else "num_batches_tracked"
+
+
+def _chosen(
+    path: Path, content: Any, expected: Mapping[str, Tensor], counters: frozenset[str]
+) -> tuple[Layout, list[Layout]]:
+    """Return the weights in a file that are taken for a model, and the others that fit it as well.
+
+    Where none fit, they are those that come nearest.
+    """
+    possible = layouts(content, expected)
+    if not possible:
+        found = type(content).__name__
+        if isinstance(content, Mapping) and content:
+            found += f" with the entries {', '.join(map(str, list(content)[:5]))}"
+        raise UserError(f"checkpoint {path} holds {found}, not weights by name (a state_dict).")
+    fitting: dict[tuple[int, ...], Layout] = {}
+    for layout in possible:
+        if layout.fits(expected, counters):
+            # One tensor under several names is one set of weights, read in the plainest way.
+            fitting.setdefault(tuple(id(layout.weights[name]) for name in sorted(layout.weights)), layout)
+    if not fitting:
+        # Of equal ones the first is the plainest.
+        return max(possible, key=lambda layout: _nearness(layout, expected)), []
+    first, *others = sorted(fitting.values(), key=lambda layout: layout.rank)
+    if others and others[0].rank == first.rank:
+        raise UserError(
+            f"checkpoint {path} holds several sets of weights that fit: {first.shown} and "
+            f"{others[0].shown}. Save the one that is meant alone: torch.save(weights, path)."
+        )
+    return first, others
+
+
+def _nearness(layout: Layout, expected: Mapping[str, Tensor]) -> tuple[int, int]:
+    return len(expected.keys() & layout.weights.keys()), len(layout.weights)
+
+
+def _fault(weight: Tensor, expected: Tensor) -> str | None:
+    """Return why a weight cannot be that of a model, None where it can."""
+    if not same_shape(weight, expected):
+        return (
+            f"has shape {tuple(weight.shape)}, the model needs {tuple(expected.shape)}: "
+            "other classes, channels or width?"
+        )
+    kinds = {(tensor.dtype.is_floating_point, tensor.dtype.is_complex) for tensor in (weight, expected)}
+    if len(kinds) > 1:
+        return f"holds {_dtype(weight)}, the model needs {_dtype(expected)}: are they quantised?"
+    return None
+
+
+def _state(
+    model: nn.Module,
+    layout: Layout,
+    expected: Mapping[str, Tensor],
+    counters: frozenset[str],
+    without: Collection[str],
+) -> OrderedDict[str, Tensor]:
+    """Return weights as ``load_state_dict`` takes them, with the versions by which torch converts them."""
+    state = OrderedDict(
+        (name, weight if name not in expected or is_lazy(expected[name]) else weight.view_as(expected[name]))
+        for name, weight in layout.weights.items()
+        if name not in without
+    )
+    versions = layout.versions
+    if versions is None and layout.fits(expected, counters):
+        # Some modules refuse weights of no version, which are all that safetensors hold.
+        versions = getattr(model.state_dict(), "_metadata", {})
+    if versions is not None:
+        lacking = {name.rpartition(".")[0] for name in counters - layout.weights.keys()}
+        state._metadata = {  # type: ignore[attr-defined]
+            name: version for name, version in versions.items() if name not in lacking
+        }
+    return state
+
+
+def _choices(chosen: Layout, others: list[Layout]) -> Iterator[str]:
+    if others:
+        names = ", ".join(layout.shown for layout in others)
+        yield (
+            f"of the sets of weights that fit, {chosen.shown} was taken and {names} left out; "
+            "to use another, save it alone."
+        )
+        return
+    if chosen.averaged:
+        yield f"the averaged weights {chosen.shown} were taken: no others in it fit."
+    if chosen.left_out:
+        names = "entry was" if len(chosen.left_out) == 1 else "entries were"
+        yield (
+            f"{len(chosen.left_out)} {names} left out, no weights of this model, "
+            f"first '{chosen.left_out[0]}'."
+        )
+
+
+def _conversions(chosen: Layout, expected: Mapping[str, Tensor]) -> Iterator[str]:
+    cast = {
+        (_dtype(weight), _dtype(expected[name]))
+        for name, weight in chosen.weights.items()
+        if name in expected and weight.dtype.is_floating_point and weight.dtype != expected[name].dtype
+    }
+    for stored, needed in sorted(cast):
+        yield f"weights that are stored as {stored} were read as {needed}."
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -94,7 +94,8 @@ class Plan:
     """Everything that a suite asks for, resolved and checked.
 
     ``num_classes`` is that of the dataset's own task, ``tasks`` that of each further one. ``independent``
-    holds, by the id of a teacher, the other training of it that teaches none of its students.
+    holds, by the id of a teacher, the other training of it that teaches none of its students. ``remarks`` are
+    what a person should know of the models, a line each.
     """
 
     suite: Suite
@@ -104,6 +105,7 @@ class Plan:
     cohorts: tuple[Cohort, ...]
     independent: Mapping[str, TeacherPlan] = field(default_factory=dict)
     tasks: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -116,6 +118,13 @@ class Plan:
         busy = {teacher.id for teacher in self.teachers}
         others = {other.id: other for other in self.independent.values()}
         return [other for id, other in others.items() if id not in busy]
+
+    @property
+    def loads_weights(self) -> bool:
+        """Whether any model of the plan comes with weights from a checkpoint."""
+        teachers = (*self.teachers, *self.independent.values())
+        entries = (*(teacher.entry for teacher in teachers), *self.suite.students)
+        return any(entry.checkpoint is not None for entry in entries)
 
     @property
     def cells(self) -> list[Cell]:

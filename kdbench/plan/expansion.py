@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdbench.data import describe_dataset, describe_tasks
+from kdbench.data import check_classes, describe_dataset, describe_tasks
 from kdbench.data.corruptions import selected
 from kdbench.entries import ModelEntry, OptimizerFields, Recipe, TeacherEntry
 from kdbench.errors import UserError, nearest
@@ -38,6 +38,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             suite says ``inapplicable: skip``).
     """
     input_shape, classes = describe_dataset(suite.dataset.name, root=data_root, args=suite.dataset.args)
+    check_classes(suite.dataset, classes, root=data_root)
     found = describe_tasks(
         suite.dataset.name, tuple(suite.dataset.tasks), root=data_root, args=suite.dataset.args
     )
@@ -57,7 +58,8 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             if cells:
                 cohorts.append(Cohort(cells[0].cohort, teacher, seed, suite.recipe, cells))
     others = independents(suite, teachers, lambda entry: _teacher(suite, entry, sketches))
-    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks)
+    remarks = tuple(sketches.remarks())
+    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks, remarks)
     _refuse(plan)
     refuse_idle(plan)
     _check_robustness(suite, classes)

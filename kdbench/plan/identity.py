@@ -17,7 +17,11 @@ ENGINE = 1
 def dataset_config(entry: DatasetEntry) -> dict[str, Any]:
     """Return what decides the data: the entry of the suite, and the code of a user's own factory."""
     # Fields that came later decide nothing where they are not used: the ids of older results stay.
-    unused = {"imbalance": entry.imbalance_factor == 1, "tasks": not entry.tasks}
+    unused = {
+        "imbalance": entry.imbalance_factor == 1,
+        "tasks": not entry.tasks,
+        "classes": entry.classes is None,
+    }
     config = entry.model_dump(mode="json", exclude={name for name, absent in unused.items() if absent})
     if ":" in entry.name and entry.name.partition(":")[0] not in ("folder", "parquet"):
         config["source"] = factory_fingerprint(entry.name)

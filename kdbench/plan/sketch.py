@@ -21,16 +21,21 @@ class Sketches:
         self._input_shape = input_shape
         self._classes = classes
         self._known: dict[str, Sketch] = {}
+        self._remarks: dict[str, list[str]] = {}
 
     def of(self, role: str, entry: ModelEntry) -> Sketch:
         """Return the sketch of a model; raises UserError, naming its role, where it cannot be used."""
         key = entry.model_dump_json(include={"name", "args", "checkpoint", "taps"})
         if key not in self._known:
             try:
-                self._known[key] = self._from_index(entry) or self._built(entry)
+                self._known[key] = self._from_index(entry) or self._built(role, entry)
             except UserError as error:
                 raise UserError(f"{role} '{entry.shown}': {error}") from None
         return self._known[key]
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of the models, a line each."""
+        return [f"{model}: {remark}" for model, remarks in self._remarks.items() for remark in remarks]
 
     def _from_index(self, entry: ModelEntry) -> Sketch | None:
         """Return what is known of a plain model of the zoo: neither torch nor the model is needed then."""
@@ -41,8 +46,8 @@ class Sketches:
         found = indexed(entry.name)
         return found.sketch if found else None
 
-    def _built(self, entry: ModelEntry) -> Sketch:
-        from kdbench.models import build_model, feature_shapes, fitting_weights
+    def _built(self, role: str, entry: ModelEntry) -> Sketch:
+        from kdbench.models import build_model, feature_shapes, load_checkpoint
         from kdbench.models.features import run_blank
 
         model = build_model(
@@ -54,7 +59,7 @@ class Sketches:
         taps = _resolve_taps(model, entry, self._input_shape)
         shapes = feature_shapes(model, taps, self._input_shape)
         if entry.checkpoint:
-            fitting_weights(model, entry.checkpoint)
+            self._remarks[f"{role} '{entry.shown}'"] = list(load_checkpoint(model, entry.checkpoint))
         return sketch_of(model, taps, shapes)
 
 

@@ -52,7 +52,7 @@ def estimate(
     seed, beside a teacher with random weights.
     """
     data = load_entry(plan.suite.dataset, root=data_root, memory_budget=memory_budget)
-    session = Session(plan.suite, data, resolve_device(device))
+    session = Session(plan.suite.dataset, data, resolve_device(device))
     return Estimate(
         _seconds(plan, len(data.train), _Clock(plan, session.device)),
         {

@@ -22,6 +22,7 @@ from kdbench.plan import Cell, Plan, make_plan
 from kdbench.progress import Progress
 from kdbench.runner.controls import control_columns, score_against_independent
 from kdbench.runner.costs import Costs, measure_costs, protocol_of
+from kdbench.runner.doubts import guessed_normalisation
 from kdbench.runner.processes import train_in_processes
 from kdbench.runner.records import all_columns, now
 from kdbench.runner.robustness import Robustness
@@ -87,6 +88,8 @@ def run(
     )
     try:
         with directory.lock(), _emptied(setting.scratch):
+            for remark in plan.remarks:
+                progress.warn(remark)
             return _Run(Trainer(plan, setting, progress)).carry_out(retry_failed, jobs)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None
@@ -138,7 +141,12 @@ class _Run:
         idle = self.plan.idle_teachers
         missing = [t for t in (*self.plan.teachers, *idle) if self.directory.record("teachers", t.id) is None]
         self.progress.plan(len(self.plan.cohorts), len(self.plan.cells), len(self.plan.cells) - len(waiting))
-        self._write_manifest(self.trainer.session if waiting or missing else None)
+        session = self.trainer.session if waiting or missing else None
+        self._write_manifest(session)
+        if session and self.plan.loads_weights:
+            guess = guessed_normalisation(self.plan.suite.dataset, session.data)
+            if guess:
+                self.progress.note(guess)
         for teacher in self.plan.teachers:
             if teacher in missing or any(cell.teacher == teacher.label for cell in waiting):
                 self.trainer.teacher(teacher)

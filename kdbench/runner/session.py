@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdbench import machine
 from kdbench.data import Augment, Batches, Dataset
-from kdbench.entries import ModelEntry, Recipe
+from kdbench.entries import DatasetEntry, ModelEntry, Recipe
 from kdbench.errors import UserError
 from kdbench.methods import Distiller, Networks, Pair
 from kdbench.methods.base import Role
@@ -20,7 +20,6 @@ from kdbench.methods.tasks import PerTask, Task
 from kdbench.models import Taps, build_model, load_checkpoint
 from kdbench.runner.predictions import ByTask, Labels, Predictions
 from kdbench.runner.records import now
-from kdbench.suite import Suite
 from kdbench.tasks import PRIMARY
 from kdbench.training.evaluation import (
     accuracy_and_nll,
@@ -59,14 +58,14 @@ def resolve_device(device: Device) -> torch.device:
 class Session:
     """A dataset for a device, ready to be trained on and predicted."""
 
-    def __init__(self, suite: Suite, data: Dataset, device: torch.device) -> None:
-        """Move splits in memory to the device; the training split carries the suite's augmentation."""
+    def __init__(self, entry: DatasetEntry, data: Dataset, device: torch.device) -> None:
+        """Move splits in memory to the device; the training split carries the entry's augmentation."""
         self.data = data
         self.device = device
-        self.dataset_label = suite.dataset.shown
-        self._weights = suite.dataset.tasks
+        self.dataset_label = entry.shown
+        self._weights = entry.tasks
         self._outputs = sum(data.outputs.values())
-        augment = Augment(**suite.dataset.augment.model_dump())
+        augment = Augment(**entry.augment.model_dump())
         self.train = Batches(data.train, data.mean, data.std, device=device, augment=augment)
         self.validation = Batches(data.validation, data.mean, data.std, device=device)
         self.test = Batches(data.test, data.mean, data.std, device=device)

@@ -21,18 +21,17 @@ from kdbench.methods.scratch import Scratch
 from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress
-from kdbench.runner.predictions import ByTask, read_predictions, write_files
+from kdbench.runner.doubts import class_order, near_chance, telling_split
+from kdbench.runner.predictions import ByTask, Predictions, read_predictions, write_files
 from kdbench.runner.records import COHORT_MEMORY, nonzero, now, parameter_counts, training_time
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Fitted, Session
 from kdbench.store import RunDirectory
+from kdbench.tasks import PRIMARY
 from kdbench.training.cohort import train
 from kdbench.training.precision import resolve
 from kdbench.training.seeds import derive
 from kdbench.training.trainee import Trainee, Tutor
-
-# A teacher that is right less than this many times as often as chance teaches nothing.
-NEAR_CHANCE = 1.5
 
 
 @dataclass
@@ -79,11 +78,12 @@ def obtain(
         )
     model = session.build(plan.entry)
     load_checkpoint(model, weights)
+    predictions = read_predictions(folder, session.data.outputs)
     if run.record("teachers", plan.id) is None:
         _copy(folder, run.folder("teachers", plan.id))
-        _report(plan, record["metrics"], session, progress)
+        _report(plan, record["metrics"], predictions[PRIMARY], session, progress)
     seconds = record["durations"]["train_seconds"] or 0.0
-    return Teacher(plan, model.eval(), read_predictions(folder, session.data.outputs), seconds)
+    return Teacher(plan, model.eval(), predictions, seconds)
 
 
 def _first_weights(plan: TeacherPlan) -> int:
@@ -210,12 +210,21 @@ def _copy(source: Path, target: Path) -> None:
         (target / f".{file.name}.partial").replace(target / file.name)
 
 
-def _report(plan: TeacherPlan, metrics: dict[str, float], session: Session, progress: Progress) -> None:
-    top1 = metrics["top1"]
-    progress.note(f"teacher {plan.label}: top-1 {top1:.2%} on {len(session.data.test.labels):,} test images")
-    chance = 1 / session.data.num_classes
-    if top1 < NEAR_CHANCE * chance:
-        progress.warn(
-            f"teacher {plan.label} is near chance ({top1:.1%}, chance is {chance:.1%}): wrong checkpoint, "
-            "class order or normalisation? Students cannot learn from it."
-        )
+def _report(
+    plan: TeacherPlan,
+    metrics: dict[str, float],
+    predictions: Predictions,
+    session: Session,
+    progress: Progress,
+) -> None:
+    top1, data = metrics["top1"], session.data
+    progress.note(f"teacher {plan.label}: top-1 {top1:.2%} on {len(data.test.labels):,} test images")
+    if plan.entry.checkpoint and not plan.lesson:
+        split = telling_split(data)
+        logits, labels = vars(predictions)[split], session.labels[PRIMARY][split]
+        order = class_order(logits, labels, data.classes)
+        if order:
+            progress.warn(f"teacher {plan.label}: {order.text}")
+            return
+    if doubt := near_chance(top1, data.num_classes):
+        progress.warn(f"teacher {plan.label} {doubt} Students cannot learn from it.")

@@ -77,7 +77,7 @@ class Trainer:
                     f"the data of '{entry.name}' changed since {directory.path} was begun "
                     f"(checksum {known[:12]} then, {data.checksum[:12]} now): choose another --out."
                 )
-        return Session(self.plan.suite, data, self.setting.device)
+        return Session(entry, data, self.setting.device)
 
     def teacher(self, plan: TeacherPlan) -> Teacher:
         """Return a teacher, trained or loaded if that was not done yet."""

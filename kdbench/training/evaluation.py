@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -32,10 +32,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 MAX_POOLED = 10_000
 
 
-def predict(model: nn.Module, batches: Batches) -> Tensor:
+def predict(
+    model: nn.Module, batches: Batches, on_batch: Callable[[int], None] = lambda done: None
+) -> Tensor:
     """Return the logits (N, K) of a split in its own order, float32, on the CPU."""
+    parts = []
     with evaluating(model):
-        parts = [model(x).float() for x, _, _ in batches.ordered(BATCH)]
+        for done, (x, _, _) in enumerate(batches.ordered(BATCH), start=1):
+            parts.append(model(x).float())
+            on_batch(done)
     return torch.cat(parts).cpu()
 
 

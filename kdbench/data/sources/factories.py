@@ -15,17 +15,18 @@ from kdbench.errors import UserError, unknown
 from kdbench.factory import load_factory
 
 _KEYS = ("train", "test", "validation", "classes")
+_RETURNED = "((x_train, y_train), (x_test, y_test)), x uint8 (N, H, W) or (N, H, W, C), y integers (N,)"
 _SHAPES = "uint8 images of shape (N, H, W) or (N, H, W, C) with C of 1 or 3"
 
 
 @source(
     MODULE_FACTORY,
-    title="a function of an importable module that returns the arrays; its arguments are the dataset's args",
+    title=f"a function of an importable module, given the dataset's further args, that returns {_RETURNED}",
     options=None,
 )
 @source(
     FILE_FACTORY,
-    title="a function of a Python file that returns the arrays; its arguments are the dataset's args",
+    title=f"a function of a Python file, given the dataset's further args, that returns {_RETURNED}",
     options=None,
 )
 def load(request: Request) -> Raw:

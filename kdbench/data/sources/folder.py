@@ -64,6 +64,13 @@ def _listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, NDArray[np.
     return Files(folder, np.array(names)), np.array(labels, dtype=np.int64)
 
 
+def classes_of(request: Request) -> tuple[str, ...]:
+    """List the folders of the classes only."""
+    folder = request.folder()
+    splits = _splits(folder)
+    return _classes(splits["train"] if splits else folder)
+
+
 def describe(request: Request) -> Description:
     """List the classes and look at the first image only."""
     folder = request.folder()
@@ -82,6 +89,7 @@ def describe(request: Request) -> Description:
     title="images as PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* with a fifth held out as test",
     reference="torchvision ImageFolder layout",
     describe=describe,
+    classes=classes_of,
 )
 def load(request: Request) -> Raw:
     """Return the splits of a folder of images, under the current directory or the data root.

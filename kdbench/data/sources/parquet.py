@@ -210,6 +210,12 @@ def _layout_of(request: Request) -> Layout:
     return layout(request.folder(), image=own.get("image"), label=own.get("label"), further=request.tasks)
 
 
+def classes_of(request: Request) -> tuple[str, ...]:
+    """Look at the schema, and at the labels where it names no classes."""
+    found = _layout_of(request)
+    return found.classes(found.label)
+
+
 def describe(request: Request) -> Description:
     """Look at the schema and the first image only."""
     found = _layout_of(request)
@@ -226,6 +232,7 @@ def describe(request: Request) -> Description:
     reference="Hugging Face datasets, image layout",
     describe=describe,
     options=("image", "label"),
+    classes=classes_of,
     further=lambda request: _layout_of(request).tasks(),
 )
 def load(request: Request) -> Raw:

@@ -1,0 +1,135 @@
+"""The command that evaluates one model, and how the terminal shows what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdbench.cli.options import (
+    DataRoot,
+    DeviceOption,
+    MemoryBudget,
+    Quiet,
+    error_console,
+    escaped,
+    out_console,
+    print_json,
+)
+from kdbench.tasks import plain, task_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A name that a suite accepts: resnet20, torchvision:resnet18, my.py:net.")
+    ],
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="A name of 'kdbench list datasets', or folder:PATH, ...")
+    ],
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="The file of its weights: .pth, .pt, .safetensors, ...")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A field of model or dataset as a suite has them: --set dataset.args.size=32, "
+            "--set dataset.args.mean=[0.5,0.5,0.5], --set model.args.width=16.",
+        ),
+    ] = None,
+    data_root: DataRoot = None,
+    device: DeviceOption = "auto",
+    memory_budget: MemoryBudget = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object instead of a table.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate one model on the test split of a dataset.
+
+    Prints accuracy, negative log-likelihood, calibration error and the number of parameters. Data and metrics
+    are those of a suite with the same dataset; dataset.args takes size, channels, limit, limit_test, mean,
+    std and what the source itself takes. Without mean and std they are those of the training images.
+    """
+    from kdbench.console import ConsoleProgress
+    from kdbench.memory import parse_size
+    from kdbench.progress import Progress
+    from kdbench.runner.evaluate import evaluate as evaluate_model
+
+    with nullcontext(Progress()) if quiet or as_json else ConsoleProgress(error_console) as progress:
+        found = evaluate_model(
+            model,
+            dataset,
+            checkpoint=checkpoint,
+            overrides=overrides or (),
+            data_root=data_root,
+            device=device,
+            memory_budget=None if memory_budget is None else parse_size(memory_budget),
+            progress=progress,
+        )
+    if as_json:
+        print_json(found)
+        return
+    out_console.print(evaluation_table(found))
+    if not quiet:
+        print_remarks(found["remarks"])
+
+
+def evaluation_table(found: Mapping[str, Any]) -> Table:
+    """Return what was found of one model as a terminal table; what is missing is a dash with its reason."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    columns = _columns()
+    reasons = found["reasons"]
+    notes = [f"missing {escaped(name)}: {escaped(text)}" for name, text in reasons.items() if _told(name)]
+    table = Table(
+        title=f"{escaped(found['dataset'])}: {found['examples']:,} test images, {found['classes']} classes",
+        caption="\n".join(notes) or None,
+        box=SIMPLE,
+    )
+    table.add_column("quantity")
+    table.add_column("unit")
+    table.add_column(escaped(found["model"]), justify="right")
+    for name, value in found.items():
+        column = columns.get(plain(name))
+        if column is None or (value is None and not _told(name)):
+            continue
+        task = f"{task_of(name)}: " if task_of(name) else ""
+        share = plain(name) in ("top1", "top5")
+        shown = "–" if value is None else f"{100 * value:.2f}" if share else f"{value:.4f}"
+        table.add_row(f"{escaped(task)}{column.title} {column.arrow}", "%" if share else column.unit, shown)
+    table.add_row("Parameters", "", f"{found['params']:,}")
+    return table
+
+
+def accuracy_line(found: Mapping[str, Any]) -> str:
+    """Return what was found of one teacher in a line."""
+    if found["top1"] is None:
+        return f"teacher {found['model']}: no accuracy: {found['reasons']['top1']}"
+    right = round(found["top1"] * found["examples"])
+    figures = [f"{name.upper()} {found[name]:.4f}" for name in ("nll", "ece") if found[name] is not None]
+    return (
+        f"teacher {found['model']}: top-1 {found['top1']:.2%} ({right:,} of {found['examples']:,} test "
+        f"images), {', '.join(figures)}, {found['params']:,} parameters"
+    )
+
+
+def print_remarks(remarks: Iterable[str]) -> None:
+    """Print what a person should know, a line each."""
+    for remark in remarks:
+        out_console.print(f"[bold yellow]note:[/] {escaped(remark)}", highlight=False, soft_wrap=True)
+
+
+def _told(name: str) -> bool:
+    """Return whether it is worth a word that a metric is missing: nobody expects five of few classes."""
+    return plain(name) != "top5"
+
+
+def _columns() -> Mapping[str, Any]:
+    from kdbench.metrics import catalogue
+
+    return catalogue()

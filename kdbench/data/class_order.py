@@ -1,0 +1,58 @@
+"""The order of a dataset's classes, where a suite gives another than that of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdbench.data.registry import resolve
+from kdbench.entries import DatasetEntry
+from kdbench.errors import UserError, nearest
+
+
+def check_classes(entry: DatasetEntry, num_classes: int, *, root: Path | None = None) -> None:
+    """Raise UserError where the ``classes`` of a suite's dataset cannot be an order of its classes.
+
+    Where the names are known without reading the data they are compared, else their number only: then
+    ``load_dataset`` refuses wrong names.
+    """
+    if entry.classes is None:
+        return
+    source, request = resolve(entry.name, root=root, split_seed=0, args=entry.args)
+    if source.classes is not None:
+        places(entry.name, source.classes(request), entry.classes)
+    else:
+        _check_count(entry.name, num_classes, entry.classes)
+
+
+def places(dataset: str, classes: Sequence[str], order: Sequence[str]) -> NDArray[np.int64]:
+    """Return the new label of each of a dataset's classes, given the order of its names that is wanted.
+
+    Raises UserError unless ``order`` has each of ``classes`` once.
+
+    >>> places("d", ("1", "10", "2"), ("1", "2", "10")).tolist()
+    [0, 2, 1]
+    """
+    _check_count(dataset, len(classes), order)
+    for name in classes:
+        if classes.count(name) > 1:
+            raise UserError(f"dataset.classes: {dataset} has two classes called '{name}': rename one there.")
+    for name in order:
+        if name not in classes:
+            hint = nearest(name, set(classes) - set(order)) or f" It has: {', '.join(classes[:20])}."
+            raise UserError(f"dataset.classes: '{name}' is no class of {dataset}.{hint}")
+    return np.array([list(order).index(name) for name in classes], dtype=np.int64)
+
+
+def _check_count(dataset: str, num_classes: int, order: Sequence[str]) -> None:
+    for name in order:
+        if list(order).count(name) > 1:
+            raise UserError(f"dataset.classes: '{name}' is named twice.")
+    if len(order) != num_classes:
+        raise UserError(
+            f"dataset.classes names {len(order)} classes, {dataset} has {num_classes}: name each of them "
+            "once, in the order of the model's outputs."
+        )
