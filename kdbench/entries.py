@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 class Strict(BaseModel):
     """A part of a suite; a field that it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Augment(Strict):
@@ -24,7 +24,7 @@ class Augment(Strict):
 class ImbalanceEntry(Strict):
     """A long tail in training: the largest class has ``factor`` times the images of the smallest."""
 
-    factor: float = Field(ge=1, allow_inf_nan=False)
+    factor: float = Field(ge=1)
 
 
 # It is the beginning of names of columns and files.
@@ -43,7 +43,7 @@ class DatasetEntry(Strict):
     split_seed: int = 0
     augment: Augment = Augment()
     imbalance: ImbalanceEntry | None = None
-    tasks: dict[TaskName, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    tasks: dict[TaskName, Annotated[float, Field(gt=0)]] = {}
     args: dict[str, Any] = {}
 
     @field_validator("tasks")

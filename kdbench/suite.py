@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from kdbench.entries import (
@@ -26,7 +25,7 @@ from kdbench.entries import (
     TeacherEntry,
 )
 from kdbench.errors import UserError, nearest, unknown
-from kdbench.yaml_source import YamlSource
+from kdbench.yaml_source import YamlSource, as_yaml
 
 
 def _from_name(value: Any) -> Any:
@@ -115,7 +114,7 @@ class Suite(Strict):
 
     def to_yaml(self) -> str:
         """Return the suite with every default filled in, as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return as_yaml(self.model_dump(mode="json"))
 
 
 def suite_folder() -> Path:
