@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from kdbench.references import PATHS_FROM, Placed, checked_name, located, located_file
 
 
 class Strict(BaseModel):
@@ -31,14 +41,19 @@ class ImbalanceEntry(Strict):
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 
-class DatasetEntry(Strict):
+# A name that may be that of a user's own code, as it was written; a file, from the suite's folder.
+Name = Annotated[str, AfterValidator(checked_name)]
+File = Annotated[Path, AfterValidator(located_file)]
+
+
+class DatasetEntry(Placed, Strict):
     """The data: its source, the part of train that is kept for validation, the augmentation.
 
     ``tasks`` are further columns of labels, each learned by a head of its own, with the weight of its loss;
     that of the dataset's own labels weighs 1.
     """
 
-    name: str
+    name: Name
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     split_seed: int = 0
     augment: Augment = Augment()
@@ -103,15 +118,31 @@ class TapsEntry(Strict):
     pooled: str | None = None
 
 
-class ModelEntry(Strict):
-    """A model: any name that ``kdbench measure`` takes, with its arguments."""
+class ModelEntry(Placed, Strict):
+    """A model: any name that ``kdbench measure`` takes, with its arguments.
 
-    name: str
+    ``name`` is as it was written, and part of ids; ``reference`` is what is opened.
+    """
+
+    name: Name
     args: dict[str, Any] = {}
     label: str | None = None
-    checkpoint: Path | None = None
+    checkpoint: File | None = None
     taps: TapsEntry | None = None
     recipe: dict[str, Any] = {}
+
+    @property
+    def reference(self) -> str:
+        """The name as it is found from the suite's folder."""
+        return located(self.name, self.folder)
+
+    def opened(self) -> ModelEntry:
+        """Return the entry with its reference for a name: what can be built from any folder."""
+        return self.model_copy(update={"name": self.reference})
+
+    def beside(self, name: str, **fields: Any) -> ModelEntry:
+        """Return the entry of another model that is named in the same suite."""
+        return ModelEntry.model_validate({"name": name} | fields, context={PATHS_FROM: self.folder})
 
     @property
     def shown(self) -> str:
@@ -127,13 +158,18 @@ class TeacherEntry(ModelEntry):
 
     seed: int = 0
 
+    @classmethod
+    def of(cls, entry: ModelEntry, seed: int) -> TeacherEntry:
+        """Return a model as a teacher with a seed."""
+        return cls.model_validate(entry.model_dump() | {"seed": seed}, context={PATHS_FROM: entry.folder})
 
-class MethodEntry(BaseModel):
+
+class MethodEntry(Placed):
     """A method, the students that it is for, and its hyper-parameters; a list of values makes a grid."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: Name
     label: str | None = None
     students: tuple[str, ...] | None = None
 
@@ -192,7 +228,7 @@ class IndependentEntry(Strict):
     """The second training of every teacher: its seed (default: the teacher's + 1), or a checkpoint of it."""
 
     seed: int | None = Field(None, ge=0)
-    checkpoint: Path | None = None
+    checkpoint: File | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> IndependentEntry:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -28,9 +28,6 @@ _TAG = "tag:yaml.org,2002:"
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with YAML 1.2's core schema and merge keys; a key given twice is refused."""
-
-    # Of its own: PyYAML's are shared with every user of it in this process.
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -57,11 +54,12 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """PyYAML's safe dumper, which also quotes text that YAML 1.2 would read as something else."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        key: list(value) for key, value in yaml.SafeDumper.yaml_implicit_resolvers.items()
-    }
 
-
+# Their own: PyYAML's are shared with every user of it in this process.
+_Loader.yaml_implicit_resolvers = {}
+_Dumper.yaml_implicit_resolvers = {
+    key: list(value) for key, value in yaml.SafeDumper.yaml_implicit_resolvers.items()
+}
 for _kind, _pattern, _first in _CORE:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))

@@ -149,6 +149,7 @@ def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:
     needed = measure_dataset(
         entry.name,
         root=data_root,
+        folder=entry.folder,
         validation_fraction=entry.validation_fraction,
         args=entry.args,
         augment=Augment(**entry.augment.model_dump()),

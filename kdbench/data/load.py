@@ -30,6 +30,7 @@ def load_dataset(
     name: str,
     *,
     root: Path | None = None,
+    folder: Path | None = None,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
     imbalance_factor: float = 1.0,
@@ -49,7 +50,8 @@ def load_dataset(
     part, by ``split_seed``, once the validation part is out: validation stays as balanced as the test
     split, so that what is chosen and calibrated on it is judged as it was chosen (as in ImageNet-LT,
     Liu et al. 2019). ``tasks`` are further columns of labels that every split shall have. ``args`` are
-    those of ``Options`` and of the source.
+    those of ``Options`` and of the source. Paths in ``name`` are relative to ``folder``, or else to the
+    current one.
     Mean and standard deviation are those of the training part, the latter at least one grey level.
 
     Images are held in memory, unless the pixels that training with ``augment`` needs are over
@@ -65,7 +67,9 @@ def load_dataset(
         raise UserError(f"validation_fraction is {validation_fraction}: give a number from 0 to below 1.")
     if not 0 <= split_seed < 2**32:
         raise UserError(f"split_seed is {split_seed}: give a whole number from 0 to below 2**32.")
-    source, request = resolve(name, root=root, split_seed=split_seed, args=args or {}, tasks=tuple(tasks))
+    source, request = resolve(
+        name, root=root, base=folder, split_seed=split_seed, args=args or {}, tasks=tuple(tasks)
+    )
     raw = _fitted(_loaded(name, source, request), request.options)
     request.options.check_channels(raw.train.images.shape[-1])
     needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
@@ -100,6 +104,7 @@ def load_entry(entry: DatasetEntry, **setting: Any) -> Dataset:
     """Read the dataset of a suite; ``setting`` are the arguments of ``load_dataset`` that it does not say."""
     return load_dataset(
         entry.name,
+        folder=entry.folder,
         validation_fraction=entry.validation_fraction,
         split_seed=entry.split_seed,
         imbalance_factor=entry.imbalance_factor,
@@ -111,7 +116,11 @@ def load_entry(entry: DatasetEntry, **setting: Any) -> Dataset:
 
 
 def describe_dataset(
-    name: str, *, root: Path | None = None, args: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    root: Path | None = None,
+    folder: Path | None = None,
+    args: Mapping[str, Any] | None = None,
 ) -> Description:
     """Return (input_shape, num_classes) of a dataset, reading no more than that takes.
 
@@ -119,7 +128,7 @@ def describe_dataset(
     and the first image; a factory has to be called. Raises UserError as ``load_dataset`` does for what
     is looked at.
     """
-    source, request = resolve(name, root=root, split_seed=0, args=args or {})
+    source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {})
     found = source.describe
     if callable(found):
         found = found(request)
@@ -134,7 +143,12 @@ def describe_dataset(
 
 
 def describe_tasks(
-    name: str, tasks: Sequence[str], *, root: Path | None = None, args: Mapping[str, Any] | None = None
+    name: str,
+    tasks: Sequence[str],
+    *,
+    root: Path | None = None,
+    folder: Path | None = None,
+    args: Mapping[str, Any] | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Return the classes of the further tasks that are asked for, in their order, reading no image.
 
@@ -142,7 +156,7 @@ def describe_tasks(
     """
     if not tasks:
         return {}
-    source, request = resolve(name, root=root, split_seed=0, args=args or {}, tasks=tuple(tasks))
+    source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {}, tasks=tuple(tasks))
     assert source.further is not None  # resolve has refused a source without
     return dict(source.further(request))
 
@@ -151,6 +165,7 @@ def measure_dataset(
     name: str,
     *,
     root: Path | None = None,
+    folder: Path | None = None,
     validation_fraction: float = 0.1,
     args: Mapping[str, Any] | None = None,
     augment: Augment | None = None,
@@ -160,7 +175,7 @@ def measure_dataset(
     The numbers of the named datasets are known; of folders the files are listed, of parquet files the labels
     are read; a factory has to be called. Raises UserError as ``load_dataset`` does for what is looked at.
     """
-    source, request = resolve(name, root=root, split_seed=0, args=args or {})
+    source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {})
     extent = source.extent
     if callable(extent):
         extent = extent(request)
@@ -172,7 +187,7 @@ def measure_dataset(
         train=min(extent.train, options.limit or extent.train),
         test=min(extent.test, options.limit_test or extent.test),
     )
-    shape = describe_dataset(name, root=root, args=args).input_shape
+    shape = describe_dataset(name, root=root, folder=folder, args=args).input_shape
     return footprint(shape, kept, validation_fraction, augment or Augment())
 
 
