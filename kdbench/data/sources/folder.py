@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.dataset import Description, Examples, Raw
-from kdbench.data.images import Decoder, Encoded, channels_of, opened
+from kdbench.data.images import Decoder, Encoded, channels_of, picture
 from kdbench.data.registry import Request, source
 from kdbench.data.splits import VALIDATION_NAMES, roles, stratified
 from kdbench.data.stored import Files, Stored
@@ -19,12 +21,37 @@ TEST_FRACTION = 0.2
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [Path(entry.path) for entry in _inside(folder) if entry.is_dir() and entry.name[0] != "."]
 
 
 def _images(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+    files = (Path(entry.path) for entry in _below(folder, ()) if entry.is_file() and entry.name[0] != ".")
+    return sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+
+
+def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[os.DirEntry[str]]:
+    """Yield what lies below a folder, through links too, but not again what a link leads back to."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for entry in _inside(folder):
+        yield entry
+        if entry.is_dir():
+            yield from _below(Path(entry.path), (*above, real))
+
+
+def _inside(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder, by name; what cannot be read must not be missing in silence."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder} ({error.strerror}): mend or remove it.") from None
+    for entry in inside:
+        if entry.is_symlink() and entry.name[0] != "." and not Path(entry.path).exists():
+            leads = Path(entry.path).readlink()
+            raise UserError(f"{entry.path} is a link to {leads}, which is not there: mend or remove it.")
+    return inside
 
 
 def _splits(folder: Path) -> dict[str, Path] | None:
@@ -73,8 +100,8 @@ def describe(request: Request) -> Description:
     images = _images(train / classes[0])
     if not images:
         raise UserError(f"{train / classes[0]} holds no image: add some or remove the folder.")
-    with opened(Encoded(str(images[0]), images[0])) as image:
-        return Description((channels_of(image), image.height, image.width), len(classes))
+    image = picture(Encoded(str(images[0]), images[0]))
+    return Description((channels_of(image), image.height, image.width), len(classes))
 
 
 @source(
@@ -86,7 +113,8 @@ def describe(request: Request) -> Description:
 def load(request: Request) -> Raw:
     """Return the splits of a folder of images, under the current directory or the data root.
 
-    Classes are the names of the folders in alphabetical order. Without split folders, a stratified fifth
+    Classes are the names of the folders in alphabetical order; images may lie in further folders below them,
+    and links are followed. Without split folders, a stratified fifth
     of each class, drawn by ``split_seed``, is the test split. The images stay on disk.
     """
     folder = request.folder()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.dataset import Description, Examples, Raw
-from kdbench.data.images import Decoder, Encoded, channels_of, opened
+from kdbench.data.images import Decoder, Encoded, channels_of, picture
 from kdbench.data.registry import Request, source
 from kdbench.data.splits import VALIDATION_NAMES, roles
 from kdbench.data.stored import Packed, Stored
@@ -216,8 +216,8 @@ def describe(request: Request) -> Description:
     first = next(found.encoded("train"), None)
     if first is None:
         raise UserError(f"{found.files['train'][0]}: the train split has no rows.")
-    with opened(first) as image:
-        return Description((channels_of(image), image.height, image.width), len(found.classes(found.label)))
+    image = picture(first)
+    return Description((channels_of(image), image.height, image.width), len(found.classes(found.label)))
 
 
 @source(
