@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from kdbench.cli.options import (
     out_console,
     print_json,
 )
+from kdbench.errors import UserError
 
 if TYPE_CHECKING:
     from kdbench.suite import Suite
@@ -163,12 +165,18 @@ def check(
     records_only: Annotated[
         bool, typer.Option("--records-only", help="Weights and logits may be absent, as in a published run.")
     ] = False,
+    data: Annotated[
+        bool, typer.Option("--data", help="Read all data of a suite once, and name every file that is bad.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Validate a suite, or a run directory.
 
-    A suite is checked without running it, a run directory for completeness and checksums.
+    A suite is checked without running it, a run directory for completeness and checksums. Images are read
+    with --data only. Exit status: 1 where something is wrong.
     """
+    if path.is_dir() and data:
+        raise UserError(f"--data goes with a suite, and {path} is a folder: name the suite's file.")
     if path.is_dir():
         from kdbench.store import check as check_run
 
@@ -178,11 +186,7 @@ def check(
         ]
         praise = "complete, and every checksum holds"
     else:
-        from kdbench.plan import make_plan
-
-        make_plan(load_suite(str(path), None, None), data_root)
-        findings = []
-        praise = "a valid suite"
+        findings, praise = _check_suite(load_suite(str(path), None, None), data_root, data, as_json)
     if as_json:
         print_json(findings)
     else:
@@ -192,3 +196,22 @@ def check(
             out_console.print(f"{path}: {praise}", highlight=False)
     if findings:
         raise typer.Exit(1)
+
+
+def _check_suite(
+    suite: Suite, data_root: Path | None, read: bool, quiet: bool
+) -> tuple[list[dict[str, str]], str]:
+    """Return what is wrong with a suite's data, and what is said where nothing is."""
+    from kdbench.console import ConsoleProgress
+    from kdbench.data import inspect_entry
+    from kdbench.plan import make_plan
+    from kdbench.progress import Progress
+
+    with nullcontext(Progress()) if quiet else ConsoleProgress(error_console) as progress:
+        found = inspect_entry(suite.dataset, root=data_root, decode=read, progress=progress)
+    findings = [{"path": suite.dataset.name, "problem": line} for line in found.lines]
+    if not findings:
+        make_plan(suite, data_root)
+    if read:
+        return findings, f"a valid suite, and its {found.images:,} images can be read"
+    return findings, "a valid suite; its images were not read (--data reads them)"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kdbench.data.augment import Augment
 from kdbench.data.dataset import Dataset, Description, Split, Streamed
 from kdbench.data.footprint import Footprint
+from kdbench.data.inspection import Inspection, inspect_entry
 from kdbench.data.load import describe_dataset, describe_tasks, load_dataset, load_entry, measure_dataset
 from kdbench.data.registry import Source, dataset_sources
 
@@ -19,12 +20,14 @@ __all__ = [
     "Dataset",
     "Description",
     "Footprint",
+    "Inspection",
     "Source",
     "Split",
     "Streamed",
     "dataset_sources",
     "describe_dataset",
     "describe_tasks",
+    "inspect_entry",
     "load_dataset",
     "load_entry",
     "measure_dataset",

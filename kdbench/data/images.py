@@ -11,16 +11,19 @@ import itertools
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from kdbench.errors import UserError
+from kdbench.errors import UserError, refuse
+
+Made = TypeVar("Made")
 
 # How many images a thread decodes at a time, and how many such chunks wait for each thread.
 _CHUNK = 64
@@ -97,6 +100,8 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _opened(encoded: Encoded, format: str | None) -> Image.Image:
+    if encoded.content == b"":
+        raise UserError(f"{encoded.where} holds no image bytes: embed the images in the file.")
     content = io.BytesIO(encoded.content) if isinstance(encoded.content, bytes) else encoded.content
     try:
         if format is not None:
@@ -152,15 +157,29 @@ def refit(images: NDArray[np.uint8], size: int | None, channels: int | None) -> 
 class Decoder:
     """Decodes the images of one dataset to one shape; its first image sets what is not asked for."""
 
-    def __init__(self, size: int | None, channels: int | None, first: Encoded) -> None:
+    def __init__(
+        self,
+        size: int | None,
+        channels: int | None,
+        images: Iterable[Encoded],
+        fault: Callable[[str], None] = refuse,
+    ) -> None:
         """Set the size and channels to bring every image to; None keeps those of the first image.
 
-        Raises UserError for a first image that cannot be read.
+        ``fault`` is told of an image that cannot be read; the first is then the next that can. Raises
+        UserError where there is none.
         """
         self._size = size
         self._channels = channels
-        image = picture(first)
-        self._first = _First(first.where, image.width, image.height, channels_of(image), image.format)
+        for first in images:
+            try:
+                image = picture(first)
+            except UserError as error:
+                fault(str(error))
+            else:
+                self._first = _First(first.where, image.width, image.height, channels_of(image), image.format)
+                return
+        raise UserError("there is no training image that can be read: add some.")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -174,17 +193,11 @@ class Decoder:
 
         Raises UserError as ``pixels`` does.
         """
-        images = iter(encoded)
-        threads = min(4, os.cpu_count() or 1)
-        # Pillow decodes most formats outside the interpreter's lock, so threads help with large images.
-        with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[NDArray[np.uint8]]] = deque()
-            while chunk := list(itertools.islice(images, _CHUNK)):
-                waiting.append(pool.submit(self._stacked, chunk))
-                if len(waiting) > _AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        return _by_chunks(self._stacked, encoded)
+
+    def faults(self, encoded: Iterable[Encoded]) -> Iterator[tuple[int, list[str]]]:
+        """Yield for some images at a time how many they are, and why those cannot be read that cannot."""
+        return _by_chunks(self._faults, encoded)
 
     def pixels(self, encoded: Encoded) -> NDArray[np.uint8]:
         """Return one image as uint8 (H, W, C).
@@ -212,6 +225,30 @@ class Decoder:
 
     def _stacked(self, chunk: list[Encoded]) -> NDArray[np.uint8]:
         return np.stack([self.pixels(encoded) for encoded in chunk])
+
+    def _faults(self, chunk: list[Encoded]) -> tuple[int, list[str]]:
+        faults = []
+        for encoded in chunk:
+            try:
+                self.pixels(encoded)
+            except UserError as error:
+                faults.append(str(error))
+        return len(chunk), faults
+
+
+def _by_chunks(work: Callable[[list[Encoded]], Made], encoded: Iterable[Encoded]) -> Iterator[Made]:
+    """Yield what ``work`` makes of some images at a time, in their order."""
+    images = iter(encoded)
+    threads = min(4, os.cpu_count() or 1)
+    # Pillow decodes most formats outside the interpreter's lock, so threads help with large images.
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Made]] = deque()
+        while chunk := list(itertools.islice(images, _CHUNK)):
+            waiting.append(pool.submit(work, chunk))
+            if len(waiting) > _AHEAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.augment import Augment
+from kdbench.data.checks import check
 from kdbench.data.dataset import Dataset, Description, Examples, Raw, Split, Streamed
 from kdbench.data.footprint import Footprint, footprint
 from kdbench.data.images import refit
@@ -70,7 +71,7 @@ def load_dataset(
     source, request = resolve(
         name, root=root, base=folder, split_seed=split_seed, args=args or {}, tasks=tuple(tasks)
     )
-    raw = _fitted(_loaded(name, source, request), request.options)
+    raw = fitted(loaded(name, source, request), request.options)
     request.options.check_channels(raw.train.images.shape[-1])
     needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
     streamed = needed.streamed(memory_budget)
@@ -81,7 +82,7 @@ def load_dataset(
             f"reading {name} once for its checksum, mean and std: {as_text(raw.pixels())} of pixels"
         )
     raw = raw.placed(streamed, scratch)
-    rest, validation = _parts(raw, validation_fraction, split_seed)
+    rest, validation = parts(raw, validation_fraction, split_seed)
     if "validation" not in streamed:
         validation = validation.held()
     if imbalance_factor != 1:
@@ -133,7 +134,7 @@ def describe_dataset(
     if callable(found):
         found = found(request)
     elif found is None:
-        raw = _loaded(name, source, request)
+        raw = loaded(name, source, request)
         found = Description(_input_shape(raw), len(raw.classes))
     options = request.options
     channels, height, width = found.input_shape
@@ -180,7 +181,7 @@ def measure_dataset(
     if callable(extent):
         extent = extent(request)
     if extent is None:
-        raw = _fitted(_loaded(name, source, request), request.options)
+        raw = fitted(loaded(name, source, request), request.options)
         return footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
     options = request.options
     kept = extent._replace(
@@ -191,9 +192,10 @@ def measure_dataset(
     return footprint(shape, kept, validation_fraction, augment or Augment())
 
 
-def _loaded(name: str, source: Source, request: Request) -> Raw:
+def loaded(name: str, source: Source, request: Request) -> Raw:
+    """Return what a source yields, checked; its images may be on disk still."""
     raw = source.load(request)
-    _check(name, raw, source.describe)
+    check(name, raw, source.describe, request.fault)
     return raw
 
 
@@ -202,61 +204,7 @@ def _input_shape(raw: Raw) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _check(name: str, raw: Raw, expected: Description | Callable[..., Description] | None) -> None:
-    """Raise UserError for data that cannot be trained on, or is not the dataset that the name stands for."""
-    num_classes = len(raw.classes)
-    if num_classes < 2:
-        raise UserError(f"dataset {name} has {num_classes} class: classification needs two or more.")
-    for split, examples in raw.splits().items():
-        where = f"the {split} split of {name}"
-        if examples.images.dtype != np.uint8:
-            raise UserError(f"images of {where} are {examples.images.dtype}: give uint8, 0 to 255.")
-        if not len(examples):
-            raise UserError(f"{where} has no examples: add some.")
-        shape, first = examples.images.shape[1:], raw.train.images.shape[1:]
-        if shape != first:
-            raise UserError(
-                f"images of {where} are {_text(shape)} and those of train {_text(first)}: make them alike."
-            )
-        _check_labels(where, "label", examples.labels, num_classes)
-        for task, classes in raw.tasks.items():
-            _check_labels(where, task, examples.further[task], len(classes))
-    _check_classes(name, raw.classes, raw.train.labels)
-    for task, classes in raw.tasks.items():
-        if len(classes) < 2:
-            raise UserError(f"dataset.tasks: {task} of {name} has {len(classes)} class: leave it out.")
-        _check_classes(f"{task} in {name}", classes, raw.train.further[task])
-    if isinstance(expected, Description):
-        height, width, channels = raw.train.images.shape[1:]
-        found = Description((channels, height, width), num_classes)
-        if found != expected:
-            raise UserError(
-                f"the files of {name} hold {num_classes} classes of images of shape {found.input_shape}, not "
-                f"{expected.num_classes} of {expected.input_shape}: they are of another dataset."
-            )
-
-
-def _check_labels(where: str, column: str, labels: NDArray[np.int64], classes: int) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(wrong):
-        raise UserError(
-            f"example {wrong[0]} of {where} has the {column} {labels[wrong[0]]}: labels are "
-            f"0 to {classes - 1} ({classes} classes)."
-        )
-
-
-def _check_classes(where: str, classes: tuple[str, ...], labels: NDArray[np.int64]) -> None:
-    missing = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
-    if len(missing):
-        raise UserError(f"class '{classes[missing[0]]}' of {where} has no training example: add some.")
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    height, width, channels = shape
-    return f"{height}×{width}×{channels}"
-
-
-def _fitted(raw: Raw, options: Options) -> Raw:
+def fitted(raw: Raw, options: Options) -> Raw:
     """Apply the limits, then the size and channels that the arguments ask for."""
 
     def fit(split: str, examples: Examples) -> Examples:
@@ -269,7 +217,7 @@ def _fitted(raw: Raw, options: Options) -> Raw:
     return raw.changed(fit)
 
 
-def _parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
+def parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
     """Return the rows of train to train on, and the validation split: the shipped one, or the other rows."""
     everything = np.arange(len(raw.train))
     if not fraction:

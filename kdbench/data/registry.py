@@ -14,7 +14,7 @@ from typing import Any
 
 from kdbench.data.dataset import Description, Extent, Raw
 from kdbench.data.options import Options
-from kdbench.errors import UserError, nearest, unknown
+from kdbench.errors import UserError, nearest, refuse, unknown
 from kdbench.references import located, misplaced
 
 ROOT_VARIABLE = "KDBENCH_DATA"
@@ -27,7 +27,8 @@ class Request:
     """One dataset as a suite asks for it: ``reference`` is what follows the colon in ``folder:PATH``.
 
     ``base`` is the folder that it is relative to, None the current one. ``tasks`` are the columns of labels
-    that are asked for beside its own.
+    that are asked for beside its own. ``fault`` is told of each part of the data that cannot be used; it
+    raises UserError, unless all of them are to be found: what can be used is loaded then.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Request:
     options: Options
     tasks: tuple[str, ...] = ()
     base: Path | None = None
+    fault: Callable[[str], None] = refuse
 
     def data_root(self) -> Path:
         """Return the folder that holds the named datasets; raises UserError where none was given."""
@@ -128,6 +130,7 @@ def resolve(
     args: Mapping[str, Any],
     tasks: tuple[str, ...] = (),
     base: Path | None = None,
+    fault: Callable[[str], None] = refuse,
 ) -> tuple[Source, Request]:
     """Return the source of a dataset's name, and the checked request to give it.
 
@@ -146,7 +149,7 @@ def resolve(
     root = root.expanduser() if root is not None else None
     reference = located(reference, base) if chosen.name in (MODULE_FACTORY, FILE_FACTORY) else reference
     return chosen, Request(
-        name, reference, root, split_seed, Options.parse(args, chosen.options), tasks, base
+        name, reference, root, split_seed, Options.parse(args, chosen.options), tasks, base, fault
     )
 
 

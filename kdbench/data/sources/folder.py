@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from kdbench.data.registry import Request, source
 from kdbench.data.splits import VALIDATION_NAMES, roles, stratified
 from kdbench.data.stored import Files, Stored
 from kdbench.errors import UserError, nearest
+from kdbench.printable import printable
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
 TEST_FRACTION = 0.2
@@ -68,20 +69,26 @@ def _classes(folder: Path) -> tuple[str, ...]:
     if len(names) < 2:
         has = f"only the class folder '{names[0]}'" if names else "no class folders"
         raise UserError(f"{folder} has {has}: put the images of each of two or more classes in a folder.")
+    for name in names:
+        if printable(name) != name:
+            raise UserError(f"{folder}: the name {name!r} of a class folder is not plain text: rename it.")
     return names
 
 
-def _listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, NDArray[np.int64]]:
+def _listing(
+    folder: Path, classes: tuple[str, ...], fault: Callable[[str], None]
+) -> tuple[Files, NDArray[np.int64]]:
     """Return the images below a split's folder and their labels; every class folder holds one at least."""
     names: list[str] = []
     labels: list[int] = []
     for of_class in _subfolders(folder):
         if of_class.name not in classes:
             hint = nearest(of_class.name, classes) or " Remove it, or add it to the training split."
-            raise UserError(f"{of_class} is not a class of the training split.{hint}")
+            fault(f"{of_class} is not a class of the training split.{hint}")
+            continue
         images = _images(of_class)
         if not images:
-            raise UserError(
+            fault(
                 f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove the folder."
             )
         names += [str(image.relative_to(folder)) for image in images]
@@ -121,9 +128,9 @@ def load(request: Request) -> Raw:
     splits = _splits(folder)
     classes = _classes(splits["train"] if splits else folder)
     if splits:
-        listings = {role: _listing(path, classes) for role, path in splits.items()}
+        listings = {role: _listing(path, classes, request.fault) for role, path in splits.items()}
     else:
-        files, labels = _listing(folder, classes)
+        files, labels = _listing(folder, classes, request.fault)
         train, test = stratified(
             labels,
             classes,
@@ -140,6 +147,6 @@ def load(request: Request) -> Raw:
         rows = options.kept(role, labels, len(classes))
         if rows is not None:
             listings[role] = files.take(rows), labels[rows]
-    decoder = Decoder(options.size, options.channels, listings["train"][0][0])
+    decoder = Decoder(options.size, options.channels, listings["train"][0], request.fault)
     found = {role: Examples(Stored(files, decoder), labels) for role, (files, labels) in listings.items()}
     return Raw(found["train"], found["test"], classes, found.get("validation"))

@@ -78,9 +78,7 @@ class Layout:
                     for row in here:
                         where = f"{path} row {row - start_of_file}"
                         content = contents[int(row) - start].as_py()
-                        if content is None:
-                            raise UserError(f"{where} holds no image bytes: embed the images in the file.")
-                        yield Encoded(where, content)
+                        yield Encoded(where, content or b"")
                     start = stop
 
 
@@ -200,7 +198,7 @@ def read(found: Layout, request: Request) -> Raw:
         further = {column: found.labels(split, column)[rows] for column in found.further}
         shelves[split] = Rows(found, split, rows)
         columns[split] = labels[rows], further
-    decoder = Decoder(options.size, options.channels, next(iter(shelves["train"])))
+    decoder = Decoder(options.size, options.channels, shelves["train"], request.fault)
     splits = {name: Examples(Stored(shelf, decoder), *columns[name]) for name, shelf in shelves.items()}
     return Raw(splits["train"], splits["test"], classes, splits.get("validation"), found.tasks())
 
