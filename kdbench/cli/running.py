@@ -21,6 +21,7 @@ from kdbench.cli.options import (
     escaped,
     load_suite,
     out_console,
+    print_failures,
     print_json,
 )
 from kdbench.errors import UserError
@@ -49,13 +50,15 @@ def run(
 ) -> None:
     """Run a suite; run it again and it goes on where it was.
 
-    Exit status: 0 when all cells are done, 1 when some failed, 2 when the request was wrong.
+    Exit status: 0 when all cells are done, 1 when some or a part of the report failed, 2 when the request was
+    wrong.
     """
     loaded = load_suite(suite, seeds, overrides)
     from kdbench.console import ConsoleProgress
     from kdbench.memory import parse_size
     from kdbench.progress import Progress
     from kdbench.report import render, write_report
+    from kdbench.report.attempts import Attempts
     from kdbench.runner import run as run_suite
 
     arguments: dict[str, Any] = {
@@ -75,12 +78,16 @@ def run(
     except KeyboardInterrupt:
         error_console.print("stopped; the same command goes on from the last finished epoch")
         raise typer.Exit(130) from None
-    page = write_report(outcome.path)
+    failures: list[str] = []
+    page = write_report(outcome.path, failed=failures.append)
     if not quiet:
-        render(outcome.path, out_console)
+        attempts = Attempts()
+        attempts.make("the table of this terminal", None, render, outcome.path, out_console)
+        failures += map(str, attempts.broken)
     counts = f"{outcome.ok} ok, {outcome.failed} failed, {outcome.skipped} skipped"
-    out_console.print(f"\n{counts}. Next: open {page}", highlight=False, soft_wrap=True)
-    if outcome.failed:
+    print_failures(failures)
+    out_console.print(f"\n{counts}. Next: open {escaped(page)}", highlight=False, soft_wrap=True)
+    if outcome.failed or failures:
         raise typer.Exit(1)
 
 
@@ -116,7 +123,7 @@ def plan(
     cohorts = "cohort" if len(made.cohorts) == 1 else "cohorts"
     out_console.print(
         f"{len(made.cells)} cells in {len(made.cohorts)} {cohorts}, {skipped} skipped; "
-        f"teachers: {', '.join(teacher.label for teacher in made.teachers)}.",
+        f"teachers: {escaped(', '.join(teacher.label for teacher in made.teachers))}.",
         highlight=False,
     )
     if made.tasks:
@@ -124,7 +131,7 @@ def plan(
         further = (f"{task} ({n} classes, weight {weights[task]:g})" for task, n in made.tasks.items())
         out_console.print(f"A head each: {made.num_classes} classes, {', '.join(further)}.", highlight=False)
     for line in describe_controls(made):
-        out_console.print(line, highlight=False)
+        out_console.print(escaped(line), highlight=False)
     out_console.print(
         _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
     )
@@ -135,7 +142,7 @@ def plan(
         for label, cohort in found.cohorts.items():
             parts = f"in {len(cohort.parts)} parts" if len(cohort.parts) > 1 else "together"
             out_console.print(
-                f"Cohort {label}: {sum(cohort.parts)} students train {parts}, which takes "
+                f"Cohort {escaped(label)}: {sum(cohort.parts)} students train {parts}, which takes "
                 f"{as_text(cohort.bytes)}; the budget is {as_text(budget)}.",
                 highlight=False,
             )
@@ -191,9 +198,10 @@ def check(
         print_json(findings)
     else:
         for finding in findings:
-            out_console.print(f"[red]{finding['path']}[/]: {escaped(finding['problem'])}", highlight=False)
+            where, problem = escaped(finding["path"]), escaped(finding["problem"])
+            out_console.print(f"[red]{where}[/]: {problem}", highlight=False)
         if not findings:
-            out_console.print(f"{path}: {praise}", highlight=False)
+            out_console.print(f"{escaped(path)}: {praise}", highlight=False)
     if findings:
         raise typer.Exit(1)
 

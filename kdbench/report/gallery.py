@@ -17,11 +17,15 @@ from matplotlib.figure import Figure
 from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
 from kdbench.report import figures
+from kdbench.report.abbreviation import for_drawing
+from kdbench.report.attempts import Attempts
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.style import styled
 from kdbench.store import write_atomic
 
 DPI = 200
+# Characters of a teacher's label in the name of a file.
+STEM = 40
 # Fixed metadata: the same records give the same files.
 FORMATS: dict[str, dict[str, None]] = {
     "png": {},
@@ -69,24 +73,28 @@ def discover() -> dict[str, FigureModule]:
     return dict(sorted(found.items(), key=lambda item: (item[1].ORDER, item[0])))
 
 
-def make_plates(summary: Summary, folder: Path) -> list[Plate]:
+def make_plates(summary: Summary, folder: Path, attempts: Attempts | None = None) -> list[Plate]:
     """Draw every figure for every teacher, write the files into ``folder``, and remove those out of date.
 
     Controls with a random teacher are left out: they lie so far off that the methods would be one heap.
+    A figure that cannot be drawn is missing, with the exception for a reason; ``attempts`` keeps it.
     """
-    summary = summary.without_repeats()
+    attempts = attempts or Attempts()
+    summary = for_drawing(summary.without_repeats())
     plates: list[Plate] = []
     for name, module in discover().items():
-        made = list(_plates_of(name, module, summary, folder))
+        made = list(_plates_of(name, module, summary, folder, attempts))
         _remove_stale(folder, name, {plate.stem for plate in made if plate.missing is None})
         plates += made
     return plates
 
 
-def _plates_of(name: str, module: FigureModule, summary: Summary, folder: Path) -> Iterator[Plate]:
+def _plates_of(
+    name: str, module: FigureModule, summary: Summary, folder: Path, attempts: Attempts
+) -> Iterator[Plate]:
     parts = list(summary.by_teacher())
     for number, (teacher, part) in enumerate(parts, start=1):
-        label = re.sub(r"[^A-Za-z0-9_]+", "_", teacher)
+        label = re.sub(r"[^A-Za-z0-9_]+", "_", teacher)[:STEM]
         stem = name if len(parts) == 1 else f"{name}-{number}-{label}"
         if not part.measured:
             yield Plate(stem, name, "", missing=f"no student of {teacher} has finished")
@@ -95,13 +103,18 @@ def _plates_of(name: str, module: FigureModule, summary: Summary, folder: Path) 
             with styled():
                 figure = module.draw(part)
                 files = save(figure)
+            title, caption = module.title(part), module.caption(part)
         except NothingToDraw as nothing:
             yield Plate(stem, name, "", missing=str(nothing))
+            continue
+        except Exception as error:  # of any kind, for the rest of the report must not be lost with a figure
+            broken = attempts.failed(f"the figure {stem}", error)
+            yield Plate(stem, name, "", missing=broken.reason)
             continue
         for suffix, content in files.items():
             write_atomic(folder / f"{stem}.{suffix}", content)
         width = float(figure.get_figwidth())
-        yield Plate(stem, module.title(part), module.caption(part), files["png"], files["svg"], width)
+        yield Plate(stem, title, caption, files["png"], files["svg"], width)
 
 
 def save(figure: Figure) -> dict[str, bytes]:
