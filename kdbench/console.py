@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,7 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.text import Text
 
+from kdbench.printable import printable
 from kdbench.progress import Progress
 
 
@@ -28,14 +29,14 @@ class ConsoleProgress(Progress):
         self._console = console
         self._bars = Bars(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -71,28 +72,32 @@ class ConsoleProgress(Progress):
 
     def begin(self, label: str, total: int, unit: str) -> None:
         """Begin the bar of a stage."""
-        self._label = label
-        self._stage = self._bars.add_task(label, total=total, unit=f"{unit}s", detail="")
+        self._label = printable(label)
+        self._stage = self._bars.add_task(self._label, total=total, unit=f"{unit}s", detail="")
 
     def advance(self, done: int, detail: str = "") -> None:
         """Move the bar of the stage on."""
         if self._stage is not None:
-            self._bars.update(self._stage, completed=done, detail=detail)
+            self._bars.update(self._stage, completed=done, detail=printable(detail))
 
     def end(self, summary: str = "") -> None:
         """Replace the bar of the stage by a line."""
         if self._stage is not None:
             self._bars.remove_task(self._stage)
             self._stage = None
-        self._console.print(f"{self._cohort}{self._label}: {summary or 'done'}", highlight=False)
+        self._say(f"{self._cohort}{self._label}: {summary or 'done'}")
 
     def note(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, highlight=False, markup=False)
+        self._say(text)
 
     def warn(self, text: str) -> None:
         """Print a line that stands out."""
-        self._console.print(f"[bold yellow]warning:[/] {escape(text)}", highlight=False)
+        self._say(Text.assemble(("warning:", "bold yellow"), f" {printable(text)}"))
+
+    def _say(self, text: str | Text) -> None:
+        # Labels are a user's words, which rich must not read as its markup.
+        self._console.print(Text(printable(text)) if isinstance(text, str) else text, highlight=False)
 
 
 def _count(number: int, noun: str) -> str:

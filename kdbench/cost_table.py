@@ -7,11 +7,13 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 
 from kdbench.column import Column
 from kdbench.efficiency.columns import is_timing
 from kdbench.efficiency.measure import describe_noise
 from kdbench.efficiency.repeats import Repeats
+from kdbench.printable import printable
 
 
 def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
@@ -48,15 +50,17 @@ def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
 
 def measure_table(repeats: Repeats, columns: Sequence[Column]) -> Table:
     """Return the costs of models as a terminal table, a row a quantity; beside a figure is how sure it is."""
-    table = Table(title="cost of a model", caption="\n".join(_notes(repeats)), box=SIMPLE)
+    notes = Text("\n".join(map(printable, _notes(repeats))))
+    table = Table(title="cost of a model", caption=notes, box=SIMPLE)
     table.add_column("quantity")
     table.add_column("unit")
     for label in repeats.labels:
-        table.add_column(label, justify="right")
+        table.add_column(Text(printable(label)), justify="right")
     for column in columns:
         cells = [_cell(repeats, label, column.name) for label in repeats.labels]
         if any(cells):
-            table.add_row(f"{column.title} {column.arrow}", column.unit, *(cell or "–" for cell in cells))
+            texts = (f"{column.title} {column.arrow}", column.unit, *(cell or "–" for cell in cells))
+            table.add_row(*map(Text, texts))
     return table
 
 
@@ -70,8 +74,7 @@ def _cell(repeats: Repeats, label: str, name: str) -> str:
         beside = "" if found is None else f" ±{found:.1%}"
     else:
         beside = f" [{_number(bounds[0])}–{_number(bounds[1])}]" if bounds else ""
-    # Brackets would be read as markup.
-    return (_number(value) + beside).replace("[", r"\[")
+    return _number(value) + beside
 
 
 def _macs_note(repeats: Repeats, label: str) -> str | None:

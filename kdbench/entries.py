@@ -5,13 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from kdbench.references import PATHS_FROM, Placed, checked_name, located, located_file
 
 
 class Strict(BaseModel):
     """A part of a suite; a field that it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Augment(Strict):
@@ -24,7 +34,7 @@ class Augment(Strict):
 class ImbalanceEntry(Strict):
     """A long tail in training: the largest class has ``factor`` times the images of the smallest."""
 
-    factor: float = Field(ge=1, allow_inf_nan=False)
+    factor: float = Field(ge=1)
 
 
 # It is the beginning of names of columns and files.
@@ -37,7 +47,12 @@ def _as_names(value: Any) -> Any:
     return [str(item) for item in value] if numbers else value
 
 
-class DatasetEntry(Strict):
+# A name that may be that of a user's own code, as it was written; a file, from the suite's folder.
+Name = Annotated[str, AfterValidator(checked_name)]
+File = Annotated[Path, AfterValidator(located_file)]
+
+
+class DatasetEntry(Placed, Strict):
     """The data: its source, the part of train that is kept for validation, the augmentation.
 
     ``classes`` are the names of its classes in the order of the models' outputs, for a checkpoint whose order
@@ -46,13 +61,13 @@ class DatasetEntry(Strict):
     source takes (``size``, ``channels``, ``limit``, ``limit_test``, ``mean``, ``std``) and the source's own.
     """
 
-    name: str
+    name: Name
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     split_seed: int = 0
     augment: Augment = Augment()
     imbalance: ImbalanceEntry | None = None
     classes: Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)] = None
-    tasks: dict[TaskName, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    tasks: dict[TaskName, Annotated[float, Field(gt=0)]] = {}
     args: dict[str, Any] = {}
 
     @field_validator("tasks")
@@ -112,15 +127,31 @@ class TapsEntry(Strict):
     pooled: str | None = None
 
 
-class ModelEntry(Strict):
-    """A model: any name that ``kdbench measure`` takes, with its arguments."""
+class ModelEntry(Placed, Strict):
+    """A model: any name that ``kdbench measure`` takes, with its arguments.
 
-    name: str
+    ``name`` is as it was written, and part of ids; ``reference`` is what is opened.
+    """
+
+    name: Name
     args: dict[str, Any] = {}
     label: str | None = None
-    checkpoint: Path | None = None
+    checkpoint: File | None = None
     taps: TapsEntry | None = None
     recipe: dict[str, Any] = {}
+
+    @property
+    def reference(self) -> str:
+        """The name as it is found from the suite's folder."""
+        return located(self.name, self.folder)
+
+    def opened(self) -> ModelEntry:
+        """Return the entry with its reference for a name: what can be built from any folder."""
+        return self.model_copy(update={"name": self.reference})
+
+    def beside(self, name: str, **fields: Any) -> ModelEntry:
+        """Return the entry of another model that is named in the same suite."""
+        return ModelEntry.model_validate({"name": name} | fields, context={PATHS_FROM: self.folder})
 
     @property
     def shown(self) -> str:
@@ -136,13 +167,18 @@ class TeacherEntry(ModelEntry):
 
     seed: int = 0
 
+    @classmethod
+    def of(cls, entry: ModelEntry, seed: int) -> TeacherEntry:
+        """Return a model as a teacher with a seed."""
+        return cls.model_validate(entry.model_dump() | {"seed": seed}, context={PATHS_FROM: entry.folder})
 
-class MethodEntry(BaseModel):
+
+class MethodEntry(Placed):
     """A method, the students that it is for, and its hyper-parameters; a list of values makes a grid."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: Name
     label: str | None = None
     students: tuple[str, ...] | None = None
 
@@ -201,7 +237,7 @@ class IndependentEntry(Strict):
     """The second training of every teacher: its seed (default: the teacher's + 1), or a checkpoint of it."""
 
     seed: int | None = Field(None, ge=0)
-    checkpoint: Path | None = None
+    checkpoint: File | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> IndependentEntry:

@@ -10,6 +10,11 @@ class UserError(Exception):
     """A request that cannot be carried out; its text is one line, and the command line exits with 2."""
 
 
+def refuse(text: str) -> None:
+    """Raise a UserError: what is done with a fault where nobody collects them."""
+    raise UserError(text)
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the candidate nearest to ``name``, or an empty string."""
     folded = {_fold(candidate): candidate for candidate in candidates}

@@ -13,6 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from kdbench.errors import UserError, nearest
+from kdbench.references import module_file
+
+# The folders that packages of users' own code were imported from.
+_FOLDERS: dict[str, Path] = {}
 
 # How the names of modules open that were imported from a user's file.
 OWN_FILE = "kdbench_factory_"
@@ -21,9 +25,10 @@ OWN_FILE = "kdbench_factory_"
 def load_factory(reference: str) -> Callable[..., Any]:
     """Import and return the callable that ``package.module:name`` or ``path/file.py:name`` names.
 
-    Both are found from the current directory too; while a file is imported, so are the modules beside
-    it. A file that was not changed is imported once. Raises UserError for a missing file or module, an
-    import that fails (with the exception's text), or a name that is not there (with the nearest one).
+    Both are found from the current directory too, and ``path/package.module:name`` from the folder ``path``;
+    while a file is imported, so are the modules beside it. A file that was not changed is imported once.
+    Raises UserError for a missing file or module, an import that fails (with the exception's text), or a name
+    that is not there (with the nearest one).
     """
     place, name = _parse(reference)
     module = _import_file(_file(place), reference) if _is_file(place) else _import_module(place, reference)
@@ -54,13 +59,20 @@ def _parse(reference: str) -> tuple[str, str]:
 
 
 def _is_file(place: str) -> bool:
-    return place.endswith(".py") or "/" in place
+    return place.endswith(".py") or ("/" in place and _module_place(place) is None)
+
+
+def _module_place(place: str) -> tuple[Path, str] | None:
+    """Return the folder and the name of a module that is given as ``path/package.module``."""
+    path = Path(place).expanduser()
+    return (path.parent.resolve(), path.name) if module_file(path.name, path.parent) else None
 
 
 def _file(place: str) -> Path:
     path = Path(place).expanduser()
     if not path.is_file():
-        raise UserError(f"there is no file {place} (looked in {Path.cwd()}): check the path.")
+        looked = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
+        raise UserError(f"there is no file {place}{looked}: check the path.")
     return path.resolve()
 
 
@@ -95,17 +107,33 @@ def _import_file(path: Path, reference: str) -> ModuleType:
     return module
 
 
-def _import_module(name: str, reference: str) -> ModuleType:
+def _import_module(place: str, reference: str) -> ModuleType:
+    folder, name = _module_place(place) or (Path.cwd(), place)
     try:
-        with _importable(Path.cwd()):
+        with _importable(folder):
+            _forget_namesakes(name, folder)
             return importlib.import_module(name)
     except Exception as error:
         raise _failed(reference, error) from error
 
 
-def _module_file(name: str, reference: str) -> Path:
+def _forget_namesakes(name: str, folder: Path) -> None:
+    """Let a module of ``folder`` be imported where one of its name was imported from another folder."""
+    package = name.partition(".")[0]
+    if module_file(name, folder) is None:
+        return
+    if _FOLDERS.setdefault(package, folder) != folder:
+        for known in [key for key in sys.modules if key == package or key.startswith(f"{package}.")]:
+            del sys.modules[known]
+        _FOLDERS[package] = folder
+
+
+def _module_file(place: str, reference: str) -> Path:
+    folder, name = _module_place(place) or (Path.cwd(), place)
+    if found := module_file(name, folder):
+        return found
     try:
-        with _importable(Path.cwd()):
+        with _importable(folder):
             spec = importlib.util.find_spec(name)
     except Exception as error:
         raise _failed(reference, error) from error

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from kdbench.column import ARROWS
+from kdbench.printable import printable
 
 if TYPE_CHECKING:
     from kdbench.plan import Plan
@@ -178,7 +179,7 @@ def listing_table(kind: str, rows: Rows) -> Table:
         heading = "" if name == "direction" else name
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=name in ("name", "range"))
     for row in rows:
-        table.add_row(*(_shown(key, row[key]) for key in SHOWN[kind]))
+        table.add_row(*(Text(_shown(key, row[key])) for key in SHOWN[kind]))
     return table
 
 
@@ -199,7 +200,7 @@ def _number_or_text(value: Any) -> str:
 
 def plan_table(plan: Plan) -> Table:
     """Return the matrix of a plan: a row a teacher, student and method, with its seeds."""
-    table = Table(title=f"{plan.suite.name}: {plan.suite.description}")
+    table = Table(title=Text(printable(f"{plan.suite.name}: {plan.suite.description}")))
     for name in ("teacher", "student", "method", "seeds", "note"):
         table.add_column(name)
     rows: dict[tuple[str, str, str, str], list[str]] = {}
@@ -207,5 +208,5 @@ def plan_table(plan: Plan) -> Table:
         note = f"skipped: {cell.refusal}" if cell.refusal else "control" if cell.control_of else ""
         rows.setdefault((cell.teacher, cell.student, cell.method, note), []).append(str(cell.seed))
     for (teacher, student, method, note), seeds in rows.items():
-        table.add_row(teacher, student, escape(method), ", ".join(seeds), escape(note))
+        table.add_row(*(Text(printable(text)) for text in (teacher, student, method, ", ".join(seeds), note)))
     return table

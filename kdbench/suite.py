@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from kdbench.entries import (
@@ -26,7 +25,8 @@ from kdbench.entries import (
     TeacherEntry,
 )
 from kdbench.errors import UserError, nearest, unknown
-from kdbench.yaml_source import YamlSource
+from kdbench.references import PATHS_FROM, names_files
+from kdbench.yaml_source import YamlSource, as_yaml
 
 
 def _from_name(value: Any) -> Any:
@@ -45,6 +45,7 @@ class Suite(Strict):
     ``pairs`` names the students of each teacher, where not every student is for every teacher.
     ``inapplicable`` says what happens to a method that cannot work with a pair. ``threads`` are those of the
     CPU while it trains; small models are faster with one. Like the device it is recorded, not part of ids.
+    ``paths_from`` is the folder that paths of the suite are relative to, by default that of its file.
     """
 
     name: str = Field(pattern=NAME)
@@ -61,6 +62,7 @@ class Suite(Strict):
     robustness: RobustnessEntry | None = None
     inapplicable: Literal["error", "skip"] = "error"
     threads: int | None = Field(None, ge=1)
+    paths_from: Path | None = None
 
     @model_validator(mode="after")
     def _known_pairs(self) -> Suite:
@@ -95,6 +97,9 @@ class Suite(Strict):
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Suite:
         """Read a suite by the name of one that ships with kdbench, or from a YAML file.
 
+        Paths in it, and in overrides, are relative to its file, those of a suite that ships to the current
+        folder. They are kept as they were written; ``paths_from`` is where they are found from.
+
         Args:
             path: a name (``quickstart``) or the path of a file.
             overrides: ``key=value`` pairs such as ``recipe.epochs=3``; values are YAML.
@@ -108,14 +113,25 @@ class Suite(Strict):
             source.override(override)
         if not isinstance(source.value, dict):
             raise UserError(f"{file}: a suite is a mapping of fields such as 'dataset' and 'students'.")
+        own = file.absolute().parent if _is_file(path) else Path.cwd()
+        asked = source.value.get(PATHS_FROM)
+        folder = own / Path(asked).expanduser() if isinstance(asked, str) else own
+        fields = {"name": file.stem} | source.value
+        if asked is None or isinstance(asked, str):
+            fields[PATHS_FROM] = str(folder)
         try:
-            return cls.model_validate({"name": file.stem} | source.value)
+            return cls.model_validate(fields, context={PATHS_FROM: folder})
         except ValidationError as error:
             raise UserError(describe_mistake(error, source)) from None
 
     def to_yaml(self) -> str:
-        """Return the suite with every default filled in, as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """Return the suite with every default filled in, as YAML that can be read from any folder."""
+        named = [self.dataset.name, *(model.name for model in (*self.teachers, *self.students))]
+        named += [method.name for method in self.methods]
+        parameters = [method.parameters for method in self.methods]
+        # Where nothing is relative to it, a suite does not say which machine it was read on.
+        unused = set() if names_files([named, parameters]) else {PATHS_FROM}
+        return as_yaml(self.model_dump(mode="json", exclude=unused))
 
 
 def suite_folder() -> Path:
@@ -133,7 +149,7 @@ def suite_names() -> list[str]:
 def suite_file(path: str | Path) -> Path:
     """Return the file of a suite given by name or by path; raises UserError where there is none."""
     file = Path(path)
-    if file.suffix in (".yaml", ".yml"):
+    if _is_file(path):
         if file.is_file():
             return file
         raise UserError(f"no suite file at {file}. 'kdbench list suites' shows those that ship with kdbench.")
@@ -141,6 +157,11 @@ def suite_file(path: str | Path) -> Path:
     if shipped.is_file():
         return shipped
     raise unknown("suite", str(path), suite_names())
+
+
+def _is_file(path: str | Path) -> bool:
+    """Return whether a suite is given by the path of its file."""
+    return Path(path).suffix in (".yaml", ".yml")
 
 
 def describe_mistake(error: ValidationError, source: YamlSource) -> str:

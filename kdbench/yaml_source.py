@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,21 @@ import yaml
 
 from kdbench.errors import UserError
 
+# The core schema of YAML 1.2 (chapter 10.3.2 of its specification): what a plain scalar stands for.
+# YAML 1.1 reads 010 as eight, 1:30 as ninety, yes as true, and 5e-4 as text.
+_CORE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    ("bool", r"true|True|TRUE|false|False|FALSE", tuple("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", tuple("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", tuple("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", tuple("-+.")),
+    ("merge", r"<<", ("<",)),
+)
+_TAG = "tag:yaml.org,2002:"
+
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which reads ``5e-4`` as the number that it is and refuses a key given twice."""
+    """PyYAML's safe loader with YAML 1.2's core schema and merge keys; a key given twice is refused."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -25,14 +38,43 @@ class _Loader(yaml.SafeLoader):
                 )
         return super().construct_mapping(node, deep)
 
+    def number(self, node: yaml.ScalarNode) -> int | float:
+        """Return the number that a scalar stands for; base eight and sixteen carry 0o and 0x."""
+        text = node.value
+        try:
+            if node.tag.endswith("int"):
+                return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+            return float(re.sub(r"\.(?=[in])", "", text.lower()))
+        except ValueError:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{text[:40]} is not a number that can be read", node.start_mark
+            ) from None
 
-# A copy: without it the number would be read so by every user of PyYAML in this process.
-_Loader.yaml_implicit_resolvers = {
-    key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which also quotes text that YAML 1.2 would read as something else."""
+
+
+# Their own: PyYAML's are shared with every user of it in this process.
+_Loader.yaml_implicit_resolvers = {}
+_Dumper.yaml_implicit_resolvers = {
+    key: list(value) for key, value in yaml.SafeDumper.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+for _kind, _pattern, _first in _CORE:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"{_TAG}{_kind}", _Loader.number)
+
+
+def read_value(text: str) -> Any:
+    """Return the value of a piece of YAML; raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def as_yaml(value: Any) -> str:
+    """Return plain values as YAML, which this module and readers of YAML 1.1 read alike."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 @dataclass
@@ -49,14 +91,19 @@ class YamlSource:
         """Read a file; raises UserError with the line of the first mistake."""
         try:
             text = file.read_text(encoding="utf-8")
-            node = yaml.compose(text, Loader=_Loader)
-            return cls(file, yaml.load(text, Loader=_Loader), node)
+            source = cls(file, read_value(text), yaml.compose(text, Loader=_Loader))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f":{mark.line + 1}" if mark else ""
             raise UserError(f"{file}{line}: not valid YAML: {error.problem or error.context}.") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from None
+        try:
+            for location, number in _infinite(source.value):
+                raise UserError(f"{source.where(location)}: {_not_finite(location, number)}")
+        except RecursionError:
+            raise UserError(f"{file} cannot be read: a part of it holds itself.") from None
+        return source
 
     def override(self, assignment: str) -> None:
         """Apply ``a.b=value``; list items are named by their number, and the value is YAML."""
@@ -65,9 +112,11 @@ class YamlSource:
         if not equals or not all(keys):
             raise UserError(f"--set {assignment}: expected key=value, for example recipe.epochs=3.")
         try:
-            value = yaml.load(text, Loader=_Loader)
+            value = read_value(text)
         except yaml.YAMLError:
             raise UserError(f"--set {assignment}: the value is not valid YAML.") from None
+        for location, number in _infinite(value, tuple(keys)):
+            raise UserError(f"--set {assignment}: {_not_finite(location, number)}")
         parent = self.value
         for key in keys[:-1]:
             if isinstance(parent, dict) and isinstance(parent.get(key), str) and key == "dataset":
@@ -102,6 +151,19 @@ class YamlSource:
                 break
             line, node = child
         return f"{self.file}:{line + 1}"
+
+
+def _infinite(value: Any, location: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], float]]:
+    """Yield the numbers that are infinite or not a number, each with its location."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield location, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, inner in parts:
+        yield from _infinite(inner, (*location, part))
+
+
+def _not_finite(location: Sequence[Any], number: float) -> str:
+    return f"{'.'.join(map(str, location)) or 'value'}: found {number}; a number must be finite."
 
 
 def _item(parent: Any, key: str, assignment: str) -> Any:

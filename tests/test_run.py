@@ -313,9 +313,9 @@ def test_a_users_own_folder_student_and_checkpoint_run_end_to_end(
     )
     suite = Suite.load(
         write_suite(
-            f"dataset: {{name: 'folder:{tmp_path}/pets', validation_fraction: 0.2}}\n"
-            f"teachers: [{{name: cnn_4, checkpoint: {tmp_path}/teacher.pth}}]\n"
-            f"students: [{{name: '{tmp_path}/mine.py:tiny', label: tiny}}]\n"
+            "dataset: {name: 'folder:pets', validation_fraction: 0.2}\n"
+            "teachers: [{name: cnn_4, checkpoint: teacher.pth}]\n"
+            "students: [{name: 'mine.py:tiny', label: tiny}]\n"
             "methods: [scratch, kd, {name: fitnet, layer: pooled, weight: 1}]\n"
             "seeds: [0]\n"
             "recipe: {epochs: 2, batch_size: 16}\n"

@@ -20,6 +20,7 @@ from kdbench.analysis.summary import Row, Summary
 from kdbench.entries import Augment, Recipe, Strict
 from kdbench.errors import UserError
 from kdbench.suite import suite_folder
+from kdbench.yaml_source import read_value
 
 Epoch = Literal["last", "best-on-test"]
 # How a row of a table says that it is of the teacher itself.
@@ -114,7 +115,7 @@ class PublishedTable:
         """Read a table, and the protocol beside it; raises UserError for what cannot be understood."""
         side = path.with_suffix(".yaml")
         try:
-            protocol = Protocol.model_validate(yaml.safe_load(side.read_text()))
+            protocol = Protocol.model_validate(read_value(side.read_text()))
         except (OSError, yaml.YAMLError, ValidationError) as error:
             raise UserError(f"{side} is not the protocol of a published table: {_line(error)}") from None
         figures: dict[Key, list[PublishedFigure]] = {}
@@ -200,7 +201,7 @@ def _parsed(entry: Mapping[str, str]) -> tuple[Key, PublishedFigure]:
         source=entry["source"],
         own_paper=own == "yes",
         epochs=int(entry["epochs"]),
-        settings={name: yaml.safe_load(value) for name, value in pairs},
+        settings={name: read_value(value) for name, value in pairs},
     )
     method = None if entry["method"] == TEACHER else entry["method"]
     return _table_key(entry["teacher"], entry["student"] or None, method), figure

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
+from kdbench.printable import printable
+
 if TYPE_CHECKING:
     from kdbench.suite import Suite
 
-# A name such as my.py:ten:wide shall not be read as a picture.
+# Without emoji codes: what stands between colons is mostly a user's own name of something.
 out_console = Console(emoji=False)
 error_console = Console(stderr=True, emoji=False)
 
@@ -41,11 +44,17 @@ MemoryBudget = Annotated[
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 
 
-def escaped(text: str) -> str:
-    """Return text as rich prints it unchanged."""
+def escaped(text: object) -> str:
+    """Return text, a path or an error as rich prints it unchanged, on one line and without control signs."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(str(text)))
+
+
+def print_failures(failures: Sequence[str]) -> None:
+    """Print what parts of a report could not be made."""
+    for text in failures:
+        error_console.print(f"[bold red]failed:[/] {escaped(text)}", highlight=False, soft_wrap=True)
 
 
 def load_suite(name: str, seeds: str | None, overrides: list[str] | None) -> Suite:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kdbench.cli.options import AsJson, RunArgument, out_console, print_json
+from kdbench.cli.options import AsJson, RunArgument, escaped, out_console, print_failures, print_json
 from kdbench.errors import UserError, unknown
 
 
@@ -66,7 +66,8 @@ def report(
 ) -> None:
     """Rewrite tables, figures and the HTML page.
 
-    All of it is made anew from the records of the run; nothing is trained. With --rescore the records
+    All of it is made anew from the records of the run; nothing is trained. Exit status: 1 where a part of it
+    could not be made; the others are written. With --rescore the records
     themselves get every metric that kdbench knows today, also those that the run was made without.
     """
     if rescore:
@@ -78,8 +79,14 @@ def report(
     from kdbench.store import RunDirectory, write_results
 
     write_results(RunDirectory.open(path))
-    page = write_report(path, out)
-    out_console.print(f"Wrote {page.parent}. Next: open {page}", highlight=False, soft_wrap=True)
+    failures: list[str] = []
+    page = write_report(path, out, failed=failures.append)
+    print_failures(failures)
+    out_console.print(
+        f"Wrote {escaped(page.parent)}. Next: open {escaped(page)}", highlight=False, soft_wrap=True
+    )
+    if failures:
+        raise typer.Exit(1)
 
 
 def list_(

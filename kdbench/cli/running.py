@@ -1,4 +1,4 @@
-"""The commands that work on a suite: run it, plan it, check it."""
+"""The commands that work on a suite: run it, plan it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdbench.cli.evaluating import accuracy_line, print_remarks
+from kdbench.cli.evaluating import print_remarks
 from kdbench.cli.options import (
     AsJson,
     DataRoot,
@@ -22,13 +22,12 @@ from kdbench.cli.options import (
     escaped,
     load_suite,
     out_console,
+    print_failures,
     print_json,
 )
 from kdbench.errors import UserError
 
 if TYPE_CHECKING:
-    from kdbench.plan import Plan
-    from kdbench.runner.session import Device
     from kdbench.suite import Suite
 
 
@@ -52,13 +51,15 @@ def run(
 ) -> None:
     """Run a suite; run it again and it goes on where it was.
 
-    Exit status: 0 when all cells are done, 1 when some failed, 2 when the request was wrong.
+    Exit status: 0 when all cells are done, 1 when some or a part of the report failed, 2 when the request was
+    wrong.
     """
     loaded = load_suite(suite, seeds, overrides)
     from kdbench.console import ConsoleProgress
     from kdbench.memory import parse_size
     from kdbench.progress import Progress
     from kdbench.report import render, write_report
+    from kdbench.report.attempts import Attempts
     from kdbench.runner import run as run_suite
 
     arguments: dict[str, Any] = {
@@ -78,12 +79,16 @@ def run(
     except KeyboardInterrupt:
         error_console.print("stopped; the same command goes on from the last finished epoch")
         raise typer.Exit(130) from None
-    page = write_report(outcome.path)
+    failures: list[str] = []
+    page = write_report(outcome.path, failed=failures.append)
     if not quiet:
-        render(outcome.path, out_console)
+        attempts = Attempts()
+        attempts.make("the table of this terminal", None, render, outcome.path, out_console)
+        failures += map(str, attempts.broken)
     counts = f"{outcome.ok} ok, {outcome.failed} failed, {outcome.skipped} skipped"
-    out_console.print(f"\n{counts}. Next: open {page}", highlight=False, soft_wrap=True)
-    if outcome.failed:
+    print_failures(failures)
+    out_console.print(f"\n{counts}. Next: open {escaped(page)}", highlight=False, soft_wrap=True)
+    if outcome.failed or failures:
         raise typer.Exit(1)
 
 
@@ -119,7 +124,7 @@ def plan(
     cohorts = "cohort" if len(made.cohorts) == 1 else "cohorts"
     out_console.print(
         f"{len(made.cells)} cells in {len(made.cohorts)} {cohorts}, {skipped} skipped; "
-        f"teachers: {', '.join(teacher.label for teacher in made.teachers)}.",
+        f"teachers: {escaped(', '.join(teacher.label for teacher in made.teachers))}.",
         highlight=False,
     )
     if made.tasks:
@@ -127,8 +132,7 @@ def plan(
         further = (f"{task} ({n} classes, weight {weights[task]:g})" for task, n in made.tasks.items())
         out_console.print(f"A head each: {made.num_classes} classes, {', '.join(further)}.", highlight=False)
     for line in describe_controls(made):
-        out_console.print(line, highlight=False)
-    print_remarks(made.remarks)
+        out_console.print(escaped(line), highlight=False)
     out_console.print(
         _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
     )
@@ -139,28 +143,13 @@ def plan(
         for label, cohort in found.cohorts.items():
             parts = f"in {len(cohort.parts)} parts" if len(cohort.parts) > 1 else "together"
             out_console.print(
-                f"Cohort {label}: {sum(cohort.parts)} students train {parts}, which takes "
+                f"Cohort {escaped(label)}: {sum(cohort.parts)} students train {parts}, which takes "
                 f"{as_text(cohort.bytes)}; the budget is {as_text(budget)}.",
                 highlight=False,
             )
         out_console.print(
             f"Training takes about {found.seconds / 60:.1f} minutes on this machine.", highlight=False
         )
-
-
-def _accuracies(plan: Plan, data_root: Path | None, device: Device, as_json: bool) -> list[dict[str, Any]]:
-    """Return how good the teachers are that come from a checkpoint, and print it unless JSON is asked for."""
-    from kdbench.console import ConsoleProgress
-    from kdbench.progress import Progress
-    from kdbench.runner.evaluate import teacher_accuracies
-
-    with nullcontext(Progress()) if as_json else ConsoleProgress(error_console) as progress:
-        found = teacher_accuracies(plan, data_root, device, progress)
-    if not as_json:
-        for row in found:
-            out_console.print(accuracy_line(row), highlight=False, soft_wrap=True, markup=False)
-            print_remarks(row["remarks"])
-    return found
 
 
 def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:
@@ -170,60 +159,9 @@ def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:
     needed = measure_dataset(
         entry.name,
         root=data_root,
+        folder=entry.folder,
         validation_fraction=entry.validation_fraction,
         args=entry.args,
         augment=Augment(**entry.augment.model_dump()),
     )
     return needed.text(entry.name, budget)
-
-
-def check(
-    path: Annotated[Path, typer.Argument(help="A suite (name or file) or a run directory.")],
-    data_root: DataRoot = None,
-    records_only: Annotated[
-        bool, typer.Option("--records-only", help="Weights and logits may be absent, as in a published run.")
-    ] = False,
-    accuracy: Annotated[
-        bool,
-        typer.Option(
-            "--accuracy", help="Of a suite: evaluate teachers that come from a checkpoint on the test split."
-        ),
-    ] = False,
-    device: DeviceOption = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Validate a suite, or a run directory.
-
-    A suite is checked without running it, a run directory for completeness and checksums. With --accuracy
-    --json prints an object of findings and teachers.
-    """
-    teachers = None
-    if path.is_dir():
-        if accuracy:
-            raise UserError(f"--accuracy is for a suite: 'kdbench compare {path}' shows that of a run.")
-        from kdbench.store import check as check_run
-
-        findings = [
-            {"path": finding.path, "problem": finding.problem}
-            for finding in check_run(path, records_only=records_only)
-        ]
-        praise = "complete, and every checksum holds"
-    else:
-        from kdbench.plan import make_plan
-
-        made = make_plan(load_suite(str(path), None, None), data_root)
-        if not as_json:
-            print_remarks(made.remarks)
-        if accuracy:
-            teachers = _accuracies(made, data_root, device, as_json)
-        findings = []
-        praise = "a valid suite"
-    if as_json:
-        print_json(findings if teachers is None else {"findings": findings, "teachers": teachers})
-    else:
-        for finding in findings:
-            out_console.print(f"[red]{finding['path']}[/]: {escaped(finding['problem'])}", highlight=False)
-        if not findings:
-            out_console.print(f"{path}: {praise}", highlight=False)
-    if findings:
-        raise typer.Exit(1)

@@ -8,6 +8,7 @@ from kdbench.data.augment import Augment
 from kdbench.data.class_order import check_classes
 from kdbench.data.dataset import Dataset, Description, Split, Streamed
 from kdbench.data.footprint import Footprint
+from kdbench.data.inspection import Inspection, inspect_entry
 from kdbench.data.load import describe_dataset, describe_tasks, load_dataset, load_entry, measure_dataset
 from kdbench.data.registry import Source, dataset_sources
 
@@ -20,6 +21,7 @@ __all__ = [
     "Dataset",
     "Description",
     "Footprint",
+    "Inspection",
     "Source",
     "Split",
     "Streamed",
@@ -27,6 +29,7 @@ __all__ = [
     "dataset_sources",
     "describe_dataset",
     "describe_tasks",
+    "inspect_entry",
     "load_dataset",
     "load_entry",
     "measure_dataset",

@@ -1,4 +1,8 @@
-"""Pictures to pixels: decoding encoded images, and bringing arrays to one size and channel count."""
+"""Pictures to pixels: decoding encoded images as a person sees them, at one size and channel count.
+
+They are turned as their EXIF orientation says, transparent pixels lie on white, of sixteen bits a channel the
+higher eight are kept (Pillow does so with colour), and CMYK becomes RGB; colour profiles are not applied.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,36 @@ import itertools
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
-from kdbench.errors import UserError
+from kdbench.errors import UserError, refuse
+
+Made = TypeVar("Made")
 
 # How many images a thread decodes at a time, and how many such chunks wait for each thread.
 _CHUNK = 64
 _AHEAD = 2
-_GREY_MODES = ("1", "L", "LA")
+_GREY_MODES = ("1", "L", "LA", "La")
+_SIXTEEN_BITS = "I;16"
+_WHITE = (255, 255, 255, 255)
+# EXIF 2.32, tag Orientation: what turns the stored picture upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # What Pillow's decoders raise for damaged files.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
@@ -34,11 +53,55 @@ class Encoded:
     content: bytes | Path
 
 
-def opened(encoded: Encoded, format: str | None = None) -> Image.Image:
-    """Open an image without decoding it; raises UserError that names it where that is not possible.
+def picture(encoded: Encoded, format: str | None = None) -> Image.Image:
+    """Decode an image and return it as a person sees it: upright, opaque, with eight bits a channel.
 
-    Pillow tries its plugins one after the other; ``format`` is the one to try before all others.
+    Pillow tries its plugins one after the other; ``format`` is the one to try before all others. Raises
+    UserError that names the image where it cannot be read.
     """
+    with _opened(encoded, format) as image:
+        try:
+            # First of all: Pillow itself turns a TIFF file upright when it decodes it.
+            image.load()
+            shown = _opaque(_eight_bits(_upright(image)))
+        except _BROKEN as error:
+            raise _unreadable(encoded, error) from error
+        shown.format = image.format
+        return shown
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (*_BROKEN, TypeError, KeyError, OverflowError):
+        # Damaged metadata make no damaged picture: viewers show it as it is stored.
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith(_SIXTEEN_BITS):
+        return image
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if clear is not None:
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    paper = Image.new("RGBA", image.size, _WHITE)
+    return Image.alpha_composite(paper, image.convert("RGBA")).convert(
+        "L" if image.mode in _GREY_MODES else "RGB"
+    )
+
+
+def _opened(encoded: Encoded, format: str | None) -> Image.Image:
+    if encoded.content == b"":
+        raise UserError(f"{encoded.where} holds no image bytes: embed the images in the file.")
     content = io.BytesIO(encoded.content) if isinstance(encoded.content, bytes) else encoded.content
     try:
         if format is not None:
@@ -50,9 +113,9 @@ def opened(encoded: Encoded, format: str | None = None) -> Image.Image:
             image = Image.open(content)
     except _BROKEN as error:
         raise _unreadable(encoded, error) from error
-    if image.mode.startswith(("I", "F")):
+    if image.mode.startswith(("I", "F")) and not image.mode.startswith(_SIXTEEN_BITS):
         raise UserError(
-            f"{encoded.where} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits."
+            f"{encoded.where} has more than 16 bits a channel (mode {image.mode}): convert it to 8 bits."
         )
     return image
 
@@ -94,15 +157,29 @@ def refit(images: NDArray[np.uint8], size: int | None, channels: int | None) -> 
 class Decoder:
     """Decodes the images of one dataset to one shape; its first image sets what is not asked for."""
 
-    def __init__(self, size: int | None, channels: int | None, first: Encoded) -> None:
+    def __init__(
+        self,
+        size: int | None,
+        channels: int | None,
+        images: Iterable[Encoded],
+        fault: Callable[[str], None] = refuse,
+    ) -> None:
         """Set the size and channels to bring every image to; None keeps those of the first image.
 
-        Raises UserError for a first image that is not an image.
+        ``fault`` is told of an image that cannot be read; the first is then the next that can. Raises
+        UserError where there is none.
         """
         self._size = size
         self._channels = channels
-        with opened(first) as image:
-            self._first = _First(first.where, image.width, image.height, channels_of(image), image.format)
+        for first in images:
+            try:
+                image = picture(first)
+            except UserError as error:
+                fault(str(error))
+            else:
+                self._first = _First(first.where, image.width, image.height, channels_of(image), image.format)
+                return
+        raise UserError("there is no training image that can be read: add some.")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -116,17 +193,11 @@ class Decoder:
 
         Raises UserError as ``pixels`` does.
         """
-        images = iter(encoded)
-        threads = min(4, os.cpu_count() or 1)
-        # Pillow decodes most formats outside the interpreter's lock, so threads help with large images.
-        with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[NDArray[np.uint8]]] = deque()
-            while chunk := list(itertools.islice(images, _CHUNK)):
-                waiting.append(pool.submit(self._stacked, chunk))
-                if len(waiting) > _AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        return _by_chunks(self._stacked, encoded)
+
+    def faults(self, encoded: Iterable[Encoded]) -> Iterator[tuple[int, list[str]]]:
+        """Yield for some images at a time how many they are, and why those cannot be read that cannot."""
+        return _by_chunks(self._faults, encoded)
 
     def pixels(self, encoded: Encoded) -> NDArray[np.uint8]:
         """Return one image as uint8 (H, W, C).
@@ -136,24 +207,48 @@ class Decoder:
         for.
         """
         first = self._first
-        with opened(encoded, first.format) as image:
-            if self._size is None and image.size != (first.width, first.height):
-                raise UserError(
-                    f"images differ in size: {first.where} is {first.width}x{first.height} and "
-                    f"{encoded.where} is {image.width}x{image.height}: give the dataset argument size."
-                )
-            if self._channels is None and channels_of(image) > first.channels:
-                raise UserError(
-                    f"{first.where} is grey and {encoded.where} is in colour: give the dataset argument "
-                    "channels, 3 (RGB) or 1 (grey)."
-                )
-            try:
-                return pixels(image, self._size, self._channels or first.channels)
-            except _BROKEN as error:
-                raise _unreadable(encoded, error) from error
+        image = picture(encoded, first.format)
+        if self._size is None and image.size != (first.width, first.height):
+            raise UserError(
+                f"images differ in size: {first.where} is {first.width}x{first.height} and "
+                f"{encoded.where} is {image.width}x{image.height}: give the dataset argument size."
+            )
+        if self._channels is None and channels_of(image) > first.channels:
+            raise UserError(
+                f"{first.where} is grey and {encoded.where} is in colour: give the dataset argument "
+                "channels, 3 (RGB) or 1 (grey)."
+            )
+        try:
+            return pixels(image, self._size, self._channels or first.channels)
+        except _BROKEN as error:
+            raise _unreadable(encoded, error) from error
 
     def _stacked(self, chunk: list[Encoded]) -> NDArray[np.uint8]:
         return np.stack([self.pixels(encoded) for encoded in chunk])
+
+    def _faults(self, chunk: list[Encoded]) -> tuple[int, list[str]]:
+        faults = []
+        for encoded in chunk:
+            try:
+                self.pixels(encoded)
+            except UserError as error:
+                faults.append(str(error))
+        return len(chunk), faults
+
+
+def _by_chunks(work: Callable[[list[Encoded]], Made], encoded: Iterable[Encoded]) -> Iterator[Made]:
+    """Yield what ``work`` makes of some images at a time, in their order."""
+    images = iter(encoded)
+    threads = min(4, os.cpu_count() or 1)
+    # Pillow decodes most formats outside the interpreter's lock, so threads help with large images.
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Made]] = deque()
+        while chunk := list(itertools.islice(images, _CHUNK)):
+            waiting.append(pool.submit(work, chunk))
+            if len(waiting) > _AHEAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.augment import Augment
+from kdbench.data.checks import check
 from kdbench.data.class_order import places
 from kdbench.data.dataset import Dataset, Description, Examples, Raw, Split, Streamed
 from kdbench.data.footprint import Footprint, footprint
@@ -31,6 +32,7 @@ def load_dataset(
     name: str,
     *,
     root: Path | None = None,
+    folder: Path | None = None,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
     imbalance_factor: float = 1.0,
@@ -52,7 +54,8 @@ def load_dataset(
     split, so that what is chosen and calibrated on it is judged as it was chosen (as in ImageNet-LT,
     Liu et al. 2019). ``classes`` are the names of all classes in another order than that of the source: it
     decides the labels, and nothing about which example is in which split. ``tasks`` are further columns of
-    labels that every split shall have. ``args`` are those of ``Options`` and of the source.
+    labels that every split shall have. ``args`` are those of ``Options`` and of the source. Paths in ``name`` are relative to ``folder``, or else to the
+    current one.
     Mean and standard deviation are those of the training part, the latter at least one grey level.
 
     Images are held in memory, unless the pixels that training with ``augment`` needs are over
@@ -68,8 +71,10 @@ def load_dataset(
         raise UserError(f"validation_fraction is {validation_fraction}: give a number from 0 to below 1.")
     if not 0 <= split_seed < 2**32:
         raise UserError(f"split_seed is {split_seed}: give a whole number from 0 to below 2**32.")
-    source, request = resolve(name, root=root, split_seed=split_seed, args=args or {}, tasks=tuple(tasks))
-    raw = _fitted(_loaded(name, source, request), request.options)
+    source, request = resolve(
+        name, root=root, base=folder, split_seed=split_seed, args=args or {}, tasks=tuple(tasks)
+    )
+    raw = fitted(loaded(name, source, request), request.options)
     request.options.check_channels(raw.train.images.shape[-1])
     order = None if classes is None else places(name, raw.classes, classes)
     needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
@@ -81,7 +86,7 @@ def load_dataset(
             f"reading {name} once for its checksum, mean and std: {as_text(raw.pixels())} of pixels"
         )
     raw = raw.placed(streamed, scratch)
-    rest, validation = _parts(raw, validation_fraction, split_seed)
+    rest, validation = parts(raw, validation_fraction, split_seed)
     if "validation" not in streamed:
         validation = validation.held()
     if imbalance_factor != 1:
@@ -106,6 +111,7 @@ def load_entry(entry: DatasetEntry, **setting: Any) -> Dataset:
     """Read the dataset of a suite; ``setting`` are the arguments of ``load_dataset`` that it does not say."""
     return load_dataset(
         entry.name,
+        folder=entry.folder,
         validation_fraction=entry.validation_fraction,
         split_seed=entry.split_seed,
         imbalance_factor=entry.imbalance_factor,
@@ -118,7 +124,11 @@ def load_entry(entry: DatasetEntry, **setting: Any) -> Dataset:
 
 
 def describe_dataset(
-    name: str, *, root: Path | None = None, args: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    root: Path | None = None,
+    folder: Path | None = None,
+    args: Mapping[str, Any] | None = None,
 ) -> Description:
     """Return (input_shape, num_classes) of a dataset, reading no more than that takes.
 
@@ -126,12 +136,12 @@ def describe_dataset(
     and the first image; a factory has to be called. Raises UserError as ``load_dataset`` does for what
     is looked at.
     """
-    source, request = resolve(name, root=root, split_seed=0, args=args or {})
+    source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {})
     found = source.describe
     if callable(found):
         found = found(request)
     elif found is None:
-        raw = _loaded(name, source, request)
+        raw = loaded(name, source, request)
         found = Description(_input_shape(raw), len(raw.classes))
     options = request.options
     channels, height, width = found.input_shape
@@ -141,7 +151,12 @@ def describe_dataset(
 
 
 def describe_tasks(
-    name: str, tasks: Sequence[str], *, root: Path | None = None, args: Mapping[str, Any] | None = None
+    name: str,
+    tasks: Sequence[str],
+    *,
+    root: Path | None = None,
+    folder: Path | None = None,
+    args: Mapping[str, Any] | None = None,
 ) -> dict[str, tuple[str, ...]]:
     """Return the classes of the further tasks that are asked for, in their order, reading no image.
 
@@ -149,7 +164,7 @@ def describe_tasks(
     """
     if not tasks:
         return {}
-    source, request = resolve(name, root=root, split_seed=0, args=args or {}, tasks=tuple(tasks))
+    source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {}, tasks=tuple(tasks))
     assert source.further is not None  # resolve has refused a source without
     return dict(source.further(request))
 
@@ -158,6 +173,7 @@ def measure_dataset(
     name: str,
     *,
     root: Path | None = None,
+    folder: Path | None = None,
     validation_fraction: float = 0.1,
     args: Mapping[str, Any] | None = None,
     augment: Augment | None = None,
@@ -167,25 +183,26 @@ def measure_dataset(
     The numbers of the named datasets are known; of folders the files are listed, of parquet files the labels
     are read; a factory has to be called. Raises UserError as ``load_dataset`` does for what is looked at.
     """
-    source, request = resolve(name, root=root, split_seed=0, args=args or {})
+    source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {})
     extent = source.extent
     if callable(extent):
         extent = extent(request)
     if extent is None:
-        raw = _fitted(_loaded(name, source, request), request.options)
+        raw = fitted(loaded(name, source, request), request.options)
         return footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
     options = request.options
     kept = extent._replace(
         train=min(extent.train, options.limit or extent.train),
         test=min(extent.test, options.limit_test or extent.test),
     )
-    shape = describe_dataset(name, root=root, args=args).input_shape
+    shape = describe_dataset(name, root=root, folder=folder, args=args).input_shape
     return footprint(shape, kept, validation_fraction, augment or Augment())
 
 
-def _loaded(name: str, source: Source, request: Request) -> Raw:
+def loaded(name: str, source: Source, request: Request) -> Raw:
+    """Return what a source yields, checked; its images may be on disk still."""
     raw = source.load(request)
-    _check(name, raw, source.describe)
+    check(name, raw, source.describe, request.fault)
     return raw
 
 
@@ -194,61 +211,7 @@ def _input_shape(raw: Raw) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _check(name: str, raw: Raw, expected: Description | Callable[..., Description] | None) -> None:
-    """Raise UserError for data that cannot be trained on, or is not the dataset that the name stands for."""
-    num_classes = len(raw.classes)
-    if num_classes < 2:
-        raise UserError(f"dataset {name} has {num_classes} class: classification needs two or more.")
-    for split, examples in raw.splits().items():
-        where = f"the {split} split of {name}"
-        if examples.images.dtype != np.uint8:
-            raise UserError(f"images of {where} are {examples.images.dtype}: give uint8, 0 to 255.")
-        if not len(examples):
-            raise UserError(f"{where} has no examples: add some.")
-        shape, first = examples.images.shape[1:], raw.train.images.shape[1:]
-        if shape != first:
-            raise UserError(
-                f"images of {where} are {_text(shape)} and those of train {_text(first)}: make them alike."
-            )
-        _check_labels(where, "label", examples.labels, num_classes)
-        for task, classes in raw.tasks.items():
-            _check_labels(where, task, examples.further[task], len(classes))
-    _check_classes(name, raw.classes, raw.train.labels)
-    for task, classes in raw.tasks.items():
-        if len(classes) < 2:
-            raise UserError(f"dataset.tasks: {task} of {name} has {len(classes)} class: leave it out.")
-        _check_classes(f"{task} in {name}", classes, raw.train.further[task])
-    if isinstance(expected, Description):
-        height, width, channels = raw.train.images.shape[1:]
-        found = Description((channels, height, width), num_classes)
-        if found != expected:
-            raise UserError(
-                f"the files of {name} hold {num_classes} classes of images of shape {found.input_shape}, not "
-                f"{expected.num_classes} of {expected.input_shape}: they are of another dataset."
-            )
-
-
-def _check_labels(where: str, column: str, labels: NDArray[np.int64], classes: int) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(wrong):
-        raise UserError(
-            f"example {wrong[0]} of {where} has the {column} {labels[wrong[0]]}: labels are "
-            f"0 to {classes - 1} ({classes} classes)."
-        )
-
-
-def _check_classes(where: str, classes: tuple[str, ...], labels: NDArray[np.int64]) -> None:
-    missing = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
-    if len(missing):
-        raise UserError(f"class '{classes[missing[0]]}' of {where} has no training example: add some.")
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    height, width, channels = shape
-    return f"{height}×{width}×{channels}"
-
-
-def _fitted(raw: Raw, options: Options) -> Raw:
+def fitted(raw: Raw, options: Options) -> Raw:
     """Apply the limits, then the size and channels that the arguments ask for."""
 
     def fit(split: str, examples: Examples) -> Examples:
@@ -261,7 +224,7 @@ def _fitted(raw: Raw, options: Options) -> Raw:
     return raw.changed(fit)
 
 
-def _parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
+def parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
     """Return the rows of train to train on, and the validation split: the shipped one, or the other rows."""
     everything = np.arange(len(raw.train))
     if not fraction:

@@ -14,7 +14,8 @@ from typing import Any
 
 from kdbench.data.dataset import Description, Extent, Raw
 from kdbench.data.options import Options
-from kdbench.errors import UserError, nearest, unknown
+from kdbench.errors import UserError, nearest, refuse, unknown
+from kdbench.references import located, misplaced
 
 ROOT_VARIABLE = "KDBENCH_DATA"
 MODULE_FACTORY = "package.module:factory"
@@ -25,7 +26,9 @@ FILE_FACTORY = "path/file.py:factory"
 class Request:
     """One dataset as a suite asks for it: ``reference`` is what follows the colon in ``folder:PATH``.
 
-    ``tasks`` are the columns of labels that are asked for beside its own.
+    ``base`` is the folder that it is relative to, None the current one. ``tasks`` are the columns of labels
+    that are asked for beside its own. ``fault`` is told of each part of the data that cannot be used; it
+    raises UserError, unless all of them are to be found: what can be used is loaded then.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Request:
     split_seed: int
     options: Options
     tasks: tuple[str, ...] = ()
+    base: Path | None = None
+    fault: Callable[[str], None] = refuse
 
     def data_root(self) -> Path:
         """Return the folder that holds the named datasets; raises UserError where none was given."""
@@ -44,12 +49,15 @@ class Request:
         return self.root
 
     def folder(self) -> Path:
-        """Return the folder that ``reference`` names, looked for here and then under the data root."""
+        """Return the folder that ``reference`` names, below ``base`` or else below the data root."""
         path = Path(self.reference).expanduser()
-        candidates = [path] if self.root is None else [path, self.root / path]
+        places = (self.base, self.root)
+        candidates = [path if place is None else place / path for place in places[: 1 + bool(self.root)]]
         for candidate in candidates:
             if candidate.is_dir():
                 return candidate
+        if problem := misplaced(self.reference, self.base):
+            raise UserError(f"dataset {self.name}: {problem}.")
         looked = " or ".join(str(candidate) for candidate in dict.fromkeys(candidates))
         raise UserError(f"dataset {self.name}: there is no folder {looked}. Check the path or --data-root.")
 
@@ -124,11 +132,13 @@ def resolve(
     split_seed: int,
     args: Mapping[str, Any],
     tasks: tuple[str, ...] = (),
+    base: Path | None = None,
+    fault: Callable[[str], None] = refuse,
 ) -> tuple[Source, Request]:
     """Return the source of a dataset's name, and the checked request to give it.
 
-    Without ``root`` the environment variable KDBENCH_DATA names the data root. Raises UserError for an
-    unknown name or argument, and for further tasks of a source that has none.
+    Paths are relative to ``base``. Without ``root`` the environment variable KDBENCH_DATA names the data
+    root. Raises UserError for an unknown name or argument, and for further tasks of a source that has none.
     """
     chosen, reference = _find(name)
     if tasks and chosen.further is None:
@@ -140,7 +150,10 @@ def resolve(
     if root is None and os.environ.get(ROOT_VARIABLE):
         root = Path(os.environ[ROOT_VARIABLE])
     root = root.expanduser() if root is not None else None
-    return chosen, Request(name, reference, root, split_seed, Options.parse(args, chosen.options), tasks)
+    reference = located(reference, base) if chosen.name in (MODULE_FACTORY, FILE_FACTORY) else reference
+    return chosen, Request(
+        name, reference, root, split_seed, Options.parse(args, chosen.options), tasks, base, fault
+    )
 
 
 def _find(name: str) -> tuple[Source, str]:

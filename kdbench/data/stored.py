@@ -178,6 +178,10 @@ class Stored:
         """Decode the images in their order, some at a time."""
         return self.decoder.chunks(self.shelf)
 
+    def faults(self) -> Iterator[tuple[int, list[str]]]:
+        """Decode the images, some at a time; yield how many, and what is wrong with which of them."""
+        return self.decoder.faults(self.shelf)
+
     def read(self) -> NDArray[np.uint8]:
         """Decode all images into one array."""
         images = np.empty(self.shape, dtype=np.uint8)

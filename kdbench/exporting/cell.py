@@ -18,8 +18,10 @@ from kdbench.methods import Method, find_method
 from kdbench.models import build_model, load_checkpoint
 from kdbench.models.registry import source_of
 from kdbench.models.shapes import Shape
+from kdbench.references import PATHS_FROM, located
 from kdbench.store import RunDirectory
 from kdbench.suite import Suite
+from kdbench.yaml_source import YamlSource
 
 # Where a cell is looked for that is given by its id alone: the folder that 'kdbench run' writes into.
 RUNS = Path("runs")
@@ -111,10 +113,11 @@ def trained_student(
     manifest = directory.manifest()
     channels, height, width = manifest["input_shape"]
     shape: Shape = (channels, height, width)
-    entry = _kept(directory, record)
+    folder = _folder(directory)
+    entry = _kept(directory, record, folder)
     model = _build(entry, shape, _outputs(manifest))
     load_checkpoint(model, weights)
-    normalisation = manifest.get("normalisation") or _normalisation(record, data_root)
+    normalisation = manifest.get("normalisation") or _normalisation(record, data_root, folder)
     return TrainedStudent(cell, model.eval(), shape, _card(record, manifest, normalisation, best), entry)
 
 
@@ -124,14 +127,20 @@ def _outputs(content: Mapping[str, Any]) -> int:
 
 
 def _build(entry: ModelEntry, shape: Shape, classes: int) -> nn.Module:
-    return build_model(entry.name, input_shape=shape, num_classes=classes, args=entry.args)
+    return build_model(entry.reference, input_shape=shape, num_classes=classes, args=entry.args)
 
 
-def _kept(directory: RunDirectory, record: Mapping[str, Any]) -> ModelEntry:
+def _folder(directory: RunDirectory) -> Path | None:
+    """Return the folder that the paths of a run's suite are relative to, None where it has no such path."""
+    folder = YamlSource.read(directory.path / "suite.yaml").value.get(PATHS_FROM)
+    return None if folder is None else Path(folder)
+
+
+def _kept(directory: RunDirectory, record: Mapping[str, Any], folder: Path | None) -> ModelEntry:
     """Return the model that is kept at inference: the student, or what its method makes of it."""
     config = record["config"]
-    student = _entry(config["student"])
-    _refuse_changed(config["student"])
+    student = _entry(config["student"], folder)
+    _refuse_changed(config["student"], student)
     registered = _method(directory, config)
     tutor = directory.record("teachers", config.get("tutor") or config["teacher"])
     if tutor is None:
@@ -144,21 +153,23 @@ def _kept(directory: RunDirectory, record: Mapping[str, Any]) -> ModelEntry:
             f"the record of cell '{record['id']}' does not fit the parameters of method '{registered.name}' "
             f"({error.errors()[0]['msg']}): export it with the kdbench that trained it."
         ) from error
-    kept = registered.distiller.deployed(hyper, student, _entry(model))
+    teacher = _entry(model, folder)
+    kept = registered.distiller.deployed(hyper, student.opened(), teacher.opened())
     if kept is None:
         return student
-    _refuse_changed(model)
-    return ModelEntry(name=kept[0], args=kept[1])
+    _refuse_changed(model, teacher)
+    return student.beside(kept[0], args=kept[1])
 
 
-def _entry(config: Mapping[str, Any]) -> ModelEntry:
+def _entry(config: Mapping[str, Any], folder: Path | None) -> ModelEntry:
     """Return the entry that a recorded model had in its suite."""
-    return ModelEntry(name=config["name"], args=config["args"], taps=config.get("taps"))
+    fields = {"name": config["name"], "args": config["args"], "taps": config.get("taps")}
+    return ModelEntry.model_validate(fields, context={PATHS_FROM: folder})
 
 
-def _refuse_changed(config: Mapping[str, Any]) -> None:
+def _refuse_changed(config: Mapping[str, Any], entry: ModelEntry) -> None:
     """Raise UserError where the code of a user's own model is no longer the one that was trained."""
-    if config.get("source") != source_of(config["name"]):
+    if config.get("source") != source_of(entry.reference):
         raise UserError(
             f"the code of model '{config['name']}' has changed since the cell was trained: restore the file, "
             "for the weights belong to the old code."
@@ -172,16 +183,16 @@ def _method(directory: RunDirectory, config: Mapping[str, Any]) -> Method:
         return find_method(name)
     for entry in Suite.load(directory.path / "suite.yaml").methods:
         if ":" in entry.name:
-            found = find_method(entry.name)
+            found = find_method(located(entry.name, entry.folder))
             if (found.name, found.fingerprint) == (name, fingerprint):
                 return found
     raise UserError(f"the code of method '{name}' has changed since the cell was trained: restore the file.")
 
 
-def _normalisation(record: Mapping[str, Any], data_root: Path | None) -> dict[str, Any]:
+def _normalisation(record: Mapping[str, Any], data_root: Path | None, folder: Path | None) -> dict[str, Any]:
     """Return mean and deviation of the training images, read again."""
     config = {name: value for name, value in record["config"]["dataset"].items() if name != "source"}
-    dataset = DatasetEntry.model_validate(config)
+    dataset = DatasetEntry.model_validate(config, context={PATHS_FROM: folder})
     data = load_entry(dataset, root=data_root)
     if data.checksum != record["provenance"]["data_checksum"]:
         raise UserError(

@@ -35,7 +35,7 @@ Role = Literal["student", "teacher"]
 class Parameters(BaseModel):
     """The hyper-parameters of a method, with their defaults and ranges."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,10 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             duplicate cells, an empty matrix, and a method that cannot work with a pair (unless the
             suite says ``inapplicable: skip``).
     """
-    input_shape, classes = describe_dataset(suite.dataset.name, root=data_root, args=suite.dataset.args)
-    check_classes(suite.dataset, classes, root=data_root)
-    found = describe_tasks(
-        suite.dataset.name, tuple(suite.dataset.tasks), root=data_root, args=suite.dataset.args
-    )
+    data = suite.dataset
+    input_shape, classes = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
+    check_classes(data, classes, root=data_root)
+    found = describe_tasks(data.name, tuple(data.tasks), root=data_root, folder=data.folder, args=data.args)
     tasks = {task: len(names) for task, names in found.items()}
     sketches = Sketches(input_shape, classes + sum(tasks.values()))
     teachers = tuple(_teacher(suite, entry, sketches) for entry in suite.teachers)
@@ -151,7 +150,7 @@ class _Matrix:
             distiller.check(variant.hyper, pair)
             check_tasks(distiller, variant.hyper, pair, self._tasks)
             for name in distiller.assistants(variant.hyper, student.shown):
-                entry = student if name == student.shown else ModelEntry(name=name)
+                entry = student if name == student.shown else student.beside(name)
                 used = recipe if entry is student else self._suite.recipe
                 tutor = self._assistant(tutor, entry, used, variant, seed)
                 pair = self._pair(tutor, student)
@@ -160,7 +159,7 @@ class _Matrix:
             refusal = str(reason)
         if tutor is not teacher:
             config["tutor"] = tutor.id
-        kept = distiller.deployed(variant.hyper, student, tutor.entry)
+        kept = distiller.deployed(variant.hyper, student.opened(), tutor.entry.opened())
         return Cell(
             id=content_id(config),
             cohort=cohort,
@@ -177,7 +176,7 @@ class _Matrix:
             config=config,
             tutor=tutor,
             deployed=kept
-            and ModelEntry(name=kept[0], args=kept[1], label=f"{student.shown} by {variant.label}"),
+            and student.beside(kept[0], args=kept[1], label=f"{student.shown} by {variant.label}"),
             control_of=variant.label if control else None,
             refusal=refusal,
         )
@@ -214,7 +213,7 @@ class _Matrix:
         return TeacherPlan(
             content_id(config),
             f"{entry.shown} taught by {tutor.label}",
-            TeacherEntry(**entry.model_dump(), seed=seed),
+            TeacherEntry.of(entry, seed),
             recipe,
             sketch.taps,
             sketch.shapes,

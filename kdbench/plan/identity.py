@@ -8,6 +8,7 @@ from kdbench.entries import DatasetEntry, ModelEntry
 from kdbench.factory import factory_fingerprint
 from kdbench.models.registry import source_of
 from kdbench.plan.variants import Variant
+from kdbench.references import located
 from kdbench.store import sha256_of
 
 # Part of every id. Raise it when a change of the code changes results, so that old records are not reused.
@@ -24,7 +25,7 @@ def dataset_config(entry: DatasetEntry) -> dict[str, Any]:
     }
     config = entry.model_dump(mode="json", exclude={name for name, absent in unused.items() if absent})
     if ":" in entry.name and entry.name.partition(":")[0] not in ("folder", "parquet"):
-        config["source"] = factory_fingerprint(entry.name)
+        config["source"] = factory_fingerprint(located(entry.name, entry.folder))
     return config
 
 
@@ -35,7 +36,7 @@ def model_config(entry: ModelEntry) -> dict[str, Any]:
         config["taps"] = entry.taps.model_dump(mode="json")
     if entry.checkpoint:
         config["checkpoint"] = sha256_of(entry.checkpoint)
-    source = source_of(entry.name)
+    source = source_of(entry.reference)
     if source:
         config["source"] = source
     return config

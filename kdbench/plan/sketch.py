@@ -51,7 +51,7 @@ class Sketches:
         from kdbench.models.features import run_blank
 
         model = build_model(
-            entry.name, input_shape=self._input_shape, num_classes=self._classes, args=entry.args
+            entry.reference, input_shape=self._input_shape, num_classes=self._classes, args=entry.args
         )
         logits = run_blank(model, self._input_shape)
         if logits.shape[1] != self._classes:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from kdbench.entries import MethodEntry
 from kdbench.errors import UserError, nearest
 from kdbench.methods import Method, Parameters, find_method
+from kdbench.references import located
 from kdbench.suite import Suite
 
 
@@ -31,7 +32,7 @@ def expand(entry: MethodEntry, suite: Suite, special: Mapping[str, Any] | None =
     ``special`` holds the values of one pair of models; they go before the suite's, and the label is as
     without them, so that a method has one name in all pairs.
     """
-    registered = find_method(entry.name)
+    registered = find_method(located(entry.name, entry.folder))
     students = tuple(student.shown for student in suite.students)
     for name in entry.students or ():
         if name not in students:

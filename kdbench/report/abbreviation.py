@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from kdbench.analysis.summary import Summary
+
+# Characters of a label in a figure.
+DRAWN = 60
 
 
 def shorten_labels(labels: Sequence[str], limit: int) -> list[str]:
-    """Return labels cut in the middle to ``limit`` characters; all stay whole where two would become one."""
-    head = (limit - 1) // 2
-    tail = limit - 1 - head
-    short = [t if len(t) <= limit else f"{t[:head]}…{t[-tail:]}" for t in labels]
-    return short if len(set(short)) == len(set(labels)) else list(labels)
+    """Return labels cut in the middle to ``limit`` characters, or to more where two would become one."""
+    while True:
+        head = (limit - 1) // 2
+        tail = limit - 1 - head
+        short = [t if len(t) <= limit else f"{t[:head]}…{t[-tail:]}" for t in labels]
+        if len(set(short)) == len(set(labels)):
+            return short
+        limit *= 2
+
+
+def abbreviated(summary: Summary, limit: int = DRAWN) -> Summary:
+    """Return a summary with labels that a figure has room for."""
+    kinds = ("teacher", "student", "method")
+    labels = list({getattr(row, kind): None for row in summary.rows for kind in kinds if getattr(row, kind)})
+    if all(len(label) <= limit for label in labels):
+        return summary
+    short: dict[str | None, str] = dict(zip(labels, shorten_labels(labels, limit), strict=True))
+
+    def changed(part: Any) -> Any:
+        if isinstance(part, tuple):
+            return tuple(map(changed, part))
+        if isinstance(part, str):
+            return short.get(part, part)
+        if isinstance(part, Mapping):
+            return {**part, **{kind: short.get(part[kind], part[kind]) for kind in kinds}}
+        return replace(part, **{kind: short.get(getattr(part, kind), getattr(part, kind)) for kind in kinds})
+
+    parts = {field.name: getattr(summary, field.name) for field in fields(summary)}
+    tuples = {name: changed(part) for name, part in parts.items() if isinstance(part, tuple)}
+    return replace(summary, **tuples)

@@ -14,6 +14,7 @@ from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_meth
 from kdbench.analysis.composite import netscore_of
 from kdbench.analysis.published import find_published
 from kdbench.analysis.summary import Summary, summarise
+from kdbench.printable import printable
 from kdbench.report.claims import how_to_read, statements
 from kdbench.report.evidence import detectable_note, examples_note
 from kdbench.report.headline import main_table
@@ -119,4 +120,4 @@ def _count(number: int, noun: str) -> str:
 
 
 def _hanging(text: str, width: int) -> str:
-    return textwrap.fill(text, width, subsequent_indent="    ", break_on_hyphens=False)
+    return textwrap.fill(printable(text), width, subsequent_indent="    ", break_on_hyphens=False)

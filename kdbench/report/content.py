@@ -11,6 +11,7 @@ from kdbench.analysis.published import find_published
 from kdbench.analysis.standings import REFERENCE, standings
 from kdbench.analysis.summary import Failure, Summary
 from kdbench.report import numerals
+from kdbench.report.attempts import Attempts
 from kdbench.report.claims import difference_table, how_to_read
 from kdbench.report.exemplars import exemplar_claims
 from kdbench.report.fidelity import control_claims
@@ -22,6 +23,9 @@ from kdbench.report.runtimes import runtime_table
 from kdbench.report.table import Table
 from kdbench.tasks import name_in
 
+NO_TABLE = Table("", (), ())
+NO_TEXTS: tuple[str, ...] = ()
+NO_EXAMPLES: Any = ((), ())
 Facts = tuple[tuple[str, str], ...]
 # What records are stamped with one by one; they may differ where a run was carried out in pieces.
 STAMPS = ("device", "precision", "threads", "data_checksum", "git", "kdbench")
@@ -52,36 +56,49 @@ class Content:
     warnings: tuple[str, ...]
 
 
-def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
-    """Return what the report of a run says."""
+def gather(summary: Summary, plates: Iterable[Plate], attempts: Attempts | None = None) -> Content:
+    """Return what the report of a run says; of a part that cannot be made ``attempts`` keeps the reason."""
+    attempts = attempts or Attempts()
+    make = attempts.make
     manifest = summary.manifest
-    comparisons = compare_methods(summary)
-    published = find_published(summary)
-    exemplars, without_exemplars = exemplar_claims(summary)
+    comparisons = make("the comparison of methods", [], compare_methods, summary)
+    published = make("the list of published figures", None, find_published, summary)
+    exemplars, without_exemplars = make("the examples", NO_EXAMPLES, exemplar_claims, summary)
     return Content(
         title=f"{manifest['suite']}: knowledge distillation on {manifest['dataset']}",
         description=manifest.get("description", ""),
         facts=_facts(summary),
-        reading=tuple(how_to_read(summary, comparisons)),
-        main=main_table(summary),
-        tasks={task: main_table(summary, name_in(task, "top1")) for task in manifest.get("tasks", {})},
-        differences=difference_table(summary),
-        controls=tuple(control_claims(summary)),
+        reading=make("how to read this", NO_TEXTS, lambda: tuple(how_to_read(summary, comparisons))),
+        main=make("the results", NO_TABLE, main_table, summary),
+        tasks={
+            task: make(f"the results of {task}", NO_TABLE, main_table, summary, name_in(task, "top1"))
+            for task in manifest.get("tasks", {})
+        },
+        differences=make("the differences", NO_TABLE, difference_table, summary),
+        controls=make("the controls", NO_TEXTS, lambda: tuple(control_claims(summary))),
         exemplars=tuple(exemplars),
-        over_kd=_over_kd(summary),
-        ranks=_ranks(summary),
-        runtimes=runtime_table(summary),
-        published=published_table(summary, published),
-        published_cautions=tuple(cautions(published)),
+        over_kd=make("the differences from kd", None, _over_kd, summary),
+        ranks=make("the ranks", None, _ranks, summary),
+        runtimes=make("the runtimes", None, runtime_table, summary),
+        published=make(
+            "the published figures", None, lambda: published and published_table(summary, published)
+        ),
+        published_cautions=make(
+            "the cautions", NO_TEXTS, lambda: tuple(cautions(published) if published else ())
+        ),
         plates=tuple(plates),
         failures=summary.failures,
-        nulls=(*_nulls(summary), *without_exemplars),
+        nulls=(*make("why numbers are missing", (), _nulls, summary), *without_exemplars),
         provenance=(
             ("Run", _run(summary)),
             ("Machine", tuple(_flat(manifest["machine"]))),
             ("Versions", tuple(_flat(manifest["versions"]))),
         ),
-        warnings=tuple(_warnings(summary)),
+        # The last: it tells of what could not be made above.
+        warnings=(
+            *make("the comparison of records", NO_TEXTS, lambda: tuple(_warnings(summary))),
+            *(f"{broken}." for broken in attempts.broken),
+        ),
     )
 
 

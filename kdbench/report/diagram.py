@@ -18,6 +18,8 @@ CHARACTER = 0.072
 LINE = 0.23
 BAR = 0.11
 LABEL = 30
+# Beyond this a title is broken into lines.
+WIDEST = 14.0
 
 
 def draw_ranking(ranking: Ranking, title: str) -> Figure:
@@ -33,7 +35,8 @@ def draw_ranking(ranking: Ranking, title: str) -> Figure:
     below = 0.12 + BAR * len(ranking.cliques) + LINE * half + 0.1
     above = 0.75
     height = above + below + 0.45
-    figure = style.new_figure(title, width=max(AXIS + left + right + 0.2, 0.115 * len(title)), height=height)
+    width = max(AXIS + left + right + 0.2, min(0.115 * len(title), WIDEST))
+    figure = style.new_figure(title, width=width, height=height)
     axes = figure.add_subplot()
     axes.set_axis_off()
     # Heights are in inches, from the axis down; ranks become inches, so that nothing is stretched.

@@ -6,6 +6,7 @@ import importlib
 import io
 import pkgutil
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,21 @@ from typing import Protocol, cast
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
+from kdbench.printable import printable
 from kdbench.report import figures
+from kdbench.report.abbreviation import abbreviated
+from kdbench.report.attempts import Attempts
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.style import styled
 from kdbench.store import write_atomic
 
 DPI = 200
+# Characters of a teacher's label in the name of a file.
+STEM = 40
 # Fixed metadata: the same records give the same files.
 FORMATS: dict[str, dict[str, None]] = {
     "png": {},
@@ -69,24 +76,28 @@ def discover() -> dict[str, FigureModule]:
     return dict(sorted(found.items(), key=lambda item: (item[1].ORDER, item[0])))
 
 
-def make_plates(summary: Summary, folder: Path) -> list[Plate]:
+def make_plates(summary: Summary, folder: Path, attempts: Attempts | None = None) -> list[Plate]:
     """Draw every figure for every teacher, write the files into ``folder``, and remove those out of date.
 
     Controls with a random teacher are left out: they lie so far off that the methods would be one heap.
+    A figure that cannot be drawn is missing, with the exception for a reason; ``attempts`` keeps it.
     """
-    summary = summary.without_repeats()
+    attempts = attempts or Attempts()
+    summary = abbreviated(summary.without_repeats())
     plates: list[Plate] = []
     for name, module in discover().items():
-        made = list(_plates_of(name, module, summary, folder))
+        made = list(_plates_of(name, module, summary, folder, attempts))
         _remove_stale(folder, name, {plate.stem for plate in made if plate.missing is None})
         plates += made
     return plates
 
 
-def _plates_of(name: str, module: FigureModule, summary: Summary, folder: Path) -> Iterator[Plate]:
+def _plates_of(
+    name: str, module: FigureModule, summary: Summary, folder: Path, attempts: Attempts
+) -> Iterator[Plate]:
     parts = list(summary.by_teacher())
     for number, (teacher, part) in enumerate(parts, start=1):
-        label = re.sub(r"[^A-Za-z0-9_]+", "_", teacher)
+        label = re.sub(r"[^A-Za-z0-9_]+", "_", teacher)[:STEM]
         stem = name if len(parts) == 1 else f"{name}-{number}-{label}"
         if not part.measured:
             yield Plate(stem, name, "", missing=f"no student of {teacher} has finished")
@@ -95,26 +106,37 @@ def _plates_of(name: str, module: FigureModule, summary: Summary, folder: Path) 
             with styled():
                 figure = module.draw(part)
                 files = save(figure)
+            title, caption = module.title(part), module.caption(part)
         except NothingToDraw as nothing:
             yield Plate(stem, name, "", missing=str(nothing))
+            continue
+        except Exception as error:  # of any kind, for the rest of the report must not be lost with a figure
+            broken = attempts.failed(f"the figure {stem}", error)
+            yield Plate(stem, name, "", missing=broken.reason)
             continue
         for suffix, content in files.items():
             write_atomic(folder / f"{stem}.{suffix}", content)
         width = float(figure.get_figwidth())
-        yield Plate(stem, module.title(part), module.caption(part), files["png"], files["svg"], width)
+        yield Plate(stem, title, caption, files["png"], files["svg"], width)
 
 
 def save(figure: Figure) -> dict[str, bytes]:
     """Return the figure in each format, by suffix."""
     FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    # Laid out once: the formats would each do it again, and labels were placed in this layout.
-    figure.set_layout_engine(None)
+    for text in figure.findobj(Text):
+        # Titles are broken into lines; nothing else that is no plain text can be in a drawing.
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     files = {}
-    for suffix, metadata in FORMATS.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
-        files[suffix] = buffer.getvalue()
+    with warnings.catch_warnings():
+        # A sign that the font lacks is drawn as a box; tables and captions hold it.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure.draw_without_rendering()
+        # Laid out once: the formats would each do it again, and labels were placed in this layout.
+        figure.set_layout_engine(None)
+        for suffix, metadata in FORMATS.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
+            files[suffix] = buffer.getvalue()
     return files
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from kdbench.analysis.summary import Summary
+from kdbench.report.attempts import Attempts
 from kdbench.report.content import Content
 from kdbench.report.gallery import Plate
 from kdbench.report.rendering import as_html, environment
@@ -17,9 +19,15 @@ from kdbench.report.scatter import scatter_json
 LARGEST_SVG = 1_500_000
 
 
-def as_page(content: Content, summary: Summary) -> str:
-    """Return index.html: tables that sort, figures, a chart with plotly.js inlined, and provenance."""
-    chart = scatter_json(summary)
+def as_page(content: Content, summary: Summary, attempts: Attempts | None = None) -> str:
+    """Return index.html: tables that sort, figures, a chart with plotly.js inlined, and provenance.
+
+    Of a chart that cannot be made ``attempts`` keeps the reason, and the page says it.
+    """
+    attempts = attempts or Attempts()
+    chart = attempts.make("the interactive chart", None, scatter_json, summary)
+    told = (f"{broken}." for broken in attempts.broken)
+    content = replace(content, warnings=tuple(dict.fromkeys((*content.warnings, *told))))
     return (
         environment()
         .get_template("page.html")

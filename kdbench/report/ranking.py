@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval
@@ -55,7 +56,7 @@ def render_ranks(
         write_figure(figure, lambda: draw_ranking(found.ranking, table.title))
     print_table(table, console)
     if figure is not None:
-        console.print(f"\nWrote {figure}.", highlight=False, soft_wrap=True)
+        console.print(Text(f"\nWrote {figure}."), soft_wrap=True)
 
 
 def _standings(paths: Sequence[str | Path], metric: str, baseline: str) -> tuple[Standings, Column]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import jinja2
 import rich.table
@@ -16,6 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from kdbench.printable import printable
 from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.table import Cell, Heading, Line, Table
 
@@ -27,6 +30,7 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 PADDING = 2
 STYLES = {"▲": "green", "▼": "red"}
 
+UNICODE = "% Labels hold letters that LuaLaTeX or XeLaTeX sets, with a font that has them."
 LATEX_SPECIALS = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -42,6 +46,12 @@ LATEX_SPECIALS = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
+        "`": r"\textasciigrave{}",
+        # At the beginning of a row these would be options of the \\ before it.
+        "[": "{[}",
+        "]": "{]}",
+        "*": "{*}",
+        "\0": "{}",
         "±": r"$\pm$",
         "×": r"$\times$",
         "–": "--",
@@ -67,6 +77,7 @@ def environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("kdbench.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -117,10 +128,11 @@ def _sup(note: int | None) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text in which the characters that Markdown would read as markup are escaped."""
-    for special in "\\`*_|<[]":
-        text = text.replace(special, f"\\{special}")
-    return text
+    """Return text on one line in which the characters that Markdown would read as markup are escaped."""
+    text = re.sub(r"([\\`*_|<>\[\]&#~$])", r"\\\1", printable(text))
+    # What would begin a list, a rule or a heading.
+    text = re.sub(r"^([-+=])(?=[-+= ]|$)", r"\\\1", text)
+    return re.sub(r"^(\d+)([.)])(?= |$)", r"\1\\\2", text)
 
 
 def as_latex(table: Table) -> str:
@@ -139,6 +151,7 @@ def as_latex(table: Table) -> str:
     return "\n".join(
         [
             r"% Needs \usepackage{booktabs} and \usepackage{graphicx}.",
+            *([UNICODE] if _beyond_latin(table) else []),
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{escape_latex(table.title)}. {' '.join(below)}}}",
@@ -156,26 +169,33 @@ def as_latex(table: Table) -> str:
     )
 
 
+def _beyond_latin(table: Table) -> bool:
+    """Return whether labels hold letters that pdfLaTeX does not know by itself."""
+    text = escape_latex("".join([table.title, *(cell.text for line in table.lines for cell in line.cells)]))
+    return any(ord(sign) > 0x24F and unicodedata.category(sign)[0] in "LMS" for sign in text)
+
+
 def _latex_note(note: int | None) -> str:
     return f"$^{{{note}}}$" if note else ""
 
 
 def escape_latex(text: str) -> str:
     """Return text in which LaTeX's special characters, and the signs of our tables, are commands."""
-    return text.translate(LATEX_SPECIALS)
+    # Two hyphens stay two: LaTeX would make one dash of them.
+    return re.sub("-(?=-)", "-\0", printable(text)).translate(LATEX_SPECIALS)
 
 
 def print_table(table: Table, console: Console) -> None:
     """Print a table with its title above, and its legend, its notes and what was left out below."""
     fitted, hidden = for_terminal(table, console.width)
-    console.print(Text(table.title, style="bold"))
+    console.print(Text(printable(table.title), style="bold"))
     console.print()
     console.print(fitted)
     console.print()
     for line in table.legend:
-        console.print(Text(line, style="dim"))
+        console.print(Text(printable(line), style="dim"))
     for number, note in enumerate(table.notes, start=1):
-        console.print(Text(f"{str(number).translate(SUPERSCRIPTS)} {note}", style="dim"))
+        console.print(Text(f"{str(number).translate(SUPERSCRIPTS)} {printable(note)}", style="dim"))
     if hidden:
         names = ", ".join(heading.title for heading in hidden)
         console.print(Text(f"Left out at {console.width} columns: {names}.", style="dim"))
@@ -217,7 +237,8 @@ def _rich(table: Table, kept: set[int]) -> rich.table.Table:
     result = rich.table.Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for index, heading in enumerate(table.headings):
         if index in kept:
-            result.add_column(_stacked(heading), justify="right" if heading.numeric else "left", no_wrap=True)
+            side: Literal["right", "left"] = "right" if heading.numeric else "left"
+            result.add_column(Text(_stacked(heading)), justify=side, no_wrap=True)
     previous: tuple[str, ...] | None = None
     labels = sum(heading.key in LABELS for heading in table.headings) - 1
     for line in table.lines:
@@ -241,7 +262,7 @@ def _rich_cell(cell: Cell) -> Text:
 
 
 def _terminal_text(cell: Cell) -> str:
-    return cell.text + (str(cell.note).translate(SUPERSCRIPTS) if cell.note else "")
+    return printable(cell.text) + (str(cell.note).translate(SUPERSCRIPTS) if cell.note else "")
 
 
 def _stacked(heading: Heading) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from kdbench.analysis.summary import Row, Summary
+from kdbench.printable import printable
 from kdbench.report import numerals, style
 from kdbench.report.headline import LATENCY
 
@@ -90,7 +91,7 @@ def _trace(summary: Summary, name: str, members: list[Row]) -> go.Scatter:
     symbols = [f"{shape}-open" if opened else shape for shape in shapes]
     halves = [row.metrics["top1"].half_width for row in members]
     return go.Scatter(
-        name=name,
+        name=_escaped(name),
         mode="markers",
         y=[100 * (row.mean("top1") or 0.0) for row in members],
         text=[_hover(row, summary) for row in members],
@@ -118,4 +119,4 @@ def _hover(row: Row, summary: Summary) -> str:
 
 def _escaped(text: str) -> str:
     # plotly reads a subset of HTML in its texts.
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -65,6 +65,8 @@ PARAMETERS: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "kdbench",
     "pdf.fonttype": 42,
+    # Labels are a user's words: a $ in them is no mathematics.
+    "text.parse_math": False,
 }
 
 
@@ -174,9 +176,7 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     longest = max(len(str(handle.get_label())) for handle in handles)
     inches = 0.5 + 0.075 * longest
     columns = max(1, min(len(handles), int((figure.get_figwidth() - 0.3) / inches)))
-    figure.legend(
-        handles=handles, loc="outside lower left", ncols=columns, handletextpad=0.5, columnspacing=1.2
-    )
+    _legend(figure, handles, loc="outside lower left", ncols=columns, handletextpad=0.5, columnspacing=1.2)
 
 
 def legend_beside(figure: Figure, spare: Sequence[Axes], handles: Sequence[Any]) -> None:
@@ -185,11 +185,18 @@ def legend_beside(figure: Figure, spare: Sequence[Axes], handles: Sequence[Any])
         axes.remove()
     if spare and len(handles) <= ROOM_BESIDE:
         spare[0].set_axis_off()
-        spare[0].legend(handles=handles, loc="center left", ncols=1 if len(handles) <= ROOM_BESIDE / 2 else 2)
+        _legend(spare[0], handles, loc="center left", ncols=1 if len(handles) <= ROOM_BESIDE / 2 else 2)
         return
     for axes in spare[:1]:
         axes.remove()
     legend_below(figure, handles)
+
+
+def _legend(owner: Figure | Axes, handles: Sequence[Any], **layout: Any) -> None:
+    """Draw a legend that has every handle: matplotlib leaves out those whose labels begin with _."""
+    legend = owner.legend(handles=handles, labels=["label"] * len(handles), **layout)
+    for text, handle in zip(legend.get_texts(), handles, strict=True):
+        text.set_text(str(handle.get_label()))
 
 
 def accuracy_limits(rows: Sequence[Row], column: str = "top1") -> tuple[float, float]:

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import html
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdbench.analysis.summary import summarise
+from kdbench.report.attempts import Attempts
 from kdbench.report.rendering import as_csv, as_latex
+from kdbench.report.table import Table
 from kdbench.store import RunDirectory, write_atomic
 
+if TYPE_CHECKING:
+    from kdbench.report.content import Content
+
 FIGURES = "figures"
+FAILURES = "failures.txt"
 
 
-def write_report(path: str | Path, out: str | Path | None = None) -> Path:
+def warn(text: str) -> None:
+    """Warn as Python does: what is done with a failure where nobody asks to be told."""
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
+def write_report(
+    path: str | Path, out: str | Path | None = None, *, failed: Callable[[str], None] = warn
+) -> Path:
     """Write the report of a run into ``out`` (default: RUN/report) and return the path of its index.html.
 
     Files: index.html, report.md, results.csv and .tex (the headline table), results_TASK.csv and .tex for
-    each further task, differences.csv and .tex,
-    differences_from_kd.csv and .tex where kd is not the only method, ranks.csv and .tex where there are three
+    each further task, differences.csv and .tex, differences_from_kd.csv and .tex where kd is not the only method, ranks.csv and .tex where there are three
     methods and students to rank, runtimes.csv and .tex where more than eager mode was timed, published.csv
     and .tex where papers report figures for any row, summary.csv (every metric with its interval), and
-    figures/ in PNG, SVG and PDF. Raises UserError where ``path`` is not a run directory or ``out`` cannot
-    be written.
+    figures/ in PNG, SVG and PDF. A part that cannot be made leaves the others alone: it is named in the
+    report, ``failed`` is told of it in a line, and its traceback is in failures.txt. Raises UserError where
+    ``path`` is not a run directory or ``out`` cannot be written.
     """
     # Drawing needs half a second of imports, which 'kdbench compare' does without.
     from kdbench.report.content import gather
@@ -31,21 +49,51 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     run = RunDirectory.open(path)
     summary = summarise(run)
     folder = Path(out) if out is not None else run.path / "report"
-    content = gather(summary, make_plates(summary, folder / FIGURES))
-    tables = {"results": content.main, "differences": content.differences}
-    tables |= {f"results_{task}": table for task, table in content.tasks.items()}
-    further = {
+    attempts = Attempts()
+    content = gather(summary, make_plates(summary, folder / FIGURES, attempts), attempts)
+    files: dict[str, Callable[[], str]] = {}
+    absent = [FAILURES]
+    for name, table in _tables(content).items():
+        if table is None or not table.headings:
+            absent += [f"{name}.csv", f"{name}.tex"]
+        else:
+            files |= {f"{name}.csv": partial(as_csv, table), f"{name}.tex": partial(as_latex, table)}
+    files["summary.csv"] = lambda: summary.frame().to_csv(index=False)
+    files["report.md"] = lambda: as_document(content, FIGURES)
+    files["index.html"] = lambda: as_page(content, summary, attempts)
+    for name, make in files.items():
+        text = attempts.make(name, None, make)
+        if text is None and name == "index.html":
+            text = _bare_page(content.title, attempts)
+        if text is None:
+            absent.append(name)
+        else:
+            write_atomic(folder / name, text)
+    # What an earlier report left would be taken for a part of this one.
+    for name in absent:
+        (folder / name).unlink(missing_ok=True)
+    if attempts.broken:
+        write_atomic(folder / FAILURES, attempts.traces)
+    for broken in attempts.broken:
+        failed(f"{broken}; its traceback is in {folder / FAILURES}")
+    return folder / "index.html"
+
+
+def _tables(content: Content) -> dict[str, Table | None]:
+    """Return the tables by the name of their files; one that could not be made has no headings."""
+    return {
+        "results": content.main,
+        "differences": content.differences,
+        **{f"results_{task}": table for task, table in content.tasks.items()},
         "differences_from_kd": content.over_kd,
         "ranks": content.ranks,
         "runtimes": content.runtimes,
         "published": content.published,
     }
-    tables |= {name: table for name, table in further.items() if table is not None}
-    for name, table in tables.items():
-        write_atomic(folder / f"{name}.csv", as_csv(table))
-        write_atomic(folder / f"{name}.tex", as_latex(table))
-    write_atomic(folder / "summary.csv", summary.frame().to_csv(index=False))
-    write_atomic(folder / "report.md", as_document(content, FIGURES))
-    page = folder / "index.html"
-    write_atomic(page, as_page(content, summary))
-    return page
+
+
+def _bare_page(title: str, attempts: Attempts) -> str:
+    """Return a page that says why there is no other."""
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title>'
+    items = "".join(f"<li>{html.escape(str(broken))}</li>" for broken in attempts.broken)
+    return f'<!doctype html><html lang="en">{head}<ul>{items}</ul></html>'

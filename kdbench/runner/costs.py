@@ -12,6 +12,7 @@ from kdbench.entries import MeasureEntry, ModelEntry
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.progress import Progress
+from kdbench.references import is_code
 from kdbench.runner.scores import Scores
 from kdbench.store import RunDirectory, content_id, read_json, write_atomic, write_json
 
@@ -87,10 +88,10 @@ def _measured(
 ) -> Measured:
     # A student with the teacher's label is the same architecture: it is measured once.
     entries = {entry.shown: entry for entry in (teacher.entry, *students)}
-    jobs = [ModelJob(label, entry.name, entry.args) for label, entry in entries.items()]
+    jobs = [ModelJob(label, entry.reference, entry.args) for label, entry in entries.items()]
     protocol = protocol_of(plan.suite.measure)
     key: dict[str, Any] = {
-        "models": [[job.label, job.name, job.args, *_sources(job)] for job in jobs],
+        "models": [[label, entry.name, entry.args, *_sources(entry)] for label, entry in entries.items()],
         "input_shape": plan.input_shape,
         "classes": plan.outputs,
         "protocol": protocol.as_json(),
@@ -111,10 +112,12 @@ def _measured(
     return Measured(id, content["metrics"], content["reasons"])
 
 
-def _sources(job: ModelJob) -> list[str]:
-    """Return the fingerprints of a user's own code behind a model and behind those that it is made from."""
-    names = [job.name, *(value for value in job.args.values() if isinstance(value, str) and ":" in value)]
-    return [source for name in names if not name.startswith("kdbench.") and (source := source_of(name))]
+def _sources(entry: ModelEntry) -> list[str]:
+    """Return the fingerprints of a user's own code behind a model, or what a method made it from."""
+    names = [entry.reference]
+    if entry.name.startswith("kdbench."):
+        names = [value for value in entry.args.values() if isinstance(value, str) and is_code(value)]
+    return [source for name in names if (source := source_of(name))]
 
 
 def _write(directory: RunDirectory, id: str, report: CostReport) -> None:

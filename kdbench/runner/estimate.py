@@ -121,7 +121,7 @@ class _Clock:
         if key not in self._known:
             plan = self._plan
             model = build_model(
-                entry.name, input_shape=plan.input_shape, num_classes=plan.outputs, args=entry.args
+                entry.reference, input_shape=plan.input_shape, num_classes=plan.outputs, args=entry.args
             )
             model = model.to(self._device).to(memory_format=torch.channels_last)
             x = torch.randn(batch, *plan.input_shape, device=self._device)

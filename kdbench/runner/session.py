@@ -112,7 +112,7 @@ class Session:
     def build(self, entry: ModelEntry) -> nn.Module:
         """Return a model on the device, in channels_last, with fresh weights or those of its checkpoint."""
         model = build_model(
-            entry.name, input_shape=self.data.input_shape, num_classes=self._outputs, args=entry.args
+            entry.reference, input_shape=self.data.input_shape, num_classes=self._outputs, args=entry.args
         )
         if entry.checkpoint:
             load_checkpoint(model, entry.checkpoint)

@@ -72,11 +72,11 @@ def test_images_of_many_sizes_and_modes(tmp_path: Path, write_images: Callable) 
     write_images(tmp_path / "a", [np.full((8, 9, 3), 200, dtype=np.uint8)] * 5)
     write_images(tmp_path / "b", [np.full((5, 4), 100, dtype=np.uint8)] * 5)
     Image.new("RGBA", (7, 7), (10, 20, 30, 0)).save(tmp_path / "b" / "alpha.png")
-    Image.new("RGB", (7, 7), (10, 20, 30)).convert("P").save(tmp_path / "b" / "palette.bmp")
     data = load_dataset(f"folder:{tmp_path}", validation_fraction=0, args={"size": 4})
     assert data.input_shape == (3, 4, 4)
     values = {tuple(image[0, 0].tolist()) for image in [*data.train.images, *data.test.images]}
-    assert {(200,) * 3, (100,) * 3, (10, 20, 30)} <= values
+    # The transparent picture is white, whatever colour is stored under it.
+    assert {(200,) * 3, (100,) * 3, (255,) * 3} <= values and (10, 20, 30) not in values
     grey = load_dataset(f"folder:{tmp_path}", validation_fraction=0, args={"size": 4, "channels": 1})
     assert grey.input_shape == (1, 4, 4)
     assert describe_dataset(f"folder:{tmp_path}", args={"size": 4, "channels": 1}) == ((1, 4, 4), 2)
@@ -154,10 +154,27 @@ def _torn_image(folder: Path, write: Callable) -> str:
     return f"cannot read the image {bad} ("
 
 
-def _sixteen_bits(folder: Path, write: Callable) -> str:
-    bad = write(folder / "cat", [np.full((4, 4), 1000, dtype=np.uint16)] * 5)[0]
+def _floats(folder: Path, write: Callable) -> str:
+    write(folder / "cat", random_images(5, 0))
+    bad = folder / "cat" / "000.tif"
+    Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(bad)
+    (folder / "cat" / "000.png").unlink()
     write(folder / "dog", random_images(5, 0))
-    return f"{bad} has more than 8 bits a channel (mode I;16)"
+    return f"{bad} has more than 16 bits a channel (mode F)"
+
+
+def _broken_link(folder: Path, write: Callable) -> str:
+    write(folder / "cat", random_images(5, 0))
+    write(folder / "dog", random_images(5, 0))
+    (folder / "cat" / "gone.png").symlink_to("/no/such/picture.png")
+    return f"{folder}/cat/gone.png is a link to /no/such/picture.png, which is not there"
+
+
+def _broken_class(folder: Path, write: Callable) -> str:
+    write(folder / "cat", random_images(5, 0))
+    write(folder / "dog", random_images(5, 0))
+    (folder / "eel").symlink_to("../eels", target_is_directory=True)
+    return f"{folder}/eel is a link to ../eels, which is not there"
 
 
 def _no_test(folder: Path, write: Callable) -> str:
@@ -195,7 +212,9 @@ def _too_few(folder: Path, write: Callable) -> str:
         _empty_class,
         _broken_image,
         _torn_image,
-        _sixteen_bits,
+        _floats,
+        _broken_link,
+        _broken_class,
         _no_test,
         _foreign_class,
         _empty_test,
@@ -207,9 +226,28 @@ def test_bad_folders(make: Callable, tmp_path: Path, write_images: Callable, mes
     assert text in message_of(lambda: load_dataset(f"folder:{tmp_path}"))
 
 
-@pytest.mark.parametrize("make", [_one_class, _empty, _sixteen_bits, _no_test])
+@pytest.mark.parametrize("make", [_one_class, _empty, _floats, _broken_class, _no_test])
 def test_describe_sees_it_too(
     make: Callable, tmp_path: Path, write_images: Callable, message_of: Callable
 ) -> None:
     text = make(tmp_path, write_images)
     assert text in message_of(lambda: describe_dataset(f"folder:{tmp_path}"))
+
+
+def test_links_inside_a_class_folder_are_followed_and_loops_are_not(
+    tmp_path: Path, write_images: Callable
+) -> None:
+    write_images(tmp_path / "pets" / "a" / "deep" / "er", random_images(3, 0))
+    write_images(tmp_path / "pets" / "b", random_images(5, 1))
+    write_images(tmp_path / "elsewhere" / "more", random_images(4, 2))
+    single = write_images(tmp_path / "single", random_images(1, 3))[0]
+    inside = tmp_path / "pets" / "a"
+    (inside / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (inside / "one.png").symlink_to(single)
+    (inside / "deep" / "loop").symlink_to(inside, target_is_directory=True)
+    (inside / ".#lock").symlink_to("nobody@nowhere")
+    (tmp_path / "pets" / "c").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    data = load_dataset(f"folder:{tmp_path}/pets", validation_fraction=0)
+    assert data.classes == ("a", "b", "c")
+    counts = np.bincount(np.concatenate([data.train.labels, data.test.labels]))
+    assert counts.tolist() == [3 + 4 + 1, 5, 4]

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.dataset import Description, Examples, Raw
-from kdbench.data.images import Decoder, Encoded, channels_of, opened
+from kdbench.data.images import Decoder, Encoded, channels_of, picture
 from kdbench.data.registry import Request, source
 from kdbench.data.splits import VALIDATION_NAMES, roles, stratified
 from kdbench.data.stored import Files, Stored
 from kdbench.errors import UserError, nearest
+from kdbench.printable import printable
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
 TEST_FRACTION = 0.2
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [Path(entry.path) for entry in _inside(folder) if entry.is_dir() and entry.name[0] != "."]
 
 
 def _images(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+    files = (Path(entry.path) for entry in _below(folder, ()) if entry.is_file() and entry.name[0] != ".")
+    return sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+
+
+def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[os.DirEntry[str]]:
+    """Yield what lies below a folder, through links too, but not again what a link leads back to."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for entry in _inside(folder):
+        yield entry
+        if entry.is_dir():
+            yield from _below(Path(entry.path), (*above, real))
+
+
+def _inside(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder, by name; what cannot be read must not be missing in silence."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder} ({error.strerror}): mend or remove it.") from None
+    for entry in inside:
+        if entry.is_symlink() and entry.name[0] != "." and not Path(entry.path).exists():
+            leads = Path(entry.path).readlink()
+            raise UserError(f"{entry.path} is a link to {leads}, which is not there: mend or remove it.")
+    return inside
 
 
 def _splits(folder: Path) -> dict[str, Path] | None:
@@ -41,20 +69,26 @@ def _classes(folder: Path) -> tuple[str, ...]:
     if len(names) < 2:
         has = f"only the class folder '{names[0]}'" if names else "no class folders"
         raise UserError(f"{folder} has {has}: put the images of each of two or more classes in a folder.")
+    for name in names:
+        if printable(name) != name:
+            raise UserError(f"{folder}: the name {name!r} of a class folder is not plain text: rename it.")
     return names
 
 
-def _listing(folder: Path, classes: tuple[str, ...]) -> tuple[Files, NDArray[np.int64]]:
+def _listing(
+    folder: Path, classes: tuple[str, ...], fault: Callable[[str], None]
+) -> tuple[Files, NDArray[np.int64]]:
     """Return the images below a split's folder and their labels; every class folder holds one at least."""
     names: list[str] = []
     labels: list[int] = []
     for of_class in _subfolders(folder):
         if of_class.name not in classes:
             hint = nearest(of_class.name, classes) or " Remove it, or add it to the training split."
-            raise UserError(f"{of_class} is not a class of the training split.{hint}")
+            fault(f"{of_class} is not a class of the training split.{hint}")
+            continue
         images = _images(of_class)
         if not images:
-            raise UserError(
+            fault(
                 f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove the folder."
             )
         names += [str(image.relative_to(folder)) for image in images]
@@ -80,8 +114,8 @@ def describe(request: Request) -> Description:
     images = _images(train / classes[0])
     if not images:
         raise UserError(f"{train / classes[0]} holds no image: add some or remove the folder.")
-    with opened(Encoded(str(images[0]), images[0])) as image:
-        return Description((channels_of(image), image.height, image.width), len(classes))
+    image = picture(Encoded(str(images[0]), images[0]))
+    return Description((channels_of(image), image.height, image.width), len(classes))
 
 
 @source(
@@ -94,16 +128,17 @@ def describe(request: Request) -> Description:
 def load(request: Request) -> Raw:
     """Return the splits of a folder of images, under the current directory or the data root.
 
-    Classes are the names of the folders in alphabetical order. Without split folders, a stratified fifth
+    Classes are the names of the folders in alphabetical order; images may lie in further folders below them,
+    and links are followed. Without split folders, a stratified fifth
     of each class, drawn by ``split_seed``, is the test split. The images stay on disk.
     """
     folder = request.folder()
     splits = _splits(folder)
     classes = _classes(splits["train"] if splits else folder)
     if splits:
-        listings = {role: _listing(path, classes) for role, path in splits.items()}
+        listings = {role: _listing(path, classes, request.fault) for role, path in splits.items()}
     else:
-        files, labels = _listing(folder, classes)
+        files, labels = _listing(folder, classes, request.fault)
         train, test = stratified(
             labels,
             classes,
@@ -120,6 +155,6 @@ def load(request: Request) -> Raw:
         rows = options.kept(role, labels, len(classes))
         if rows is not None:
             listings[role] = files.take(rows), labels[rows]
-    decoder = Decoder(options.size, options.channels, listings["train"][0][0])
+    decoder = Decoder(options.size, options.channels, listings["train"][0], request.fault)
     found = {role: Examples(Stored(files, decoder), labels) for role, (files, labels) in listings.items()}
     return Raw(found["train"], found["test"], classes, found.get("validation"))

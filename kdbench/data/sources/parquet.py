@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.dataset import Description, Examples, Raw
-from kdbench.data.images import Decoder, Encoded, channels_of, opened
+from kdbench.data.images import Decoder, Encoded, channels_of, picture
 from kdbench.data.registry import Request, source
 from kdbench.data.splits import VALIDATION_NAMES, roles
 from kdbench.data.stored import Packed, Stored
@@ -78,9 +78,7 @@ class Layout:
                     for row in here:
                         where = f"{path} row {row - start_of_file}"
                         content = contents[int(row) - start].as_py()
-                        if content is None:
-                            raise UserError(f"{where} holds no image bytes: embed the images in the file.")
-                        yield Encoded(where, content)
+                        yield Encoded(where, content or b"")
                     start = stop
 
 
@@ -200,7 +198,7 @@ def read(found: Layout, request: Request) -> Raw:
         further = {column: found.labels(split, column)[rows] for column in found.further}
         shelves[split] = Rows(found, split, rows)
         columns[split] = labels[rows], further
-    decoder = Decoder(options.size, options.channels, next(iter(shelves["train"])))
+    decoder = Decoder(options.size, options.channels, shelves["train"], request.fault)
     splits = {name: Examples(Stored(shelf, decoder), *columns[name]) for name, shelf in shelves.items()}
     return Raw(splits["train"], splits["test"], classes, splits.get("validation"), found.tasks())
 
@@ -222,8 +220,8 @@ def describe(request: Request) -> Description:
     first = next(found.encoded("train"), None)
     if first is None:
         raise UserError(f"{found.files['train'][0]}: the train split has no rows.")
-    with opened(first) as image:
-        return Description((channels_of(image), image.height, image.width), len(found.classes(found.label)))
+    image = picture(first)
+    return Description((channels_of(image), image.height, image.width), len(found.classes(found.label)))
 
 
 @source(

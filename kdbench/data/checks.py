@@ -1,0 +1,69 @@
+"""What a source yields, checked before anything is decoded or trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdbench.data.dataset import Description, Raw
+from kdbench.errors import UserError
+
+Fault = Callable[[str], None]
+
+
+def check(
+    name: str, raw: Raw, expected: Description | Callable[..., Description] | None, fault: Fault
+) -> None:
+    """Report data that cannot be trained on, or is not the dataset that the name stands for.
+
+    ``fault`` is called with a line for each; what leaves nothing to look at further raises UserError.
+    """
+    num_classes = len(raw.classes)
+    if num_classes < 2:
+        raise UserError(f"dataset {name} has {num_classes} class: classification needs two or more.")
+    for split, examples in raw.splits().items():
+        where = f"the {split} split of {name}"
+        if examples.images.dtype != np.uint8:
+            raise UserError(f"images of {where} are {examples.images.dtype}: give uint8, 0 to 255.")
+        if not len(examples):
+            raise UserError(f"{where} has no examples: add some.")
+        shape, first = examples.images.shape[1:], raw.train.images.shape[1:]
+        if shape != first:
+            fault(f"images of {where} are {_text(shape)} and those of train {_text(first)}: make them alike.")
+        _check_labels(where, "label", examples.labels, num_classes, fault)
+        for task, classes in raw.tasks.items():
+            _check_labels(where, task, examples.further[task], len(classes), fault)
+    _check_classes(name, raw.classes, raw.train.labels, fault)
+    for task, classes in raw.tasks.items():
+        if len(classes) < 2:
+            raise UserError(f"dataset.tasks: {task} of {name} has {len(classes)} class: leave it out.")
+        _check_classes(f"{task} in {name}", classes, raw.train.further[task], fault)
+    if isinstance(expected, Description):
+        height, width, channels = raw.train.images.shape[1:]
+        found = Description((channels, height, width), num_classes)
+        if found != expected:
+            fault(
+                f"the files of {name} hold {num_classes} classes of images of shape {found.input_shape}, not "
+                f"{expected.num_classes} of {expected.input_shape}: they are of another dataset."
+            )
+
+
+def _check_labels(where: str, column: str, labels: NDArray[np.int64], classes: int, fault: Fault) -> None:
+    for row in np.flatnonzero((labels < 0) | (labels >= classes)):
+        fault(
+            f"example {row} of {where} has the {column} {labels[row]}: labels are "
+            f"0 to {classes - 1} ({classes} classes)."
+        )
+
+
+def _check_classes(where: str, classes: tuple[str, ...], labels: NDArray[np.int64], fault: Fault) -> None:
+    counts = np.bincount(labels[(labels >= 0) & (labels < len(classes))], minlength=len(classes))
+    for index in np.flatnonzero(counts == 0):
+        fault(f"class '{classes[index]}' of {where} has no training example: add some.")
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
+    return f"{height}×{width}×{channels}"

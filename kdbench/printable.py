@@ -1,0 +1,14 @@
+"""Text that others wrote, made fit for one line of a terminal, a table or a figure."""
+
+from __future__ import annotations
+
+import re
+
+# Controls (a terminal obeys them, XML and TeX refuse them), line ends, halves of surrogate pairs (which no
+# file can hold), and what turns the direction of the text that follows. Joiners stay: emoji need them.
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: str) -> str:
+    """Return text on one line: line ends and tabs are spaces, for other controls stands U+FFFD."""
+    return _UNFIT.sub(lambda found: " " if found.group().isspace() else "\N{REPLACEMENT CHARACTER}", text)
