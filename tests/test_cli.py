@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kdbench.cli import app, main
+from kdbench.store import RunDirectory
 
 Write = Callable[..., Path]
 
@@ -74,6 +75,14 @@ def test_listings(kind: str, least: int) -> None:
     assert len(rows) >= least
     assert all(row["name"] and row["summary"] for row in rows)
     assert rows[0]["name"] in invoke("list", kind)
+
+
+def test_every_column_of_a_run_is_listed(finished: Path) -> None:
+    names = [row["name"] for row in json.loads(invoke("list", "metrics", "--json"))]
+    assert len(names) == len(set(names))
+    columns = set(RunDirectory.open(finished).columns())
+    assert {"train_seconds", "train_time_share", "cohort_peak_bytes", "top1_best_val"} <= columns
+    assert columns <= set(names)
 
 
 def test_every_method_is_listed_with_its_paper_and_year() -> None:
