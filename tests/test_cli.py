@@ -171,6 +171,9 @@ def test_check_finds_damage_and_exits_with_one(finished: Path, tmp_path: Path) -
     victim.write_text(victim.read_text() + "\n")
     result = CliRunner().invoke(app, ["check", str(copy)])
     assert result.exit_code == 1 and "checksum differs" in " ".join(result.output.split())
+    record = json.loads((victim.parent / "record.json").read_text())
+    what = f"({record['student']}, {record['method']}, teacher {record['teacher']}, seed {record['seed']})"
+    assert what in " ".join(result.output.split())
     for weights in copy.glob("*/*/*.safetensors"):
         weights.unlink()
     result = CliRunner().invoke(app, ["check", str(copy), "--records-only", "--json"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +37,10 @@ def run(
     overrides: Overrides = None,
     teacher_store: Annotated[
         Path | None,
-        typer.Option("--teacher-store", help="Folder whose teachers/ runs share; default that of --out."),
+        typer.Option(
+            "--teacher-store",
+            help="Folder whose teachers/ runs share; default runs/ for a run in it, else the run itself.",
+        ),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
     jobs: Annotated[
@@ -76,7 +80,8 @@ def run(
     page = write_report(outcome.path)
     if not quiet:
         render(outcome.path, out_console)
-    counts = f"{outcome.ok} ok, {outcome.failed} failed, {outcome.skipped} skipped"
+    again = " (--retry-failed runs them again)" if outcome.failed else ""
+    counts = f"{outcome.ok} ok, {outcome.failed} failed{again}, {outcome.skipped} skipped"
     out_console.print(f"\n{counts}. Next: open {page}", highlight=False, soft_wrap=True)
     if outcome.failed:
         raise typer.Exit(1)
@@ -170,24 +175,27 @@ def check(
     """
     if path.is_dir():
         from kdbench.store import check as check_run
+        from kdbench.store import earlier_note
 
-        findings = [
-            {"path": finding.path, "problem": finding.problem}
-            for finding in check_run(path, records_only=records_only)
-        ]
+        findings = [asdict(finding) for finding in check_run(path, records_only=records_only)]
+        note = earlier_note(path)
         praise = "complete, and every checksum holds"
     else:
         from kdbench.plan import make_plan
 
         make_plan(load_suite(str(path), None, None), data_root)
-        findings = []
+        findings, note = [], None
         praise = "a valid suite"
     if as_json:
         print_json(findings)
     else:
         for finding in findings:
-            out_console.print(f"[red]{finding['path']}[/]: {escaped(finding['problem'])}", highlight=False)
+            what = f" ({escaped(finding['what'])})" if finding["what"] else ""
+            problem = escaped(finding["problem"])
+            out_console.print(f"[red]{finding['path']}[/]{what}: {problem}", highlight=False, soft_wrap=True)
         if not findings:
             out_console.print(f"{path}: {praise}", highlight=False)
+    if note:
+        (error_console if as_json else out_console).print(escaped(note), highlight=False, soft_wrap=True)
     if findings:
         raise typer.Exit(1)

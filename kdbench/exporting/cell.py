@@ -18,11 +18,8 @@ from kdbench.methods import Method, find_method
 from kdbench.models import build_model, load_checkpoint
 from kdbench.models.registry import source_of
 from kdbench.models.shapes import Shape
-from kdbench.store import RunDirectory
+from kdbench.store import RUNS, RunDirectory
 from kdbench.suite import Suite
-
-# Where a cell is looked for that is given by its id alone: the folder that 'kdbench run' writes into.
-RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,11 @@ def find_cell(cell: str, run: Path | None = None) -> tuple[RunDirectory, str]:
 
 def _known(directory: RunDirectory, cell: str) -> tuple[RunDirectory, str]:
     cells = directory.manifest()["cells"]
+    if cell not in cells and directory.record("cells", cell) is not None:
+        raise UserError(
+            f"cell '{cell}' is of an earlier plan of {directory.path}: run the suite as it was then, which "
+            "trains nothing that is finished."
+        )
     if cell not in cells:
         raise _unknown(cell, [directory])
     return directory, cell
@@ -113,7 +115,7 @@ def trained_student(
     shape: Shape = (channels, height, width)
     entry = _kept(directory, record)
     model = _build(entry, shape, _outputs(manifest))
-    load_checkpoint(model, weights)
+    load_checkpoint(model, directory.recorded_file(record, weights.name))
     normalisation = manifest.get("normalisation") or _normalisation(record, data_root)
     return TrainedStudent(cell, model.eval(), shape, _card(record, manifest, normalisation, best), entry)
 
