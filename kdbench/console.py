@@ -57,11 +57,16 @@ class ConsoleProgress(Progress):
         """Stop drawing and leave the terminal clean."""
         self._bars.stop()
 
-    def plan(self, cohorts: int, cells: int, done: int) -> None:
+    def plan(self, cohorts: int, cells: int, done: int, failed: int = 0, skipped: int = 0) -> None:
         """Print what there is to do."""
-        went_before = f", {done} of them finished before" if done else ""
-        self._console.print(f"{cells} cells in {_count(cohorts, 'cohort')}{went_before}", highlight=False)
-        if done < cells:
+        counts = {
+            "finished before": done,
+            "failed before (--retry-failed runs them again)": failed,
+            "skipped": skipped,
+        }
+        before = "".join(f", {count} {what}" for what, count in counts.items() if count)
+        self._console.print(f"{cells} cells in {_count(cohorts, 'cohort')}{before}", highlight=False)
+        if done + failed + skipped < cells:
             self._run = self._bars.add_task("run", total=cohorts, unit="cohorts", detail="")
 
     def cohort(self, number: int, label: str) -> None:

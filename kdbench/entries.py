@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from kdbench.printable import printable
 from kdbench.references import PATHS_FROM, Placed, checked_name, located, located_file
 
 
@@ -47,6 +48,15 @@ def _as_names(value: Any) -> Any:
     return [str(item) for item in value] if numbers else value
 
 
+def _plain(text: str) -> str:
+    """Return a label on one line; raises ValueError for signs that no table can show."""
+    line = " ".join(text.split())
+    if not line or printable(line) != line:
+        raise ValueError("a label is plain text on one line")
+    return line
+
+
+Label = Annotated[str, AfterValidator(_plain)]
 # A name that may be that of a user's own code, as it was written; a file, from the suite's folder.
 Name = Annotated[str, AfterValidator(checked_name)]
 File = Annotated[Path, AfterValidator(located_file)]
@@ -135,7 +145,7 @@ class ModelEntry(Placed, Strict):
 
     name: Name
     args: dict[str, Any] = {}
-    label: str | None = None
+    label: Label | None = None
     checkpoint: File | None = None
     taps: TapsEntry | None = None
     recipe: dict[str, Any] = {}
@@ -179,7 +189,7 @@ class MethodEntry(Placed):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Name
-    label: str | None = None
+    label: Label | None = None
     students: tuple[str, ...] | None = None
 
     @property

@@ -76,20 +76,12 @@ def _datasets() -> Rows:
 
 
 def _metrics() -> Rows:
-    from kdbench.efficiency import columns
     from kdbench.methods import methods
-    from kdbench.metrics import catalogue
     from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
     from kdbench.runner.controls import INDEPENDENT_COLUMNS
-    from kdbench.runner.records import diagnostic_columns
+    from kdbench.runner.records import all_columns
 
-    known = [
-        *catalogue().values(),
-        *INDEPENDENT_COLUMNS,
-        *diagnostic_columns(list(methods().values())),
-        *columns((1, 256)),
-        *ROBUSTNESS,
-    ]
+    known = [*all_columns((1, 256), list(methods().values())), *INDEPENDENT_COLUMNS, *ROBUSTNESS]
     return [
         {
             "name": column.name,

@@ -9,8 +9,8 @@ class Progress:
     A stage is a piece of work with a known number of units (epochs, models). Stages do not nest.
     """
 
-    def plan(self, cohorts: int, cells: int, done: int) -> None:
-        """Say what there is to do: ``done`` of ``cells`` cells were finished before."""
+    def plan(self, cohorts: int, cells: int, done: int, failed: int = 0, skipped: int = 0) -> None:
+        """Say what there is to do: how many of ``cells`` cells were finished, failed or skipped before."""
 
     def cohort(self, number: int, label: str) -> None:
         """Say that cohort ``number`` (from 1) begins."""

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kdbench.cli import app, main
+from kdbench.store import RunDirectory
 
 Write = Callable[..., Path]
 
@@ -92,6 +93,14 @@ def test_the_lazy_packages_show_what_they_hold() -> None:
     assert {"run", "evaluate", "compare", "Suite", "__version__"} <= set(dir(kdbench))
     for package in (kdbench, kdbench.data, kdbench.models):
         assert all(hasattr(package, name) for name in dir(package))
+
+
+def test_every_column_of_a_run_is_listed(finished: Path) -> None:
+    names = [row["name"] for row in json.loads(invoke("list", "metrics", "--json"))]
+    assert len(names) == len(set(names))
+    columns = set(RunDirectory.open(finished).columns())
+    assert {"train_seconds", "train_time_share", "cohort_peak_bytes", "top1_best_val"} <= columns
+    assert columns <= set(names)
 
 
 def test_every_method_is_listed_with_its_paper_and_year() -> None:
@@ -180,6 +189,9 @@ def test_check_finds_damage_and_exits_with_one(finished: Path, tmp_path: Path) -
     victim.write_text(victim.read_text() + "\n")
     result = CliRunner().invoke(app, ["check", str(copy)])
     assert result.exit_code == 1 and "checksum differs" in " ".join(result.output.split())
+    record = json.loads((victim.parent / "record.json").read_text())
+    what = f"({record['student']}, {record['method']}, teacher {record['teacher']}, seed {record['seed']})"
+    assert what in " ".join(result.output.split())
     for weights in copy.glob("*/*/*.safetensors"):
         weights.unlink()
     result = CliRunner().invoke(app, ["check", str(copy), "--records-only", "--json"])

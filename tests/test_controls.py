@@ -23,6 +23,7 @@ from kdbench.plan.controls import describe_controls
 from kdbench.progress import Progress
 from kdbench.runner import run
 from kdbench.runner.controls import NAMES
+from kdbench.runner.rescore import rescore
 from kdbench.store import RunDirectory, check
 from kdbench.suite import Suite
 
@@ -198,14 +199,70 @@ def test_columns_follow_the_suite_without_any_training(finished: tuple[Path, Sui
     shutil.copytree(path, copy)
     plain = suite.model_copy(update={"controls": Suite.model_fields["controls"].default})
     heard = Stages()
-    run(plain, copy, progress=heard, teacher_store=path.parent)
+    run(plain, copy, progress=heard, teacher_store=path)
     directory = RunDirectory.open(copy)
     assert not NAMES & directory.columns().keys()
     assert all(not NAMES & (r["metrics"].keys() | r["reasons"].keys()) for r in directory.records())
-    run(suite, copy, progress=heard, teacher_store=path.parent)
+    run(suite, copy, progress=heard, teacher_store=path)
     assert heard.begun == []
     before = {r["id"]: r["metrics"] for r in RunDirectory.open(path).records()}
     assert {r["id"]: r["metrics"] for r in directory.records()} == before
+
+
+def test_scoring_again_renews_what_rests_on_the_independent_teacher(
+    finished: tuple[Path, Suite], tmp_path: Path
+) -> None:
+    directory = RunDirectory(Path(shutil.copytree(finished[0], tmp_path / "run")))
+    expected = {record["id"]: record["metrics"] for record in directory.records()}
+    (other,) = directory.supporting()
+    for record in [*directory.records(), other]:
+        stale = {name: 0.123 for name in (*NAMES, "top1", "agreement") if name in record["metrics"]}
+        directory.amend(record, {"metrics": record["metrics"] | stale})
+    assert rescore(directory.path) == 8, "the teacher, six students and the independent teacher"
+    assert {record["id"]: record["metrics"] for record in directory.records()} == expected
+    assert directory.record("teachers", other["id"])["metrics"] == other["metrics"]
+    assert check(directory.path) == []
+
+
+@pytest.mark.parametrize("again", ["rescore", "run"])
+def test_damaged_logits_of_the_independent_teacher_are_refused(
+    finished: tuple[Path, Suite], tmp_path: Path, again: str
+) -> None:
+    directory = RunDirectory(Path(shutil.copytree(finished[0], tmp_path / "run")))
+    (other,) = directory.supporting()
+    file = directory.folder("teachers", other["id"]) / "predictions.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert [directory.path / finding.path for finding in check(directory.path)] == [file]
+    for record in directory.records():
+        directory.amend(record, {"independent_teacher": "another"})
+    with pytest.raises(UserError, match=r"predictions\.safetensors: changed since it was recorded"):
+        if again == "run":
+            run(finished[1], directory.path)
+        else:
+            rescore(directory.path)
+
+
+def test_an_independent_teacher_that_is_lost_is_missed_and_made_again(
+    finished: tuple[Path, Suite], tmp_path: Path
+) -> None:
+    directory = RunDirectory(Path(shutil.copytree(finished[0], tmp_path / "run")))
+    (other,) = directory.supporting()
+    shutil.rmtree(directory.folder("teachers", other["id"]))
+    (finding,) = check(directory.path)
+    assert (finding.path, finding.what) == (f"teachers/{other['id']}", "teacher cnn_4, seed 1")
+    run(finished[1], directory.path)
+    assert check(directory.path) == []
+
+
+def test_a_control_keeps_to_the_method_that_it_repeats_when_that_is_renamed(
+    finished: tuple[Path, Suite], tmp_path: Path, small_suite: Load
+) -> None:
+    copy, heard = Path(shutil.copytree(finished[0], tmp_path / "run")), Stages()
+    renamed = "methods=[scratch, {name: kd, label: soft, temperature: 2}]"
+    run(small_suite(BOTH, "students=[mlp_16]", renamed), copy, progress=heard)
+    repeated = {(record["method"], record.get("control_of")) for record in RunDirectory(copy).records()}
+    assert heard.begun == [] and ("soft (random teacher)", "soft") in repeated
+    assert {method for method, _ in repeated} == {None, "scratch", "soft", "soft (random teacher)"}
 
 
 def test_without_saved_logits_the_columns_are_null_with_the_reason(
@@ -218,7 +275,7 @@ def test_without_saved_logits_the_columns_are_null_with_the_reason(
         file.unlink()
     for file in copy.glob("cells/*/record.json"):
         file.write_text(file.read_text().replace('"independent_teacher": "', '"independent_teacher": "x'))
-    run(suite, copy, teacher_store=path.parent)
+    run(suite, copy, teacher_store=path)
     for record in RunDirectory.open(copy).records():
         if record["role"] == "student":
             assert {record["reasons"].get(name) for name in NAMES} == {"the logits were not kept"}

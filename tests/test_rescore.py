@@ -213,7 +213,7 @@ def test_changed_predictions_are_refused(copied: RunDirectory) -> None:
     (folder, *_) = sorted((copied.path / "cells").iterdir())
     with (folder / "predictions.safetensors").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(UserError, match=r"predictions\.safetensors changed since it was recorded"):
+    with pytest.raises(UserError, match=r"predictions\.safetensors: changed since it was recorded"):
         rescore(copied.path)
 
 

@@ -51,7 +51,7 @@ def start(suite: Path, events: int, out: Path) -> subprocess.CompletedProcess[st
 
 
 def finished(out: Path) -> dict[Path, int]:
-    done = [*out.glob("cells/*/record.json"), *out.parent.glob("teachers/*/teacher.safetensors")]
+    done = [*out.glob("cells/*/record.json"), *out.glob("teachers/*/teacher.safetensors")]
     return {path: path.stat().st_mtime_ns for path in done}
 
 

@@ -64,7 +64,7 @@ def scores(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a finished run whose suite asks for no corruptions; its teacher lies beside it."""
+    """Return a finished run whose suite asks for no corruptions."""
     folder = tmp_path_factory.mktemp("plain")
     (folder / "small.yaml").write_text(SMALL)
     return run(Suite.load(folder / "small.yaml", [ONE_SEED]), folder / "run").path
@@ -81,7 +81,7 @@ def shifted(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shifted")
     (folder / "small.yaml").write_text(SMALL)
     suite = Suite.load(folder / "small.yaml", [ONE_SEED, SHIFTS])
-    return run(suite, folder / "run", teacher_store=plain.parent).path
+    return run(suite, folder / "run", teacher_store=plain).path
 
 
 def test_columns_exist_only_where_the_suite_asks_for_them(plain: Path, shifted: Path) -> None:
@@ -176,6 +176,14 @@ def test_a_run_that_was_stopped_goes_on_with_what_is_missing(
     assert not any("students" in stage for stage in heard.begun)
     for id, (_, _, tables) in scores(copy).items():
         assert tables == scores(shifted)[id][2]
+
+
+def test_weights_that_changed_are_refused_and_stay_found(copy: Path, small_suite: Load) -> None:
+    weights = copy / "cells" / records(copy)[1]["id"] / "student.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"student\.safetensors: changed since it was recorded"):
+        run(small_suite(ONE_SEED, SHIFTS), copy)
+    assert [copy / finding.path for finding in check(copy)] == [weights]
 
 
 def test_without_weights_it_is_null_with_the_reason(copy: Path, small_suite: Load) -> None:

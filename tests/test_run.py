@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,22 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from rich.console import Console
 from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss
 
 import kdbench
+from kdbench.analysis.summary import summarise
+from kdbench.console import ConsoleProgress
 from kdbench.errors import UserError
+from kdbench.methods import find_method
 from kdbench.methods.scratch import Scratch
 from kdbench.models import build_model
+from kdbench.plan import make_plan
 from kdbench.progress import Progress
+from kdbench.report.claims import how_to_read
 from kdbench.runner import run
+from kdbench.runner.records import relabel
+from kdbench.runner.teachers import default_store
 from kdbench.store import RunDirectory, check, load
 from kdbench.suite import Suite
 from tests.conftest import SMALL
@@ -35,6 +45,10 @@ class Listening(Progress):
         self.stages: list[str] = []
         self.notes: list[str] = []
         self.warnings: list[str] = []
+        self.plans: list[tuple[int, ...]] = []
+
+    def plan(self, cohorts: int, cells: int, done: int, failed: int = 0, skipped: int = 0) -> None:
+        self.plans.append((cells, done, failed, skipped))
 
     def begin(self, label: str, total: int, unit: str) -> None:
         self.stages.append(label)
@@ -154,11 +168,8 @@ def test_a_second_run_does_nothing_again(finished: Path, small_suite: Load) -> N
 
 
 def test_a_grown_suite_runs_only_what_is_new(finished: Path, small_suite: Load, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "run"
     shutil.copytree(finished, copy)
-    shutil.copytree(finished.parent / "teachers", tmp_path / "teachers")
     before = {path: path.stat().st_mtime_ns for path in copy.glob("cells/*/record.json")}
     heard = Listening()
     outcome = run(small_suite("students=[mlp_16, cnn_2, gru_4]"), copy, progress=heard)
@@ -171,34 +182,122 @@ def test_a_grown_suite_runs_only_what_is_new(finished: Path, small_suite: Load, 
     assert frame.params.notna().all() and before.keys() <= after.keys()
 
 
-def test_other_measuring_settings_replace_the_columns_of_a_finished_run(
-    finished: Path, small_suite: Load, tmp_path: Path
-) -> None:
-    import shutil
+@dataclass
+class Remeasured:
+    """A run that was carried out again with other measuring settings, fewer seeds and two damaged files."""
 
-    copy = tmp_path / "run"
+    path: Path
+    before: dict[str, Any]
+    notes: list[str]
+    damaged: set[str]
+
+
+@pytest.fixture(scope="module")
+def remeasured(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Remeasured:
+    copy = tmp_path_factory.mktemp("remeasured") / "run"
     shutil.copytree(finished, copy)
-    before = RunDirectory(copy).manifest()
-    run(small_suite("measure.batch_sizes=[3]", "seeds=[0]"), copy)
-    columns = set(RunDirectory(copy).columns())
+    first, second, *_ = (record for record in RunDirectory(copy).records() if record["role"] == "student")
+    assert first["seed"] == second["seed"] == 0
+    changed, missing = (f"cells/{first['id']}/student.safetensors", f"cells/{second['id']}/history.csv")
+    (copy / changed).write_bytes((copy / changed).read_bytes()[:-1] + b"x")
+    (copy / missing).unlink()
+    before, heard = RunDirectory(copy).manifest(), Listening()
+    suite = Suite.load(finished.parent / "small.yaml", ["measure.batch_sizes=[3]", "seeds=[0]"])
+    run(suite, copy, progress=heard)
+    return Remeasured(copy, before, heard.notes, {changed, missing})
+
+
+def test_other_measuring_settings_replace_the_columns_of_a_finished_run(remeasured: Remeasured) -> None:
+    directory = RunDirectory(remeasured.path)
+    columns = set(directory.columns())
     assert "latency_cpu_b3_p50_ms" in columns and "latency_cpu_b256_p50_ms" not in columns
-    for record in RunDirectory(copy).records():
+    for record in directory.records():
         assert {"latency_cpu_b3_p50_ms"} <= record["metrics"].keys()
         assert "latency_cpu_b256_p50_ms" not in record["metrics"].keys() | record["reasons"].keys()
         null = {name for name, value in record["metrics"].items() if value is None}
         assert null == record["reasons"].keys()
-    after = RunDirectory(copy).manifest()
+    before, after = remeasured.before, directory.manifest()
     assert after["seeds"] == [0] and len(after["cells"]) == 4
     assert after["sizes"] == before["sizes"] and after["started"] == before["started"]
 
 
-def test_teachers_are_shared_between_suites(finished: Path, small_suite: Load) -> None:
+def test_measuring_anew_gives_no_checksum_to_damage(remeasured: Remeasured) -> None:
+    assert {finding.path for finding in check(remeasured.path)} == remeasured.damaged
+
+
+def test_fewer_seeds_leave_the_others_listed_and_told(
+    remeasured: Remeasured, finished: Path, small_suite: Load, tmp_path: Path
+) -> None:
+    left = set(remeasured.before["cells"]) - set(RunDirectory(remeasured.path).manifest()["cells"])
+    earlier = pd.read_csv(remeasured.path / "results_earlier.csv")
+    assert set(earlier.id) == left and set(earlier.seed) == {1} and earlier.top1.notna().all()
+    (told,) = (note for note in remeasured.notes if "earlier" in note)
+    assert told.startswith("Not shown: 4 finished cells of earlier plans")
+    assert told in how_to_read(summarise(remeasured.path), [])
+    copy, heard = Path(shutil.copytree(finished, tmp_path / "run")), Listening()
+    run(small_suite("seeds=[1]"), copy)
+    run(small_suite(), copy, progress=heard)
+    assert load(copy).equals(load(finished)) and heard.stages == []
+    assert not (copy / "results_earlier.csv").exists()
+
+
+def test_a_damaged_teacher_teaches_nobody(finished: Path, small_suite: Load, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "run"))
+    (weights,) = copy.glob("teachers/*/teacher.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"teacher\.safetensors: changed since it was recorded"):
+        run(small_suite("seeds=[0, 1, 2]"), copy)
+    assert len(list(copy.glob("cells/*/record.json"))) == 8
+
+
+def test_labels_are_those_of_the_suite_that_reads(finished: Path, small_suite: Load, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = load(copy).set_index("id")
+    renamed = small_suite(
+        "teachers=[{name: cnn_4, label: big, recipe: {epochs: 4}}]",
+        "students=[{name: mlp_16, label: tiny}, cnn_2]",
+        "methods=[scratch, {name: kd, label: soft, temperature: 2}]",
+    )
+    relabel(make_plan(renamed), RunDirectory(copy))
+    after = load(copy).set_index("id")
+    assert list(after.index) == list(before.index)
+    assert set(after.teacher) == {"big"}
+    assert after.student.dropna().tolist() == before.student.replace("mlp_16", "tiny").dropna().tolist()
+    assert set(after.method.dropna()) == {"scratch", "soft"} and set(after.method_name.dropna()) == {
+        "scratch",
+        "kd",
+    }
+    assert after.top1.equals(before.top1) and check(copy) == []
+
+
+def test_teachers_are_shared_between_suites_under_the_label_of_each(
+    finished: Path, small_suite: Load, tmp_path: Path
+) -> None:
     heard = Listening()
-    other = small_suite("name=other", "seeds=[5]", "methods=[scratch]", "students=[mlp_16]")
-    outcome = run(other, finished.parent / "other", progress=heard)
+    other = small_suite(
+        "name=other",
+        "seeds=[5]",
+        "methods=[scratch]",
+        "students=[mlp_16]",
+        "teachers=[{name: cnn_4, label: big, recipe: {epochs: 4}}]",
+    )
+    outcome = run(other, tmp_path / "other", progress=heard, teacher_store=finished)
     assert outcome.ok == 1
     assert not any(stage.startswith("teacher") for stage in heard.stages)
     assert any("top-1" in note for note in heard.notes)
+    assert load(outcome.path).teacher.tolist() == ["big", "big"] and check(outcome.path) == []
+    assert set(load(finished).teacher) == {"cnn_4"}, "the store keeps its own"
+
+
+def test_a_run_leaves_nothing_beside_it_but_runs_share_their_teachers(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sorted(path.name for path in finished.parent.iterdir()) == ["run", "small.yaml"]
+    monkeypatch.chdir(tmp_path)
+    assert default_store(Path("runs/first")) == Path("runs")
+    assert default_store(tmp_path / "runs" / "second") == tmp_path / "runs"
+    for other in (Path("mine/run"), tmp_path / "mine" / "runs" / "third", Path("run")):
+        assert default_store(other) == other
 
 
 def test_results_do_not_depend_on_the_suite_around_a_cell(
@@ -225,10 +324,63 @@ def test_a_diverging_cell_fails_alone_and_can_be_retried(small_suite: Load, tmp_
     assert set(failed.student) == {"mlp_16"} and failed.reason.str.startswith("diverged").all()
     assert failed.top1.isna().all()
     assert {finding.problem[:6] for finding in check(outcome.path)} == {"failed"}
+    assert not list(outcome.path.glob("cells/*/traceback.txt")), "no exception was the reason"
     heard = Listening()
     assert run(suite, tmp_path / "run", progress=heard).failed == 2 and heard.stages == []
+    assert heard.plans == [(4, 2, 2, 0)]
     run(suite, tmp_path / "run", progress=heard, retry_failed=True)
-    assert heard.stages == ["2 students"]
+    assert heard.stages == ["2 students"] and heard.plans[1:] == [(4, 2, 0, 0)]
+
+
+def mistaken(self: Any, *arguments: Any) -> Any:
+    raise RuntimeError("my own mistake")
+
+
+@pytest.mark.parametrize("place", ["losses", "prepare", "diagnose"])
+def test_the_traceback_of_a_failed_cell_is_kept(
+    finished: Path, small_suite: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(find_method("kd").distiller, place, mistaken)
+    copy = Path(shutil.copytree(finished, tmp_path / "run"))
+    outcome = run(small_suite("seeds=[5]", "methods=[kd]"), copy)
+    assert (outcome.ok, outcome.failed) == (0, 2)
+    for failure, record in zip(summarise(copy).failures, list(RunDirectory(copy).records())[1:], strict=True):
+        place = f"cells/{record['id']}/traceback.txt"
+        text = (copy / place).read_text()
+        assert text.startswith("Traceback") and "in mistaken" in text and "RuntimeError: my own" in text
+        assert "my own mistake" in failure.reason and failure.reason.endswith(f"[{place}]")
+    first, _ = check(copy)
+    assert first.problem == f"failed: {summarise(copy).failures[0].reason}"
+    (copy / place).unlink()
+    assert check(copy)[-1].path == place
+
+
+@pytest.mark.parametrize("place", ["losses", "prepare"])
+def test_a_teacher_that_fails_is_one_line_and_a_traceback(
+    finished: Path, small_suite: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "run"))
+    suite = small_suite("methods=[{name: born_again, generations: 2}]", "seeds=[0]")
+    with monkeypatch.context() as patched:
+        patched.setattr(find_method("born_again").distiller, place, mistaken)
+        assert run(suite, copy).failed == 2
+    files = list(copy.glob("teachers/*/traceback.txt"))
+    assert len(files) == 2
+    assert all("RuntimeError: my own mistake" in file.read_text() for file in files)
+    reasons = "".join(failure.reason for failure in summarise(copy).failures)
+    assert "\n" not in reasons and all(str(file) in reasons for file in files)
+    assert run(suite, copy, retry_failed=True).ok == 2
+    assert not any(file.exists() for file in files) and check(copy) == []
+
+
+def test_what_went_before_is_told_by_its_status(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = ConsoleProgress(Console(width=200))
+    progress.plan(2, 9, 4, 2, 1)
+    progress.plan(1, 4, 0)
+    first, second = capsys.readouterr().out.splitlines()
+    failed = "2 failed before (--retry-failed runs them again)"
+    assert first == f"9 cells in 2 cohorts, 4 finished before, {failed}, 1 skipped"
+    assert second == "4 cells in 1 cohort"
 
 
 def test_skipped_cells_have_records(small_suite: Load, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from kdbench.analysis.history import read_histories
 from kdbench.analysis.intervals import Interval, no_value, t_interval
 from kdbench.analysis.outcomes import Outcomes
 from kdbench.column import Column
-from kdbench.store import RunDirectory
+from kdbench.store import RunDirectory, earlier_note, reason_of
 
 Role = Literal["teacher", "student"]
 
@@ -131,6 +131,11 @@ class Summary:
         """Who was right on which test example; read at the first use."""
         return Outcomes(self.run, self.records)
 
+    @cached_property
+    def earlier(self) -> str | None:
+        """What to know of finished cells of earlier plans of the suite, which no row shows."""
+        return earlier_note(self.run.path)
+
     def has(self, column: str) -> bool:
         """Return whether any row has a number in this column."""
         return any(row.mean(column) is not None for row in self.rows)
@@ -232,7 +237,7 @@ def _mean_recall(tables: list[list[float | None]]) -> tuple[float | None, ...]:
 
 def _failure(record: Mapping[str, Any]) -> Failure:
     keys = ("role", "status", "teacher", "student", "method", "seed")
-    return Failure(**{key: record[key] for key in keys}, reason=record["reason"] or "no reason was recorded")
+    return Failure(**{key: record[key] for key in keys}, reason=reason_of(record))
 
 
 def _flat(row: Row, columns: Mapping[str, Column]) -> dict[str, Any]:

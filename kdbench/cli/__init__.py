@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import typer
 
+from kdbench.cli.checking import check
 from kdbench.cli.evaluating import evaluate
 from kdbench.cli.exporting import export
 from kdbench.cli.measuring import measure
 from kdbench.cli.options import error_console, escaped
 from kdbench.cli.reading import compare, list_, report
-from kdbench.cli.checking import check
 from kdbench.cli.running import plan, run
 from kdbench.errors import UserError
 

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from kdbench.cli.options import AsJson, RunArgument, escaped, out_console, print_failures, print_json
+from kdbench.cli.options import (
+    AsJson,
+    RunArgument,
+    error_console,
+    escaped,
+    out_console,
+    print_failures,
+    print_json,
+)
 from kdbench.errors import UserError, unknown
 
 
@@ -37,6 +45,7 @@ def compare(
     the first paper in the table that ships with kdbench; what a run did otherwise than the papers is told.
     """
     from kdbench import report
+    from kdbench.store import earlier_note
 
     several = len(paths) > 1
     if several and published:
@@ -54,6 +63,9 @@ def compare(
         report.render_ranks(paths, out_console, metric, baseline, figure)
     else:
         report.render(paths[0], out_console, metric, baseline, published)
+        return
+    for note in filter(None, map(earlier_note, paths)):
+        error_console.print(escaped(note), highlight=False, soft_wrap=True)
 
 
 def report(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdbench.cli.evaluating import print_remarks
 from kdbench.cli.options import (
     AsJson,
     DataRoot,
@@ -25,7 +23,6 @@ from kdbench.cli.options import (
     print_failures,
     print_json,
 )
-from kdbench.errors import UserError
 
 if TYPE_CHECKING:
     from kdbench.suite import Suite
@@ -40,7 +37,10 @@ def run(
     overrides: Overrides = None,
     teacher_store: Annotated[
         Path | None,
-        typer.Option("--teacher-store", help="Folder whose teachers/ runs share; default that of --out."),
+        typer.Option(
+            "--teacher-store",
+            help="Folder whose teachers/ runs share; default runs/ for a run in it, else the run itself.",
+        ),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
     jobs: Annotated[
@@ -85,8 +85,9 @@ def run(
         attempts = Attempts()
         attempts.make("the table of this terminal", None, render, outcome.path, out_console)
         failures += map(str, attempts.broken)
-    counts = f"{outcome.ok} ok, {outcome.failed} failed, {outcome.skipped} skipped"
     print_failures(failures)
+    again = " (--retry-failed runs them again)" if outcome.failed else ""
+    counts = f"{outcome.ok} ok, {outcome.failed} failed{again}, {outcome.skipped} skipped"
     out_console.print(f"\n{counts}. Next: open {escaped(page)}", highlight=False, soft_wrap=True)
     if outcome.failed or failures:
         raise typer.Exit(1)

@@ -21,9 +21,7 @@ def check_classes(entry: DatasetEntry, num_classes: int, *, root: Path | None = 
     """
     if entry.classes is None:
         return
-    source, request = resolve(
-        entry.name, root=root, base=entry.folder, split_seed=0, args=entry.args
-    )
+    source, request = resolve(entry.name, root=root, base=entry.folder, split_seed=0, args=entry.args)
     if source.classes is not None:
         places(entry.name, source.classes(request), entry.classes)
     else:

@@ -54,8 +54,8 @@ def load_dataset(
     split, so that what is chosen and calibrated on it is judged as it was chosen (as in ImageNet-LT,
     Liu et al. 2019). ``classes`` are the names of all classes in another order than that of the source: it
     decides the labels, and nothing about which example is in which split. ``tasks`` are further columns of
-    labels that every split shall have. ``args`` are those of ``Options`` and of the source. Paths in ``name`` are relative to ``folder``, or else to the
-    current one.
+    labels that every split shall have. ``args`` are those of ``Options`` and of the source.
+    Paths in ``name`` are relative to ``folder``, or else to the current one.
     Mean and standard deviation are those of the training part, the latter at least one grey level.
 
     Images are held in memory, unless the pixels that training with ``augment`` needs are over

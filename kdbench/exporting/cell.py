@@ -19,12 +19,9 @@ from kdbench.models import build_model, load_checkpoint
 from kdbench.models.registry import source_of
 from kdbench.models.shapes import Shape
 from kdbench.references import PATHS_FROM, located
-from kdbench.store import RunDirectory
+from kdbench.store import RUNS, RunDirectory
 from kdbench.suite import Suite
 from kdbench.yaml_source import YamlSource
-
-# Where a cell is looked for that is given by its id alone: the folder that 'kdbench run' writes into.
-RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,11 @@ def find_cell(cell: str, run: Path | None = None) -> tuple[RunDirectory, str]:
 
 def _known(directory: RunDirectory, cell: str) -> tuple[RunDirectory, str]:
     cells = directory.manifest()["cells"]
+    if cell not in cells and directory.record("cells", cell) is not None:
+        raise UserError(
+            f"cell '{cell}' is of an earlier plan of {directory.path}: run the suite as it was then, which "
+            "trains nothing that is finished."
+        )
     if cell not in cells:
         raise _unknown(cell, [directory])
     return directory, cell
@@ -116,7 +118,7 @@ def trained_student(
     folder = _folder(directory)
     entry = _kept(directory, record, folder)
     model = _build(entry, shape, _outputs(manifest))
-    load_checkpoint(model, weights)
+    load_checkpoint(model, directory.recorded_file(record, weights.name))
     normalisation = manifest.get("normalisation") or _normalisation(record, data_root, folder)
     return TrainedStudent(cell, model.eval(), shape, _card(record, manifest, normalisation, best), entry)
 

@@ -29,6 +29,11 @@ class TeacherPlan:
     config: dict[str, Any]
     lesson: Lesson | None = None
 
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What names it in tables; its id does not hold the label, which is the suite's own."""
+        return {"teacher": self.label, "student": None, "method": None, "seed": self.entry.seed}
+
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
@@ -66,6 +71,26 @@ class Cell:
     deployed: ModelEntry | None = None
     control_of: str | None = None
     refusal: str | None = None
+
+    @property
+    def assistants(self) -> list[TeacherPlan]:
+        """The chain of assistants between the cohort's teacher and the student, the last first."""
+        chain, tutor = [], self.tutor
+        while tutor.lesson:
+            chain.append(tutor)
+            tutor = tutor.lesson.tutor
+        return chain
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What names it in tables; of this its id holds the seed alone, so that it can be renamed."""
+        return {
+            "teacher": self.teacher,
+            "student": self.student,
+            "method": self.method,
+            "seed": self.seed,
+            "control_of": self.control_of,
+        }
 
     @property
     def inference(self) -> ModelEntry:
@@ -127,6 +152,17 @@ class Plan:
         return any(entry.checkpoint is not None for entry in entries)
 
     @property
+    def supporting(self) -> list[TeacherPlan]:
+        """What cells rest on but no table shows: independent teachers and the assistants of chains."""
+        assistants = {
+            assistant.id: assistant
+            for cell in self.cells
+            if not cell.refusal
+            for assistant in cell.assistants
+        }
+        return [*self.idle_teachers, *assistants.values()]
+
+    @property
     def cells(self) -> list[Cell]:
         """Every cell, cohort by cohort."""
         return [cell for cohort in self.cohorts for cell in cohort.cells]
@@ -136,12 +172,8 @@ class Plan:
         return [
             {
                 "id": cell.id,
-                "teacher": cell.teacher,
-                "student": cell.student,
-                "method": cell.method,
-                "seed": cell.seed,
+                **cell.labels,
                 "cohort": cell.cohort,
-                "control_of": cell.control_of,
                 "status": "skipped" if cell.refusal else "planned",
                 "reason": cell.refusal,
             }

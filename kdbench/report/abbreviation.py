@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from kdbench.analysis.summary import Summary
+from kdbench.printable import printable
 
 # Characters of a label in a figure.
 DRAWN = 60
@@ -23,13 +24,14 @@ def shorten_labels(labels: Sequence[str], limit: int) -> list[str]:
         limit *= 2
 
 
-def abbreviated(summary: Summary, limit: int = DRAWN) -> Summary:
-    """Return a summary with labels that a figure has room for."""
+def for_drawing(summary: Summary, limit: int = DRAWN) -> Summary:
+    """Return a summary whose words a figure can show: labels that it has room for, on one line."""
     kinds = ("teacher", "student", "method")
     labels = list({getattr(row, kind): None for row in summary.rows for kind in kinds if getattr(row, kind)})
-    if all(len(label) <= limit for label in labels):
-        return summary
-    short: dict[str | None, str] = dict(zip(labels, shorten_labels(labels, limit), strict=True))
+    plain = list(map(printable, labels))
+    if len(set(plain)) < len(labels):
+        plain = labels
+    short: dict[str | None, str] = dict(zip(labels, shorten_labels(plain, limit), strict=True))
 
     def changed(part: Any) -> Any:
         if isinstance(part, tuple):
@@ -42,4 +44,6 @@ def abbreviated(summary: Summary, limit: int = DRAWN) -> Summary:
 
     parts = {field.name: getattr(summary, field.name) for field in fields(summary)}
     tuples = {name: changed(part) for name, part in parts.items() if isinstance(part, tuple)}
-    return replace(summary, **tuples)
+    classes = [printable(str(name)) for name in summary.manifest["classes"]]
+    words = {"classes": classes, "dataset": printable(summary.manifest["dataset"])}
+    return replace(summary, **tuples, manifest={**summary.manifest, **words})

@@ -224,6 +224,8 @@ def how_to_read(summary: Summary, comparisons: Sequence[Comparison]) -> list[str
         texts.append(
             f"The run is not complete: {_count(summary.unfinished, 'record')} of the plan are missing."
         )
+    if summary.earlier:
+        texts.append(summary.earlier)
     texts += [*_seeds(summary, comparisons), *_test_set(summary), *_teachers(summary)]
     return texts
 

@@ -80,12 +80,12 @@ def gather(summary: Summary, plates: Iterable[Plate], attempts: Attempts | None 
         over_kd=make("the differences from kd", None, _over_kd, summary),
         ranks=make("the ranks", None, _ranks, summary),
         runtimes=make("the runtimes", None, runtime_table, summary),
-        published=make(
-            "the published figures", None, lambda: published and published_table(summary, published)
-        ),
-        published_cautions=make(
-            "the cautions", NO_TEXTS, lambda: tuple(cautions(published) if published else ())
-        ),
+        published=make("the published figures", None, published_table, summary, published)
+        if published
+        else None,
+        published_cautions=make("the cautions", NO_TEXTS, lambda: tuple(cautions(published)))
+        if published
+        else (),
         plates=tuple(plates),
         failures=summary.failures,
         nulls=(*make("why numbers are missing", (), _nulls, summary), *without_exemplars),

@@ -6,7 +6,6 @@ import importlib
 import io
 import pkgutil
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,11 @@ from typing import Protocol, cast
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
-from kdbench.printable import printable
 from kdbench.report import figures
-from kdbench.report.abbreviation import abbreviated
+from kdbench.report.abbreviation import for_drawing
 from kdbench.report.attempts import Attempts
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.style import styled
@@ -83,7 +80,7 @@ def make_plates(summary: Summary, folder: Path, attempts: Attempts | None = None
     A figure that cannot be drawn is missing, with the exception for a reason; ``attempts`` keeps it.
     """
     attempts = attempts or Attempts()
-    summary = abbreviated(summary.without_repeats())
+    summary = for_drawing(summary.without_repeats())
     plates: list[Plate] = []
     for name, module in discover().items():
         made = list(_plates_of(name, module, summary, folder, attempts))
@@ -123,20 +120,14 @@ def _plates_of(
 def save(figure: Figure) -> dict[str, bytes]:
     """Return the figure in each format, by suffix."""
     FigureCanvasAgg(figure)
-    for text in figure.findobj(Text):
-        # Titles are broken into lines; nothing else that is no plain text can be in a drawing.
-        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
+    figure.draw_without_rendering()
+    # Laid out once: the formats would each do it again, and labels were placed in this layout.
+    figure.set_layout_engine(None)
     files = {}
-    with warnings.catch_warnings():
-        # A sign that the font lacks is drawn as a box; tables and captions hold it.
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        figure.draw_without_rendering()
-        # Laid out once: the formats would each do it again, and labels were placed in this layout.
-        figure.set_layout_engine(None)
-        for suffix, metadata in FORMATS.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
-            files[suffix] = buffer.getvalue()
+    for suffix, metadata in FORMATS.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
+        files[suffix] = buffer.getvalue()
     return files
 
 

@@ -129,9 +129,9 @@ def _sup(note: int | None) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return text on one line in which the characters that Markdown would read as markup are escaped."""
-    text = re.sub(r"([\\`*_|<>\[\]&#~$])", r"\\\1", printable(text))
-    # What would begin a list, a rule or a heading.
-    text = re.sub(r"^([-+=])(?=[-+= ]|$)", r"\\\1", text)
+    text = re.sub(r"([\\`*_|<\[\]&#~$])", r"\\\1", printable(text))
+    # What would begin a quotation, a list, a rule or a heading.
+    text = re.sub(r"^(>|[-+=](?=[-+= ]|$))", r"\\\1", text)
     return re.sub(r"^(\d+)([.)])(?= |$)", r"\1\\\2", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,7 +94,9 @@ class MethodStyle:
 @contextmanager
 def styled() -> Iterator[None]:
     """Apply the shared parameters while figures are drawn and saved, and nowhere else."""
-    with matplotlib.rc_context(PARAMETERS):
+    with matplotlib.rc_context(PARAMETERS), warnings.catch_warnings():
+        # A sign that the font lacks is drawn as a box; tables and captions hold it.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         yield
 
 

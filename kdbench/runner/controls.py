@@ -7,8 +7,9 @@ own teacher is transfer only as far as it exceeds this.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import safetensors
@@ -17,8 +18,8 @@ from torch import Tensor
 from kdbench.column import Column
 from kdbench.metrics import catalogue, score
 from kdbench.metrics.fidelity import STANTON
-from kdbench.plan import Plan, TeacherPlan
-from kdbench.store import PREDICTIONS, Kind, RunDirectory
+from kdbench.plan import Plan
+from kdbench.store import PREDICTIONS, Kind, RunDirectory, kind_of
 from kdbench.suite import Suite
 
 # What is computed with the independent teacher in the teacher's place, and the columns that it fills.
@@ -54,6 +55,41 @@ def control_columns(suite: Suite) -> list[Column]:
     return INDEPENDENT_COLUMNS if suite.controls.independent_teacher else []
 
 
+class Independent:
+    """An independent teacher of a run: its logits, and what models score against them."""
+
+    def __init__(self, run: RunDirectory, id: str) -> None:
+        """Take the run that holds it; nothing is read yet."""
+        self._run = run
+        self._id = id
+
+    def scores(self, record: Mapping[str, Any]) -> Scored:
+        """Score the saved logits of a record against it; the agreement with the own teacher is the record's.
+
+        Raises UserError where saved logits are not what was recorded.
+        """
+        mine = _saved(self._run, record, "test_logits", "test_labels")
+        if mine is None or self._logits is None:
+            return _absent("the logits were not kept")
+        logits, labels = mine
+        tensors = {"logits": logits, "teacher_logits": self._logits, "labels": labels}
+        values, reasons = score(tensors, only=MEASURES)
+        named = {MEASURES[name]: value for name, value in values.items()}
+        why = {MEASURES[name]: text for name, text in reasons.items()}
+        own, with_other = record["metrics"]["agreement"], values["agreement"]
+        if own is None or with_other is None:
+            return named | {EXCESS.name: None}, why | {
+                EXCESS.name: record["reasons"].get("agreement") or reasons["agreement"]
+            }
+        return named | {EXCESS.name: own - with_other}, why
+
+    @cached_property
+    def _logits(self) -> Tensor | None:
+        record = self._run.record("teachers", self._id)
+        saved = _saved(self._run, record, "test_logits") if record else None
+        return saved[0] if saved else None
+
+
 def score_against_independent(plan: Plan, directory: RunDirectory) -> None:
     """Bring the records of a run up to date with the independent teachers that its suite asks for now.
 
@@ -63,6 +99,7 @@ def score_against_independent(plan: Plan, directory: RunDirectory) -> None:
     for teacher in plan.teachers:
         other = plan.independent.get(teacher.id)
         id_of_other = other.id if other else None
+        independent = Independent(directory, other.id) if other else None
         members: list[tuple[Kind, str]] = [("teachers", teacher.id)]
         members += [("cells", cell.id) for cell in plan.cells if cell.teacher == teacher.label]
         for kind, id in members:
@@ -72,53 +109,37 @@ def score_against_independent(plan: Plan, directory: RunDirectory) -> None:
             present = NAMES & record["metrics"].keys()
             if present == (NAMES if asked else set()) and record.get("independent_teacher") == id_of_other:
                 continue
-            values, reasons = _scored(directory, kind, record, teacher, other) if asked else ({}, {})
-            changed = {
-                "metrics": _without_ours(record["metrics"]) | values,
-                "reasons": _without_ours(record["reasons"]) | reasons,
-                "independent_teacher": id_of_other,
-            }
-            directory.write_record(kind, record | changed)
+            scored: Scored = ({}, {})
+            if independent:
+                scored = independent.scores(record)
+            elif asked:
+                scored = _absent(
+                    f"teacher '{teacher.label}' comes from a checkpoint: controls.independent_teacher needs "
+                    "one too"
+                )
+            directory.amend(record, replaced(record, scored) | {"independent_teacher": id_of_other})
 
 
-def _without_ours(known: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in known.items() if name not in NAMES}
-
-
-def _scored(
-    directory: RunDirectory,
-    kind: Kind,
-    record: dict[str, Any],
-    teacher: TeacherPlan,
-    other: TeacherPlan | None,
-) -> Scored:
-    if other is None:
-        return _absent(
-            f"teacher '{teacher.label}' comes from a checkpoint: controls.independent_teacher needs one too"
-        )
-    mine, theirs = directory.folder(kind, record["id"]), directory.folder("teachers", other.id)
-    if not all((folder / PREDICTIONS).is_file() for folder in (mine, theirs)):
-        return _absent("the logits were not kept")
-    tensors = {
-        "logits": _saved(mine, "test_logits"),
-        "teacher_logits": _saved(theirs, "test_logits"),
-        "labels": _saved(mine, "test_labels"),
+def replaced(record: Mapping[str, Any], scored: Scored) -> dict[str, Any]:
+    """Return metrics and reasons of a record with these scores in place of those that it had."""
+    values, reasons = scored
+    return {
+        "metrics": _without_ours(record["metrics"]) | values,
+        "reasons": _without_ours(record["reasons"]) | reasons,
     }
-    values, reasons = score(tensors, only=MEASURES)
-    named = {MEASURES[name]: value for name, value in values.items()}
-    why = {MEASURES[name]: text for name, text in reasons.items()}
-    own, with_other = record["metrics"]["agreement"], values["agreement"]
-    if own is None or with_other is None:
-        return named | {EXCESS.name: None}, why | {
-            EXCESS.name: record["reasons"].get("agreement") or reasons["agreement"]
-        }
-    return named | {EXCESS.name: own - with_other}, why
+
+
+def _without_ours(known: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in known.items() if name not in NAMES}
 
 
 def _absent(reason: str) -> Scored:
     return dict.fromkeys(NAMES), dict.fromkeys(NAMES, reason)
 
 
-def _saved(folder: Path, name: str) -> Tensor:
-    with safetensors.safe_open(folder / PREDICTIONS, framework="pt") as file:
-        return file.get_tensor(name)
+def _saved(run: RunDirectory, record: Mapping[str, Any], *names: str) -> tuple[Tensor, ...] | None:
+    """Return tensors that lie beside a record, or None where they were not kept."""
+    if not (run.folder(kind_of(record), record["id"]) / PREDICTIONS).is_file():
+        return None
+    with safetensors.safe_open(run.recorded_file(record, PREDICTIONS), framework="pt") as file:
+        return tuple(file.get_tensor(name) for name in names)

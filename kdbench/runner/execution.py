@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,18 +19,19 @@ from kdbench.entries import ModelEntry
 from kdbench.errors import UserError
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
-from kdbench.plan import Cell, Plan, make_plan
+from kdbench.plan import Cell, Plan, TeacherPlan, make_plan
 from kdbench.progress import Progress
 from kdbench.runner.controls import control_columns, score_against_independent
 from kdbench.runner.costs import Costs, measure_costs, protocol_of
 from kdbench.runner.doubts import guessed_normalisation
 from kdbench.runner.processes import train_in_processes
-from kdbench.runner.records import all_columns, now
+from kdbench.runner.records import all_columns, now, relabel
 from kdbench.runner.robustness import Robustness
 from kdbench.runner.scores import Scores
 from kdbench.runner.session import Device, Session, resolve_device
+from kdbench.runner.teachers import default_store
 from kdbench.runner.trainer import SCRATCH, Setting, Trainer
-from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
+from kdbench.store import RUNS, RunDirectory, earlier_note, read_json, write_atomic, write_json, write_results
 from kdbench.suite import Suite
 
 
@@ -62,7 +64,8 @@ def run(
         out: the run directory; ``runs/NAME`` by default.
         data_root: the folder that holds datasets.
         device: where to train.
-        teacher_store: the folder whose ``teachers`` runs share; that of the run directory by default.
+        teacher_store: the folder whose ``teachers`` runs share; by default ``runs`` for a run in it, and
+            the run directory itself for any other.
         retry_failed: run cells again that failed before.
         jobs: how many processes train cohorts at once; they share the threads.
         memory_budget: bytes that training may take, half of the free memory by default; cohorts that
@@ -78,10 +81,10 @@ def run(
     if suite.threads is not None:
         torch.set_num_threads(suite.threads)
     plan = make_plan(suite, data_root)
-    directory = _claim(Path(out) if out else Path("runs") / suite.name, plan)
+    directory = _claim(Path(out) if out else RUNS / suite.name, plan)
     setting = Setting(
         path=directory.path,
-        teacher_store=teacher_store or directory.path.parent,
+        teacher_store=teacher_store or default_store(directory.path),
         data_root=data_root,
         device=target,
         memory_budget=max(1, budget // jobs),
@@ -138,21 +141,32 @@ class _Run:
         if retry_failed:
             self._forget_failures()
         waiting = self.trainer.waiting()
-        idle = self.plan.idle_teachers
-        missing = [t for t in (*self.plan.teachers, *idle) if self.directory.record("teachers", t.id) is None]
-        self.progress.plan(len(self.plan.cohorts), len(self.plan.cells), len(self.plan.cells) - len(waiting))
+        supporting = self._supporting()
+        missing = [
+            teacher
+            for teacher in (*self.plan.teachers, *supporting)
+            if self.directory.record("teachers", teacher.id) is None
+        ]
+        before = self._before()
+        self.progress.plan(
+            len(self.plan.cohorts), len(self.plan.cells), before["ok"], before["failed"], before["skipped"]
+        )
         session = self.trainer.session if waiting or missing else None
         self._write_manifest(session)
         if session and self.plan.loads_weights:
             guess = guessed_normalisation(self.plan.suite.dataset, session.data)
             if guess:
                 self.progress.note(guess)
+        relabel(self.plan, self.directory)
+        if note := earlier_note(self.directory.path):
+            self.progress.note(note)
         for teacher in self.plan.teachers:
             if teacher in missing or any(cell.teacher == teacher.label for cell in waiting):
                 self.trainer.teacher(teacher)
-        for teacher in idle:
+        for teacher in supporting:
             if teacher in missing:
-                self.progress.note(f"independent teacher {teacher.label}, seed {teacher.entry.seed}")
+                if not teacher.lesson:
+                    self.progress.note(f"independent teacher {teacher.label}, seed {teacher.entry.seed}")
                 self.trainer.teacher(teacher)
         costs = measure_costs(self.plan, self.directory, self.progress)
         self._train(waiting, costs, jobs)
@@ -162,6 +176,18 @@ class _Run:
         robustness.refresh(self.trainer.session if robustness.due() else None)
         write_results(self.directory)
         return self._outcome()
+
+    def _before(self) -> Counter[str]:
+        """Return how many cells of the plan have a record already, by its status."""
+        records = (self.directory.record("cells", cell.id) for cell in self.plan.cells)
+        return Counter(record["status"] for record in records if record)
+
+    def _supporting(self) -> list[TeacherPlan]:
+        """Return the independent teachers, and the assistants of finished cells; others come with theirs."""
+        records = ((cell, self.directory.record("cells", cell.id)) for cell in self.plan.cells)
+        done = [cell for cell, record in records if record and record["status"] == "ok"]
+        assistants = {assistant.id: assistant for cell in done for assistant in cell.assistants}
+        return [*self.plan.idle_teachers, *assistants.values()]
 
     def _train(self, waiting: list[Cell], costs: Costs, jobs: int) -> None:
         numbers = [
@@ -180,6 +206,11 @@ class _Run:
         suite, path = self.plan.suite, self.directory.path
         used = list({cell.registered.name: cell.registered for cell in self.plan.cells}.values())
         before = read_json(path / "run.json") if (path / "run.json").is_file() else {}
+        parts: list[TeacherPlan | Cell] = [
+            *self.plan.teachers,
+            *self.plan.supporting,
+            *self.plan.cells,
+        ]
         write_atomic(path / "suite.yaml", suite.to_yaml())
         dimensions = protocol_of(suite.measure).dimensions
         measured = all_columns(suite.measure.batch_sizes, used, dimensions, self.plan.tasks)
@@ -195,7 +226,9 @@ class _Run:
                 "dataset": suite.dataset.shown,
                 "seeds": list(suite.seeds),
                 "teachers": [teacher.id for teacher in self.plan.teachers],
+                "supporting": [teacher.id for teacher in self.plan.supporting],
                 "cells": [cell.id for cell in self.plan.cells],
+                "labels": {part.id: part.labels for part in parts},
                 "started": before.get("started") or now(),
             }
             | (_data_and_machine(session.data) if session else {}),
@@ -212,20 +245,17 @@ class _Run:
         for teacher in self.plan.teachers:
             record = self.directory.record("teachers", teacher.id)
             if record and record.get("cost_id") != costs.id(teacher.label):
-                self._rewrite("teachers", record, costs, teacher.label, teacher.entry)
+                self._rewrite(record, costs, teacher.label, teacher.entry)
         for cell in self.plan.cells:
             record = self.directory.record("cells", cell.id)
             if record and record["status"] == "ok" and record.get("cost_id") != costs.id(cell.teacher):
-                self._rewrite("cells", record, costs, cell.teacher, cell.inference)
+                self._rewrite(record, costs, cell.teacher, cell.inference)
 
-    def _rewrite(
-        self, kind: Kind, record: dict[str, Any], costs: Costs, teacher: str, model: ModelEntry
-    ) -> None:
+    def _rewrite(self, record: dict[str, Any], costs: Costs, teacher: str, model: ModelEntry) -> None:
         scores = Scores(record["metrics"], record["reasons"], record["tables"])
         costs.add_to(scores, teacher, model)
-        self.directory.write_record(
-            kind,
-            record | {"metrics": scores.metrics, "reasons": scores.reasons, "cost_id": costs.id(teacher)},
+        self.directory.amend(
+            record, {"metrics": scores.metrics, "reasons": scores.reasons, "cost_id": costs.id(teacher)}
         )
 
     def _outcome(self) -> Outcome:

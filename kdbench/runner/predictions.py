@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from kdbench.store import OUTCOMES, PREDICTIONS, write_atomic
+from kdbench.store import OUTCOMES, PREDICTIONS, Fingerprints, write_recorded
 from kdbench.tasks import PRIMARY, name_in, slices
 
 Weights = Mapping[str, Tensor]
@@ -72,25 +72,26 @@ def write_files(
     predictions: ByTask,
     labels: Labels,
     history: Iterable[Mapping[str, Any]],
-) -> None:
-    """Write weights, logits, outcomes and history of one model; the record comes after them."""
-    write_atomic(folder / f"{stem}.safetensors", _serialised(last))
+) -> Fingerprints:
+    """Write weights, logits, outcomes and history of one model; the record, which lists them, comes after."""
+    files = write_recorded(folder / f"{stem}.safetensors", _serialised(last))
     if best is not None:
-        write_atomic(folder / f"{stem}_best.safetensors", _serialised(best))
+        files |= write_recorded(folder / f"{stem}_best.safetensors", _serialised(best))
     for task, found in predictions.items():
         content = found.tensors() | {f"{name}_labels": value.int() for name, value in labels[task].items()}
-        write_atomic(folder / name_in(task, PREDICTIONS), _serialised(content))
-    write_outcomes(folder, predictions, labels)
+        files |= write_recorded(folder / name_in(task, PREDICTIONS), _serialised(content))
+    files |= write_outcomes(folder, predictions, labels)
     rows = pd.DataFrame(list(history))
     if len(rows):
-        write_atomic(folder / "history.csv", rows.to_csv(index=False))
+        files |= write_recorded(folder / "history.csv", rows.to_csv(index=False))
+    return files
 
 
-def write_outcomes(folder: Path, predictions: ByTask, labels: Labels) -> None:
+def write_outcomes(folder: Path, predictions: ByTask, labels: Labels) -> Fingerprints:
     """Write label and predicted class of every test example, in the dataset's own task."""
     told = {"label": labels[PRIMARY]["test"], "predicted": predictions[PRIMARY].test.argmax(1)}
     outcomes = pd.DataFrame({name: value.cpu().numpy() for name, value in told.items()}).astype("uint16")
-    write_atomic(folder / OUTCOMES, outcomes.to_parquet(index=False))
+    return write_recorded(folder / OUTCOMES, outcomes.to_parquet(index=False))
 
 
 def _serialised(tensors: Weights) -> bytes:

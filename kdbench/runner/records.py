@@ -1,4 +1,4 @@
-"""Records: the columns of a run, and what training and its parameters add to a record."""
+"""Records: the columns of a run, the labels of its records, and what training adds to one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from kdbench.efficiency import columns as cost_columns
 from kdbench.efficiency.places import Dimensions
 from kdbench.methods import Method
 from kdbench.metrics import catalogue
+from kdbench.plan import Cell, Plan, TeacherPlan
 from kdbench.runner.scores import best_columns, task_columns
+from kdbench.store import Kind, RunDirectory
 from kdbench.training.trainee import Trainee
 
 TRAINING_COLUMNS = [
@@ -71,6 +73,21 @@ def all_columns(
         *best_columns(),
         *(column for task in tasks for column in task_columns(task)),
     ]
+
+
+def relabel(plan: Plan, run: RunDirectory) -> None:
+    """Give all records of a plan the labels that its suite has now, which ids do not hold."""
+    for teacher in (*plan.teachers, *plan.supporting):
+        label(teacher, "teachers", run)
+    for cell in plan.cells:
+        label(cell, "cells", run)
+
+
+def label(part: TeacherPlan | Cell, kind: Kind, run: RunDirectory) -> None:
+    """Give the record of a teacher or a cell, if there is one, the labels of the plan."""
+    record = run.record(kind, part.id)
+    if record and any(record.get(name) != value for name, value in part.labels.items()):
+        run.amend(record, part.labels)
 
 
 def training_time(

@@ -5,7 +5,7 @@ What predictions do not hold (costs, training time, what a method tells of itsel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kdbench.errors import UserError
 from kdbench.methods import methods
 from kdbench.metrics import catalogue
 from kdbench.metrics.registry import ordered
+from kdbench.runner.controls import NAMES, Independent, replaced
 from kdbench.runner.predictions import ByTask, read_labels, read_predictions, write_outcomes
 from kdbench.runner.records import now
 from kdbench.runner.scores import (
@@ -30,10 +31,9 @@ from kdbench.runner.scores import (
 from kdbench.store import (
     OUTCOMES,
     PREDICTIONS,
+    Fingerprints,
     RunDirectory,
-    fingerprint_of,
     kind_of,
-    sha256_of,
     write_json,
     write_results,
 )
@@ -43,11 +43,12 @@ Record = dict[str, Any]
 
 
 def rescore(path: str | Path) -> int:
-    """Score every finished teacher and cell of a run again, and return how many there were.
+    """Score every finished teacher, assistant and cell of a run again, and return how many there were.
 
-    Each record is rewritten atomically, after all of them were scored; its other files, and their checksums,
-    stay. The columns of metrics that the run did not know are added to ``columns.json``, and the outcomes of
-    records that were written before there were any.
+    Each record is amended atomically, after all of them were scored; its other files, and their checksums,
+    stay. What is scored against an independent teacher is scored anew too. The columns of metrics that the
+    run did not know are added to ``columns.json``, and the outcomes of records that were written before
+    there were any.
 
     Raises:
         UserError: where predictions are missing (as in a published run) or changed since they were
@@ -59,13 +60,12 @@ def rescore(path: str | Path) -> int:
     try:
         with run.lock():
             done = _finished(run)
-            teachers = {record["teacher"]: record for record in done if kind_of(record) == "teachers"}
-            scored = [_scored(run, record, teachers) for record in done]
+            teachers = {record["id"] for record in done if kind_of(record) == "teachers"}
+            others = {id: Independent(run, id) for record in done if (id := _independent_of(record))}
+            scored = [_scored(run, record, teachers, others) for record in done]
             _write_columns(run)
-            for record in scored:
-                _complete(run, record)
-                # Not write_record, whose fresh checksums would pass over damage to the other files.
-                write_json(run.folder(kind_of(record), record["id"]) / "record.json", record)
+            for record, changes in zip(done, scored, strict=True):
+                run.amend(record, changes, _outcomes(run, record))
             write_results(run)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {run.path}: wait for it.") from None
@@ -73,23 +73,28 @@ def rescore(path: str | Path) -> int:
 
 
 def _finished(run: RunDirectory) -> list[Record]:
-    return [record for record in run.records() if record["status"] == "ok"]
+    """Return the finished records of the plan, and those that they rest on."""
+    known = {record["id"]: record for record in (*run.records(), *run.supporting())}
+    # The manifest of a run from before there were supporting records does not name them.
+    unnamed = {id for record in known.values() if (id := _independent_of(record))} - known.keys()
+    further = [record for id in sorted(unnamed) if (record := run.record("teachers", id))]
+    return [record for record in (*known.values(), *further) if record["status"] == "ok"]
+
+
+def _independent_of(record: Record) -> str | None:
+    """Return the id of the independent teacher that a record was scored against."""
+    return record.get("independent_teacher")
 
 
 def _require_predictions(run: RunDirectory, record: Record) -> None:
     for name in (name_in(task, PREDICTIONS) for task in _tasks(record)):
         place = f"{kind_of(record)}/{record['id']}/{name}"
-        file = run.path / place
-        if not file.is_file():
+        if not (run.path / place).is_file():
             raise UserError(
                 f"{run.path} cannot be scored again: {place} is missing (published runs hold no "
                 "predictions). Run the suite to make them."
             )
-        if sha256_of(file) != record["files"][name]["sha256"]:
-            raise UserError(
-                f"{run.path} cannot be scored again: {place} changed since it was recorded. "
-                f"Delete {file.parent} and run the suite again."
-            )
+        run.recorded_file(record, name)
 
 
 def _tasks(record: Record) -> list[str]:
@@ -97,18 +102,20 @@ def _tasks(record: Record) -> list[str]:
     return [PRIMARY, *record["config"]["dataset"].get("tasks", {})]
 
 
-def _scored(run: RunDirectory, record: Record, teachers: Mapping[str, Record]) -> Record:
-    """Return a record with the metrics, reasons and tables that its predictions give today."""
+def _scored(
+    run: RunDirectory, record: Record, teachers: Container[str], others: Mapping[str, Independent]
+) -> Record:
+    """Return the metrics, reasons and tables that a record's predictions give today, and the stamp of it."""
     folder = run.folder(kind_of(record), record["id"])
     teacher: ByTask | None = None
     soft_targets: SoftTargets | None = None
     if record["role"] == "student":
-        if record["teacher"] not in teachers:
+        taught = record["config"]["teacher"]
+        if taught not in teachers:
             raise UserError(
                 f"{run.path} cannot be scored again: it holds no finished teacher '{record['teacher']}'."
             )
-        taught = run.folder("teachers", teachers[record["teacher"]]["id"])
-        teacher = read_predictions(taught, _tasks(record))
+        teacher = read_predictions(run.folder("teachers", taught), _tasks(record))
         soft_targets = _soft_targets(record)
     scores = score_predictions(
         read_predictions(folder, _tasks(record)),
@@ -120,21 +127,23 @@ def _scored(run: RunDirectory, record: Record, teachers: Mapping[str, Record]) -
     if teacher and not soft_targets:
         _keep_temperature(scores, record)
     reasons = {name: text for name, text in record["reasons"].items() if name not in scores.metrics}
-    return record | {
-        "metrics": record["metrics"] | scores.metrics,
-        "reasons": reasons | scores.reasons,
+    again = {"metrics": record["metrics"] | scores.metrics, "reasons": reasons | scores.reasons}
+    other = _independent_of(record)
+    if other and NAMES & record["metrics"].keys():
+        again = replaced(again, others[other].scores(record | again))
+    return again | {
         "tables": record["tables"] | scores.tables,
         "provenance": record["provenance"]
         | {"rescored": {"kdbench": machine.versions()["kdbench"], "git": machine.git_commit(), "at": now()}},
     }
 
 
-def _complete(run: RunDirectory, record: Record) -> None:
-    """Write the outcomes of a record that has none, and add them to its files."""
+def _outcomes(run: RunDirectory, record: Record) -> Fingerprints:
+    """Write the outcomes of a record that has none, and return their fingerprint."""
+    if OUTCOMES in record["files"]:
+        return {}
     folder = run.folder(kind_of(record), record["id"])
-    if OUTCOMES not in record["files"]:
-        write_outcomes(folder, read_predictions(folder, [PRIMARY]), read_labels(folder, [PRIMARY]))
-        record["files"][OUTCOMES] = fingerprint_of(folder / OUTCOMES)
+    return write_outcomes(folder, read_predictions(folder, [PRIMARY]), read_labels(folder, [PRIMARY]))
 
 
 def _soft_targets(record: Record) -> SoftTargets | None:

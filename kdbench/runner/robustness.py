@@ -96,7 +96,7 @@ class Robustness:
             if logits.isfinite().all():
                 predicted[shift] = logits.argmax(dim=1)
         if record is not None:
-            self._write("teachers", record, points, images, no_agreement="it is the teacher")
+            self._write(record, points, images, no_agreement="it is the teacher")
         return predicted
 
     def _cohort(
@@ -115,7 +115,7 @@ class Robustness:
             points[id][shift] = shift_scores(logits, images.labels, taught.get(shift))
         why = None if taught else "the teacher's weights are not stored with this run"
         for _, record in cells:
-            self._write("cells", record, points[record["id"]], images, no_agreement=why)
+            self._write(record, points[record["id"]], images, no_agreement=why)
 
     def _shown(
         self, models: list[tuple[Kind, str, ModelEntry]], images: Images, session: Session
@@ -140,36 +140,35 @@ class Robustness:
 
     def _stored(self, kind: Kind, id: str, entry: ModelEntry, session: Session) -> nn.Module | None:
         weights = self._directory.folder(kind, id) / f"{STEMS[kind]}.safetensors"
-        if not weights.is_file():
+        record = self._directory.record(kind, id)
+        if record is None or not weights.is_file():
             return None
         model = session.build(entry.model_copy(update={"checkpoint": None}))
-        load_checkpoint(model, weights)
+        load_checkpoint(model, self._directory.recorded_file(record, weights.name))
         return model
 
-    def _write(
-        self, kind: Kind, record: Record, points: Points, images: Images, *, no_agreement: str | None
-    ) -> None:
+    def _write(self, record: Record, points: Points, images: Images, *, no_agreement: str | None) -> None:
         if points:
             corrupted = [points[shift] for shift in images.shifts if shift != CLEAN]
             values, reasons = corruption_means(points[CLEAN], corrupted, no_agreement=no_agreement)
-            self._put(kind, record, Scores(values, reasons, {TABLE: images.table(points)}))
+            self._put(record, Scores(values, reasons, {TABLE: images.table(points)}))
         else:
             names = [column.name for column in COLUMNS]
             why = dict.fromkeys(names, "its weights are not stored with this run")
-            self._put(kind, record, Scores(dict.fromkeys(names), why))
+            self._put(record, Scores(dict.fromkeys(names), why))
 
     def _forget(self, teacher: Record | None, cells: list[Record]) -> None:
         """Take out what an earlier version of the suite asked for."""
         if teacher is not None:
-            self._put("teachers", teacher, Scores())
+            self._put(teacher, Scores())
         for record in cells:
-            self._put("cells", record, Scores())
+            self._put(record, Scores())
 
-    def _put(self, kind: Kind, record: Record, scores: Scores) -> None:
+    def _put(self, record: Record, scores: Scores) -> None:
         """Write a record with these scores in place of those that it had."""
         own = {TABLE, *(column.name for column in COLUMNS)}
         parts = {
             part: {name: value for name, value in record[part].items() if name not in own} | new
             for part, new in vars(scores).items()
         }
-        self._directory.write_record(kind, record | parts | {"robustness_id": self._id})
+        self._directory.amend(record, parts | {"robustness_id": self._id})

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-
-from kdbench.efficiency.peak import watch
 from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.models import find_taps
 from kdbench.plan import Cell, Cohort, TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.assembly import Room, trainee_of
+from kdbench.runner.cohort_memory import CohortMemory
 from kdbench.runner.costs import Costs
 from kdbench.runner.predictions import write_files
 from kdbench.runner.records import (
-    COHORT_MEMORY,
     diagnostic_columns,
     now,
     parameter_counts,
@@ -26,7 +24,7 @@ from kdbench.runner.records import (
 from kdbench.runner.scores import Scores, score_predictions, soft_targets_of
 from kdbench.runner.session import Session
 from kdbench.runner.teachers import Teacher
-from kdbench.store import RunDirectory
+from kdbench.store import TRACEBACK, Fingerprints, RunDirectory, write_recorded
 from kdbench.training.checkpoint import saved_ids
 from kdbench.training.cohort import train
 from kdbench.training.footprint import held_bytes, step_bytes
@@ -87,14 +85,14 @@ class CohortRun:
         rest: list[Cell] = []
         # Assistants are trained before: their memory is not the cohort's.
         tutors = self._tutors(cells, started)
-        peak = _Peak(self.session.device)
+        peak = CohortMemory(self.session.device)
         for place, (cell, tutor) in enumerate(tutors.items()):
             try:
                 shared.setdefault(cell.tutor.id, tutor.tutor())
                 trainee = trainee_of(cell, self.session, tutor.fitted(), shared[cell.tutor.id])
                 admitted = room.admits(held_bytes(trainee), self._step_bytes(trainee, cell))
             except Exception as error:  # a method or a model of the user's own may raise anything
-                self._record(cell, started, status="failed", reason=_not_built(error))
+                self._fail(cell, started, _not_built(error), traceback.format_exc())
                 continue
             if not admitted:
                 trainee.reader.close()
@@ -127,8 +125,8 @@ class CohortRun:
             except UserError:
                 raise
             except Exception as error:  # a user's own method may also raise when it diagnoses
-                reason = f"could not be evaluated: {type(error).__name__}: {' '.join(str(error).split())}"
-                self._record(cell, started, trainee, status="failed", reason=reason)
+                reason = f"could not be evaluated: {_one_line(error)}"
+                self._fail(cell, started, reason, traceback.format_exc(), trainee)
         return rest
 
     def _step_bytes(self, trainee: Trainee, cell: Cell) -> int:
@@ -145,7 +143,7 @@ class CohortRun:
             try:
                 tutors[cell] = self._tutor(cell.tutor)
             except Exception as error:  # an assistant's method may be a user's own
-                self._record(cell, started, status="failed", reason=_not_built(error))
+                self._fail(cell, started, _not_built(error), traceback.format_exc())
         return tutors
 
     def _tutor(self, plan: TeacherPlan) -> Teacher:
@@ -166,7 +164,7 @@ class CohortRun:
             if not all(found.test.isfinite().all() for found in predictions.values()):
                 trainee.failure = f"diverged: logits are not finite after epoch {len(trainee.history)}"
         if trainee.failure is not None:
-            self._record(cell, started, trainee, status="failed", reason=trainee.failure)
+            self._fail(cell, started, trainee.failure, trainee.traceback, trainee)
             return
         scores = score_predictions(
             predictions,
@@ -179,7 +177,7 @@ class CohortRun:
         scores.add(*self._training_cost(cell, trainee, cohort_seconds))
         scores.add(memory.metrics, memory.reasons)
         self.costs.add_to(scores, cell.teacher, cell.inference)
-        write_files(
+        files = write_files(
             self.directory.folder("cells", cell.id),
             stem="student",
             last=trainee.inference.state_dict(),
@@ -188,7 +186,7 @@ class CohortRun:
             labels=self.session.labels,
             history=trainee.history,
         )
-        self._record(cell, started, trainee, scores)
+        self._record(cell, started, trainee, scores, files)
 
     def _training_cost(
         self, cell: Cell, trainee: Trainee, cohort_seconds: float
@@ -227,12 +225,26 @@ class CohortRun:
                 )
         return values, reasons
 
+    def _fail(
+        self,
+        cell: Cell,
+        started: str,
+        reason: str,
+        where: str | None,
+        trainee: Trainee | None = None,
+    ) -> None:
+        """Record a cell that failed, with the traceback of the exception if one was the reason."""
+        folder = self.directory.folder("cells", cell.id)
+        files = write_recorded(folder / TRACEBACK, where) if where else {}
+        self._record(cell, started, trainee, files=files, status="failed", reason=reason)
+
     def _record(
         self,
         cell: Cell,
         started: str,
         trainee: Trainee | None = None,
         scores: Scores | None = None,
+        files: Fingerprints | None = None,
         *,
         status: str = "ok",
         reason: str | None = None,
@@ -246,13 +258,9 @@ class CohortRun:
                 "status": status,
                 "reason": reason,
                 "dataset": self.session.dataset_label,
-                "teacher": cell.teacher,
-                "student": cell.student,
-                "method": cell.method,
+                **cell.labels,
                 "method_name": cell.registered.name,
-                "seed": cell.seed,
                 "cohort": cell.cohort,
-                "control_of": cell.control_of,
                 "config": cell.config,
                 "cost_id": self.costs.id(cell.teacher),
                 "metrics": scores.metrics,
@@ -263,30 +271,16 @@ class CohortRun:
                 "durations": {"train_seconds": trainee.train_seconds if trainee else None},
                 "provenance": self.session.provenance(cell.recipe, started),
             },
+            files or {},
         )
 
 
 def _not_built(error: Exception) -> str:
-    return f"could not be built: {type(error).__name__}: {' '.join(str(error).split())}"
+    return f"could not be built: {_one_line(error)}"
 
 
-class _Peak:
-    """The memory that a cohort takes, from before its students are built to the end of their training."""
-
-    def __init__(self, device: torch.device) -> None:
-        try:
-            self._told: Callable[[], int] | str = watch(device)
-        except UserError as error:
-            self._told = str(error)
-
-    def scores(self) -> Scores:
-        name = COHORT_MEMORY.name
-        if isinstance(self._told, str):
-            return Scores({name: None}, {name: self._told})
-        try:
-            return Scores({name: self._told()})
-        except UserError as error:
-            return Scores({name: None}, {name: str(error)})
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _lost(trainees: Sequence[Trainee]) -> str:

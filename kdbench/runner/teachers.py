@@ -1,13 +1,17 @@
 """Teachers: each is trained once, or loaded from its checkpoint, and shared by every suite that names it.
 
-A teacher lives in the *teacher store*, by default the folder ``teachers`` beside the run directory, under the
-id that is a hash of its dataset, model, recipe and seed. A run copies its files, so that
+A teacher lives in the *teacher store*, a folder ``teachers``, under the id that is a hash of its dataset,
+model, recipe and seed. The runs of the folder ``runs`` share ``runs/teachers``; any other run keeps its
+teachers in itself, unless it is given a store. A run copies what it takes from a store, so that
 it can be read alone. Assistants, which a teacher teaches before they teach, live there too.
 """
 
 from __future__ import annotations
 
 import shutil
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +27,11 @@ from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.doubts import class_order, near_chance, telling_split
 from kdbench.runner.predictions import ByTask, Predictions, read_predictions, write_files
-from kdbench.runner.records import COHORT_MEMORY, nonzero, now, parameter_counts, training_time
+from kdbench.runner.records import COHORT_MEMORY, label, nonzero, now, parameter_counts, training_time
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Fitted, Session
-from kdbench.store import RunDirectory
-from kdbench.tasks import PRIMARY
+from kdbench.store import PREDICTIONS, RUNS, TRACEBACK, RunDirectory, write_atomic
+from kdbench.tasks import PRIMARY, name_in
 from kdbench.training.cohort import train
 from kdbench.training.precision import resolve
 from kdbench.training.seeds import derive
@@ -58,9 +62,10 @@ def obtain(
     """Return a teacher, trained or loaded if the store does not hold it yet, and copy it into the run.
 
     Raises:
-        UserError: where its training diverged, or its checkpoint does not fit.
+        UserError: where its training failed, its checkpoint does not fit, or its files were damaged.
     """
     shelf = RunDirectory(store)
+    new = run.record("teachers", plan.id) is None
     folder = shelf.folder("teachers", plan.id)
     weights = folder / "teacher.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +73,8 @@ def obtain(
         record = shelf.record("teachers", plan.id)
         if record is None or not weights.is_file():
             tutor = obtain(plan.lesson.tutor, session, run, store, progress) if plan.lesson else None
-            _make(plan, tutor, session, shelf, progress)
+            with _explained(plan, folder):
+                _make(plan, tutor, session, shelf, progress)
             record = shelf.record("teachers", plan.id)
     assert record is not None
     if record["provenance"]["data_checksum"] != session.data.checksum:
@@ -77,13 +83,41 @@ def obtain(
             f"'{session.dataset_label}': delete {folder} to train it again."
         )
     model = session.build(plan.entry)
-    load_checkpoint(model, weights)
+    load_checkpoint(model, shelf.recorded_file(record, weights.name))
+    for task in session.data.outputs:
+        shelf.recorded_file(record, name_in(task, PREDICTIONS))
     predictions = read_predictions(folder, session.data.outputs)
-    if run.record("teachers", plan.id) is None:
-        _copy(folder, run.folder("teachers", plan.id))
+    if new:
+        _copy(record["files"], folder, run.folder("teachers", plan.id))
+        label(plan, "teachers", run)
         _report(plan, record["metrics"], predictions[PRIMARY], session, progress)
     seconds = record["durations"]["train_seconds"] or 0.0
     return Teacher(plan, model.eval(), predictions, seconds)
+
+
+def default_store(run: Path) -> Path:
+    """Return where a run keeps teachers if nothing else is said: in the folder ``runs``, else in itself.
+
+    So runs in ``runs`` share their teachers, and nothing is left beside a run directory elsewhere.
+    """
+    return run.parent if run.parent.resolve() == RUNS.resolve() else run
+
+
+@contextmanager
+def _explained(plan: TeacherPlan, folder: Path) -> Iterator[None]:
+    """Turn what a teacher's own code raises into one line, with the traceback kept in its folder."""
+    place = folder / TRACEBACK
+    place.unlink(missing_ok=True)
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        write_atomic(place, traceback.format_exc())
+        text = " ".join(str(error).split()) or "no message"
+        raise UserError(
+            f"teacher '{plan.label}' failed: {type(error).__name__}: {text}. The traceback is in {place}."
+        ) from error
 
 
 def _first_weights(plan: TeacherPlan) -> int:
@@ -122,7 +156,7 @@ def _make(
         scores.add({**kept, **dict.fromkeys(unknown)}, dict.fromkeys(unknown, "its weights were loaded"))
     scores.add(*training)
     scores.add({COHORT_MEMORY.name: None}, {COHORT_MEMORY.name: "it is taken of cohorts of students"})
-    write_files(
+    files = write_files(
         folder,
         stem="teacher",
         last=model.state_dict(),
@@ -131,7 +165,6 @@ def _make(
         labels=session.labels,
         history=trainee.history if trainee else (),
     )
-    # The record lists the files beside it.
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     shelf.write_record(
         "teachers",
@@ -141,11 +174,8 @@ def _make(
             "status": "ok",
             "reason": None,
             "dataset": session.dataset_label,
-            "teacher": plan.label,
-            "student": None,
-            "method": None,
+            **plan.labels,
             "method_name": None,
-            "seed": plan.entry.seed,
             "cohort": None,
             "config": plan.config,
             "metrics": scores.metrics,
@@ -156,6 +186,7 @@ def _make(
             "durations": {"train_seconds": trainee.train_seconds if trainee else None},
             "provenance": session.provenance(plan.recipe, started),
         },
+        files,
     )
 
 
@@ -196,18 +227,25 @@ def _train(
     progress.end(f"{trainee.train_seconds:.0f} s")
     if trainee.failure:
         (folder / "checkpoint.pt").unlink(missing_ok=True)
+        if trainee.traceback:
+            write_atomic(folder / TRACEBACK, trainee.traceback)
+            raise UserError(
+                f"teacher '{plan.label}' failed: {trainee.failure}. The traceback is in {folder / TRACEBACK}."
+            )
         raise UserError(f"teacher '{plan.label}' {trainee.failure}. Lower its lr, or set clip_norm.")
     return trainee
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a teacher's files into a run, the record last."""
+def _copy(names: Iterable[str], source: Path, target: Path) -> None:
+    """Copy a teacher's files into a run, the record last; a run that is its own store has them."""
     target.mkdir(parents=True, exist_ok=True)
-    for file in sorted(source.glob("*"), key=lambda file: file.name == "record.json"):
-        if file.name.startswith(".") or (target / file.name).exists():
-            continue
-        shutil.copyfile(file, target / f".{file.name}.partial")
-        (target / f".{file.name}.partial").replace(target / file.name)
+    if source.samefile(target):
+        return
+    for name in (*names, "record.json"):
+        # What is not there any more stays listed, so that a check of the run tells of it.
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / f".{name}.partial")
+            (target / f".{name}.partial").replace(target / name)
 
 
 def _report(

@@ -98,6 +98,7 @@ def _leaving(trainee: Trainee) -> Iterator[None]:
     except UserError:
         raise  # images that cannot be read any more are no fault of the student
     except Exception as error:
+        trainee.traceback = traceback.format_exc()
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = " ".join(str(error).split()) or "no message"
         trainee.failure = f"{type(error).__name__}: {text} ({Path(where.filename).name}:{where.lineno})"

@@ -56,7 +56,8 @@ class Tutor:
 
 @dataclass
 class Trainee:
-    """A model that trains in a cohort, with or without a tutor. ``failure`` says why it left, once it has.
+    """A model that trains in a cohort, with or without a tutor. ``failure`` says why it left, once it has,
+    and ``traceback`` where in the code, if an exception was the reason.
 
     Where there is a ``shuffle_seed``, it is shown its tutor's logits only, shuffled by this seed.
     """
@@ -73,6 +74,7 @@ class Trainee:
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: Best | None = None
     failure: str | None = None
+    traceback: str | None = None
     train_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -171,6 +173,7 @@ class Trainee:
             "history": self.history,
             "best": None if best is None else (best.epoch, best.top1, best.nll, best.weights),
             "failure": self.failure,
+            "traceback": self.traceback,
             "train_seconds": self.train_seconds,
             "tutor_seconds": self.tutor.seconds if self.tutor else 0.0,
         }
@@ -183,6 +186,8 @@ class Trainee:
         self.history = state["history"]
         self.best = None if state["best"] is None else Best(*state["best"])
         self.failure = state["failure"]
+        # A state of before tracebacks were kept has none.
+        self.traceback = state.get("traceback")
         self.train_seconds = state["train_seconds"]
         if self.tutor:
             self.tutor.seconds = state["tutor_seconds"]

@@ -87,6 +87,23 @@ def test_a_run_from_before_the_normalisation_was_kept_reads_the_data_again(copy:
         trained_student(RunDirectory(copy), id)
 
 
+def test_weights_that_changed_are_not_exported(copy: Path) -> None:
+    id = cells(copy)["cnn_2", "scratch"]
+    weights = copy / "cells" / id / "student.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"student\.safetensors: changed since it was recorded"):
+        trained_student(RunDirectory(copy), id)
+
+
+def test_a_cell_of_an_earlier_plan_is_told_from_one_that_does_not_exist(copy: Path) -> None:
+    id = cells(copy)["cnn_2", "scratch"]
+    manifest = read_json(copy / "run.json")
+    manifest["cells"].remove(id)
+    write_json(copy / "run.json", manifest)
+    with pytest.raises(UserError, match="is of an earlier plan"):
+        find_cell(id, copy)
+
+
 def test_what_simkd_keeps_has_the_logits_of_the_record(finished: Path) -> None:
     """The model that is rebuilt is the one that was evaluated, not the student alone."""
     id = cells(finished)["cnn_2", "simkd"]

@@ -1,7 +1,8 @@
-"""The run directory: atomic writes, checksums, reading back."""
+"""Files: atomic writes, ids, fingerprints."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdbench.errors import UserError
-from kdbench.store import RunDirectory, canonical_json, check, content_id, write_atomic, write_json
+from kdbench.store import canonical_json, content_id, write_atomic, write_json, write_recorded
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -57,35 +58,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def run_with_one_cell(path: Path) -> RunDirectory:
-    run = RunDirectory(path)
-    write_json(path / "run.json", {"suite": "s", "teachers": [], "cells": ["abc", "def"]})
-    write_atomic(run.folder("cells", "abc") / "history.csv", "epoch\n1\n")
-    write_atomic(run.folder("cells", "abc") / "student.safetensors", b"123")
-    run.write_record("cells", {"id": "abc", "role": "student", "status": "ok", "reason": None, "metrics": {}})
-    return run
-
-
-def test_check_finds_what_is_missing_changed_and_failed(tmp_path: Path) -> None:
-    run = run_with_one_cell(tmp_path)
-    assert [f.problem for f in check(tmp_path)] == ["not finished: it has no record.json"]
-    run.write_record(
-        "cells", {"id": "def", "role": "student", "status": "failed", "reason": "diverged", "metrics": {}}
-    )
-    assert [f.problem for f in check(tmp_path)] == ["failed: diverged"]
-    (run.folder("cells", "abc") / "history.csv").write_text("epoch\n2\n")
-    assert "checksum differs" in check(tmp_path)[0].problem
-    write_atomic(run.folder("cells", "abc") / "history.csv", "epoch\n1\n")
-    (run.folder("cells", "abc") / "student.safetensors").unlink()
-    assert "missing" in check(tmp_path)[0].problem
-    assert [f.problem for f in check(tmp_path, records_only=True)] == ["failed: diverged"]
-
-
-def test_what_is_not_a_run_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run directory at"):
-        RunDirectory.open(tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"holds no run\.json"):
-        RunDirectory.open(tmp_path)
-    (tmp_path / "run.json").write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
-        RunDirectory.open(tmp_path).manifest()
+def test_the_fingerprint_is_of_what_was_written_not_of_what_lies_there(tmp_path: Path) -> None:
+    file = tmp_path / "history.csv"
+    files = write_recorded(file, "epoch\n1\n")
+    expected = {"sha256": hashlib.sha256(b"epoch\n1\n").hexdigest(), "bytes": 8}
+    file.write_text("damage")
+    assert files == {"history.csv": expected}

@@ -1,0 +1,55 @@
+"""What a run keeps: files written atomically, records with their checksums, and the run directory."""
+
+from kdbench.store.files import (
+    Fingerprints,
+    canonical_json,
+    content_id,
+    read_json,
+    replacing,
+    sha256_of,
+    write_atomic,
+    write_json,
+    write_recorded,
+)
+from kdbench.store.run import (
+    OUTCOMES,
+    PREDICTIONS,
+    RUNS,
+    SCHEMA,
+    TRACEBACK,
+    Finding,
+    Kind,
+    RunDirectory,
+    check,
+    earlier_note,
+    kind_of,
+    reason_of,
+)
+from kdbench.store.table import IDENTITY, load, write_results
+
+__all__ = [
+    "IDENTITY",
+    "OUTCOMES",
+    "PREDICTIONS",
+    "RUNS",
+    "SCHEMA",
+    "TRACEBACK",
+    "Finding",
+    "Fingerprints",
+    "Kind",
+    "RunDirectory",
+    "canonical_json",
+    "check",
+    "content_id",
+    "earlier_note",
+    "kind_of",
+    "load",
+    "read_json",
+    "reason_of",
+    "replacing",
+    "sha256_of",
+    "write_atomic",
+    "write_json",
+    "write_recorded",
+    "write_results",
+]

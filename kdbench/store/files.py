@@ -1,0 +1,88 @@
+"""Files: written atomically, read back, and identified by what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from kdbench.errors import UserError
+
+# What a record keeps of the files beside it: name -> sha256 and bytes.
+Fingerprints = dict[str, dict[str, Any]]
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one text that equal values share: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def content_id(value: Any) -> str:
+    """Return the twelve hexadecimal digits that identify a resolved configuration."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_recorded(path: Path, content: bytes | str) -> Fingerprints:
+    """Write a file that a record lists, atomically, and return its fingerprint by its name.
+
+    The fingerprint is that of the content, not of what lies on the disk later: no damage gets into it.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    write_atomic(path, data)
+    return {path.name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}}
+
+
+def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part (see `replacing`)."""
+    with replacing(path, durable=durable) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path`` once all of it is written.
+
+    A killed process cannot damage what is there; with ``durable`` neither can a power cut.
+
+    Raises UserError, with the old content kept, where the disk is full or the folder is not writable.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        if partial.exists():
+            partial.unlink()
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Free space or choose another --out."
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically; NaN and infinity are refused."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a file that is missing or damaged is a UserError that names it."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: is {path.parent} a run directory?") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}): delete it and run the suite again.") from None
