@@ -19,11 +19,17 @@ def load_factory(reference: str) -> Callable[..., Any]:
     """Import and return the callable that ``package.module:name`` or ``path/file.py:name`` names.
 
     Both are found from the current directory too; while a file is imported, so are the modules beside
-    it. A file that was not changed is imported once. Raises UserError for a missing file or module, an
-    import that fails (with the exception's text), or a name that is not there (with the nearest one).
+    it. A file that was not changed is imported once; settings of torch that it changes are set back. Raises
+    UserError for a missing file or module, an import that fails (with the exception's text), or a name that
+    is not there (with the nearest one).
     """
     place, name = _parse(reference)
-    module = _import_file(_file(place), reference) if _is_file(place) else _import_module(place, reference)
+    from kdbench.shared_state import kept_settings
+
+    with kept_settings():
+        module = (
+            _import_file(_file(place), reference) if _is_file(place) else _import_module(place, reference)
+        )
     found = getattr(module, name, None)
     if callable(found):
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,6 +124,7 @@ def plan(
         out_console.print(f"A head each: {made.num_classes} classes, {', '.join(further)}.", highlight=False)
     for line in describe_controls(made):
         out_console.print(line, highlight=False)
+    _print_remarks(made.remarks)
     out_console.print(
         _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
     )
@@ -140,6 +142,11 @@ def plan(
         out_console.print(
             f"Training takes about {found.seconds / 60:.1f} minutes on this machine.", highlight=False
         )
+
+
+def _print_remarks(remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        out_console.print(f"[bold yellow]note:[/] {escaped(remark)}", highlight=False, soft_wrap=True)
 
 
 def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:
@@ -179,7 +186,9 @@ def check(
     else:
         from kdbench.plan import make_plan
 
-        make_plan(load_suite(str(path), None, None), data_root)
+        made = make_plan(load_suite(str(path), None, None), data_root)
+        if not as_json:
+            _print_remarks(made.remarks)
         findings = []
         praise = "a valid suite"
     if as_json:

@@ -94,7 +94,8 @@ class Plan:
     """Everything that a suite asks for, resolved and checked.
 
     ``num_classes`` is that of the dataset's own task, ``tasks`` that of each further one. ``independent``
-    holds, by the id of a teacher, the other training of it that teaches none of its students.
+    holds, by the id of a teacher, the other training of it that teaches none of its students. ``remarks`` are
+    what a person should know of the models, a line each.
     """
 
     suite: Suite
@@ -104,6 +105,7 @@ class Plan:
     cohorts: tuple[Cohort, ...]
     independent: Mapping[str, TeacherPlan] = field(default_factory=dict)
     tasks: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> int:

@@ -57,7 +57,8 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             if cells:
                 cohorts.append(Cohort(cells[0].cohort, teacher, seed, suite.recipe, cells))
     others = independents(suite, teachers, lambda entry: _teacher(suite, entry, sketches))
-    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks)
+    remarks = tuple(sketches.remarks())
+    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks, remarks)
     _refuse(plan)
     refuse_idle(plan)
     _check_robustness(suite, classes)

@@ -87,6 +87,8 @@ def run(
     )
     try:
         with directory.lock(), _emptied(setting.scratch):
+            for remark in plan.remarks:
+                progress.warn(remark)
             return _Run(Trainer(plan, setting, progress)).carry_out(retry_failed, jobs)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None

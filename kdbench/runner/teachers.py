@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-import torch
 from torch import nn
 
 from kdbench.errors import UserError
@@ -21,15 +20,17 @@ from kdbench.methods.scratch import Scratch
 from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress
+from kdbench.runner.assembly import own_teacher
 from kdbench.runner.predictions import ByTask, read_predictions, write_files
 from kdbench.runner.records import COHORT_MEMORY, nonzero, now, parameter_counts, training_time
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Fitted, Session
+from kdbench.shared_state import kept_settings, seed_streams
 from kdbench.store import RunDirectory
 from kdbench.training.cohort import train
 from kdbench.training.precision import resolve
 from kdbench.training.seeds import derive
-from kdbench.training.trainee import Trainee, Tutor
+from kdbench.training.trainee import DIVERGED, Trainee, Tutor
 
 # A teacher that is right less than this many times as often as chance teaches nothing.
 NEAR_CHANCE = 1.5
@@ -97,7 +98,7 @@ def _make(
     plan: TeacherPlan, tutor: Teacher | None, session: Session, shelf: RunDirectory, progress: Progress
 ) -> None:
     started = now()
-    torch.manual_seed(_first_weights(plan))
+    seed_streams(_first_weights(plan))
     model = session.build(plan.entry)
     folder = shelf.folder("teachers", plan.id)
     trainee = None
@@ -154,7 +155,7 @@ def _make(
             "best_epoch": best.epoch if best else None,
             "epochs": plan.recipe.epochs if trainee else None,
             "durations": {"train_seconds": trainee.train_seconds if trainee else None},
-            "provenance": session.provenance(plan.recipe, started),
+            "provenance": session.provenance(plan.recipe, started, plan.entry),
         },
     )
 
@@ -169,8 +170,11 @@ def _train(
 ) -> Trainee:
     if plan.lesson and tutor:
         distiller: Distiller = plan.lesson.registered.distiller(plan.lesson.hyper, plan.lesson.pair)
-        distiller.prepare(session.networks(Fitted(plan.entry, model, plan.taps), tutor.fitted()))
+        looked_at = own_teacher(plan.lesson.registered, tutor.fitted())
+        with kept_settings():
+            distiller.prepare(session.networks(Fitted(plan.entry, model, plan.taps), looked_at))
     else:
+        looked_at = None
         shapes = plan.shapes
         alone = Pair(plan.label, plan.label, shapes, shapes, session.data.num_classes, same_architecture=True)
         distiller = session.distiller(lambda pair: Scratch(Scratch.Parameters(), pair), alone)
@@ -183,6 +187,7 @@ def _train(
         device=session.device,
         precision=resolve(plan.recipe.precision, session.device),
         tutor=tutor.tutor() if tutor else None,
+        own_teacher=looked_at.model if looked_at else None,
     )
     progress.begin(f"teacher {plan.label}", plan.recipe.epochs, "epoch")
     train(
@@ -196,6 +201,8 @@ def _train(
     progress.end(f"{trainee.train_seconds:.0f} s")
     if trainee.failure:
         (folder / "checkpoint.pt").unlink(missing_ok=True)
+        if not trainee.failure.startswith(DIVERGED):
+            raise UserError(f"teacher '{plan.label}' could not be trained: {trainee.failure}.")
         raise UserError(f"teacher '{plan.label}' {trainee.failure}. Lower its lr, or set clip_norm.")
     return trainee
 

@@ -52,7 +52,7 @@ def test_a_long_title_is_broken_and_not_cut(width):
         figure.draw_without_rendering()
         (text,) = (found for found in figure.texts if found.get_text() == figure.get_suptitle())
         box = text.get_window_extent(FigureCanvasAgg(figure).get_renderer())
-    assert 0 <= box.x0 and box.x1 <= figure.bbox.width
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
     assert figure.get_suptitle().split() == title.split()
     assert ("\n" in figure.get_suptitle()) == (width < 12)
 
