@@ -27,9 +27,11 @@ from kdbench.runner.records import all_columns, now
 from kdbench.runner.robustness import Robustness
 from kdbench.runner.scores import Scores
 from kdbench.runner.session import Device, Session, resolve_device
+from kdbench.runner.teachers import refuse_broken
 from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
 from kdbench.suite import Suite
+from kdbench.tasks import PRIMARY
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ class _Run:
             if teacher in missing:
                 self.progress.note(f"independent teacher {teacher.label}, seed {teacher.entry.seed}")
                 self.trainer.teacher(teacher)
+        for teacher in (*self.plan.teachers, *idle):
+            refuse_broken(teacher, self.directory, (PRIMARY, *self.plan.tasks))
         costs = measure_costs(self.plan, self.directory, self.progress)
         self._train(waiting, costs, jobs)
         self._refresh_costs(costs)

@@ -8,11 +8,13 @@ it can be read alone. Assistants, which a teacher teaches before they teach, liv
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-from torch import nn
+import safetensors.torch
+from torch import Tensor, nn
 
 from kdbench.errors import UserError
 from kdbench.methods import Distiller, Pair
@@ -21,12 +23,13 @@ from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress
 from kdbench.runner.assembly import own_teacher
+from kdbench.runner.finiteness import broken_logits, broken_weight
 from kdbench.runner.predictions import ByTask, read_predictions, write_files
 from kdbench.runner.records import COHORT_MEMORY, nonzero, now, parameter_counts, training_time
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Fitted, Session
 from kdbench.shared_state import kept_settings, seed_streams
-from kdbench.store import RunDirectory
+from kdbench.store import PREDICTIONS, RunDirectory
 from kdbench.training.cohort import train
 from kdbench.training.precision import resolve
 from kdbench.training.seeds import derive
@@ -80,11 +83,37 @@ def obtain(
         )
     model = session.build(plan.entry)
     load_checkpoint(model, weights)
+    predictions = read_predictions(folder, session.data.outputs)
+    _refuse_broken(plan, model.state_dict(), predictions, folder)
     if run.record("teachers", plan.id) is None:
         _copy(folder, run.folder("teachers", plan.id))
         _report(plan, record["metrics"], session, progress)
     seconds = record["durations"]["train_seconds"] or 0.0
-    return Teacher(plan, model.eval(), read_predictions(folder, session.data.outputs), seconds)
+    return Teacher(plan, model.eval(), predictions, seconds)
+
+
+def refuse_broken(plan: TeacherPlan, run: RunDirectory, tasks: Iterable[str]) -> None:
+    """Raise UserError where the weights or logits that a run holds of a teacher are not finite.
+
+    What is not there, as in a published run, is not looked at.
+    """
+    folder = run.folder("teachers", plan.id)
+    weights = folder / "teacher.safetensors"
+    if weights.is_file() and (folder / PREDICTIONS).is_file():
+        _refuse_broken(plan, safetensors.torch.load_file(weights), read_predictions(folder, tasks), folder)
+
+
+def _refuse_broken(
+    plan: TeacherPlan, weights: Mapping[str, Tensor], predictions: ByTask, folder: Path | None = None
+) -> None:
+    """Raise UserError that names a teacher's first tensor that is not finite: none could learn from it."""
+    broken = broken_weight(weights) or broken_logits(predictions)
+    if broken is None:
+        return
+    loaded = plan.entry.checkpoint is not None and plan.lesson is None
+    mend = "mend the checkpoint" if loaded else "lower its lr, or set clip_norm"
+    where = f" (in {folder})" if folder else ""
+    raise UserError(f"teacher '{plan.label}'{where}: {broken}; {mend}.")
 
 
 def _first_weights(plan: TeacherPlan) -> int:
@@ -110,6 +139,9 @@ def _make(
         trainee = _train(plan, tutor, model, session, folder, progress)
     best = trainee.best if trainee else None
     predictions = session.predict_all(model, plan.taps, best.weights if best else None)
+    if broken_weight(model.state_dict()) or broken_logits(predictions):
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        _refuse_broken(plan, model.state_dict(), predictions)
     scores = score_predictions(predictions, session.labels, None, without_best=without_best)
     training = training_time(
         trainee.train_seconds if trainee else None, 1.0, session.device, absent="its weights were loaded"
