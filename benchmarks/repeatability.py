@@ -110,8 +110,8 @@ def agreement(name: str) -> float:
     a machine that changes its pace does not look like a timer that is wrong.
     """
     job = {"input_shape": INPUT_SHAPE, "num_classes": CLASSES}
-    model = build(job, {"name": name, "args": {}, "checkpoint": None})
-    call = prepare(model, example(1, INPUT_SHAPE, "cpu"), Place("cpu", 1))
+    built = build(job, {"name": name, "args": {}, "checkpoint": None})
+    call = prepare(built.model, example(1, INPUT_SHAPE, "cpu"), Place("cpu", 1))
     theirs = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
 
     def our_median() -> float:

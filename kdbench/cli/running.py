@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdbench.cli.evaluating import print_remarks
 from kdbench.cli.options import (
     AsJson,
     DataRoot,
@@ -134,6 +135,7 @@ def plan(
         out_console.print(f"A head each: {made.num_classes} classes, {', '.join(further)}.", highlight=False)
     for line in describe_controls(made):
         out_console.print(escaped(line), highlight=False)
+    print_remarks(made.remarks)
     out_console.print(
         _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
     )

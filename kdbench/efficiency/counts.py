@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdbench.efficiency.crosscheck import describe_difference
 from kdbench.efficiency.operators import HEADLINE, WITHOUT_MULTIPLICATION, analyse
 from kdbench.errors import UserError
+from kdbench.shared_state import kept_settings
 
 FP32_BYTES = 4
 OF_THE_TRACE = ("macs", "macs_fvcore", "activations", "arithmetic_intensity")
@@ -198,7 +199,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
     ]
     model.eval()
     try:
-        with torch.no_grad():
+        with kept_settings(), torch.no_grad():
             yield
     finally:
         for module, name, buffer, value in buffers:

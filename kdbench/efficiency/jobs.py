@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,33 @@ from torch import Tensor, nn
 from kdbench.errors import UserError
 from kdbench.models import build_model, load_checkpoint
 from kdbench.models.features import run_blank
+from kdbench.models.registry import is_foreign
+from kdbench.models.trial import Trial, try_out
+from kdbench.shared_state import seed_streams
 
 
-def build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> nn.Module:
+@dataclass(frozen=True)
+class Built:
+    """A model to measure, and how it fared in its trial; the zoo's own need none."""
+
+    model: nn.Module
+    trial: Trial | None = None
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The memory format of its weights and inputs."""
+        return self.trial.memory_format if self.trial else torch.channels_last
+
+
+def build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> Built:
     """Return the model of one entry of a job, with its weights where it has a checkpoint."""
-    torch.manual_seed(0)
+    seed_streams(0)
+    model = _build(job, entry)
+    trial = try_out(model, job["input_shape"]) if is_foreign(entry["name"]) else None
+    return Built(model, trial)
+
+
+def _build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> nn.Module:
     model = build_model(
         entry["name"],
         input_shape=tuple(job["input_shape"]),

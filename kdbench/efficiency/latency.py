@@ -18,8 +18,10 @@ import torch
 
 from kdbench.efficiency.protocol import SAMPLES_NEEDED, Protocol
 from kdbench.efficiency.quiet import Quietness, Watch
+from kdbench.efficiency.runtimes import restore
 from kdbench.efficiency.turns import Tally, plan_turns
 from kdbench.errors import UserError
+from kdbench.shared_state import kept_settings
 
 K = TypeVar("K", bound=Hashable)
 Call = Callable[[], object]
@@ -68,9 +70,10 @@ def time_calls(
     for subject, make in makers.items():
         on_warm_up(subject)
         try:
-            call = make()
-            with torch.inference_mode():
-                ms = warm_up(call, timer, protocol)
+            with kept_settings():
+                call = make()
+                with torch.inference_mode():
+                    ms = warm_up(call, timer, protocol)
         except Exception as error:
             failures[subject] = failure(error)
             continue
@@ -99,6 +102,7 @@ def warm_up(call: Call, timer: Timer, protocol: Protocol) -> float:
     latest: list[float] = []
     seconds = 0.0
     while True:
+        restore(call)
         latest.append(timer(call))
         seconds += latest[-1] / 1000
         enough = len(latest) >= protocol.warmup_calls and seconds >= protocol.warmup_seconds
@@ -147,7 +151,8 @@ def interleave(
             for subject in _order(running, round_):
                 on_turn(subject, round_, rounds)
                 try:
-                    taken = _take_turn(calls[subject], tallies[subject], timer, round_)
+                    with kept_settings():
+                        taken = _take_turn(calls[subject], tallies[subject], timer, round_)
                     timing.turns.append(Turn(subject, round_, taken))
                 except Exception as error:
                     timing.failures[subject] = failure(error)
@@ -170,8 +175,10 @@ def _take_turn(call: Call, tally: Tally, timer: Timer, round_: int) -> list[floa
     taken: list[float] = []
     if tally.spent(round_ + 1):
         return taken
+    restore(call)
     timer(call)
     while len(taken) < tally.chunk and not tally.spent(round_ + 1):
+        restore(call)
         taken.append(timer(call))
         tally.samples += 1
         tally.seconds += taken[-1] / 1000

@@ -93,6 +93,7 @@ def measure(
             add_memory(job, devices, result, progress)
         conditions |= {"finished": _now(), "load_average_after": load_average()}
     conditions |= {"threads": result.threads, "counts": result.counts, "quiet": result.quiet}
+    conditions["memory_formats"] = result.memory_formats
     if result.gpu:
         conditions["gpu"] = result.gpu
     trained = {model.label for model in models if model.checkpoint is not None}

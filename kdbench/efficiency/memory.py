@@ -12,27 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdbench.efficiency.columns import memory_names
-from kdbench.efficiency.jobs import build, example
+from kdbench.efficiency.jobs import Built, build, example
 from kdbench.efficiency.peak import watch
 from kdbench.efficiency.places import Place
-from kdbench.efficiency.runtimes import Call, prepare
+from kdbench.efficiency.runtimes import Call, prepare, restore
 from kdbench.errors import UserError
 from kdbench.store import read_json, write_json
 
 _CALLS = 3
 
 
-def peak_memory(model: nn.Module, inputs: Tensor) -> dict[str, int]:
+def peak_memory(built: Built, inputs: Tensor) -> dict[str, int]:
     """Return the peak memory in bytes while a model runs, by column.
 
     On the CPU it is how far resident memory rose over that of the loaded model and its inputs; on CUDA what
     was allocated, and what the allocator had reserved for it, both with the weights.
     """
     batch = len(inputs)
-    call = prepare(model, inputs, Place(inputs.device.type, batch))
+    call = prepare(built.model, inputs, Place(inputs.device.type, batch), built.trial)
     if inputs.is_cuda:
         torch.cuda.reset_peak_memory_stats()
         _run(call)
@@ -52,6 +52,7 @@ def resident_growth(work: Call) -> int:
 def _run(call: Call) -> None:
     with torch.inference_mode():
         for _ in range(_CALLS):
+            restore(call)
             call()
 
 

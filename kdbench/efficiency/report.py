@@ -60,7 +60,8 @@ class WorkerResult:
     """What the worker found: counts by label, and by label and step why something failed.
 
     ``measured`` holds memory and energy, by label and column. ``quiet`` tells what disturbed the machine
-    before the timing and in each pass; ``gpu`` the state of the GPU around each of its passes.
+    before the timing and in each pass; ``gpu`` the state of the GPU around each of its passes;
+    ``memory_formats`` in which memory format each model ran.
     """
 
     threads: int | None
@@ -70,6 +71,7 @@ class WorkerResult:
     measured: dict[str, dict[str, float]] = field(default_factory=dict)
     quiet: dict[str, Any] = field(default_factory=dict)
     gpu: dict[str, Any] = field(default_factory=dict)
+    memory_formats: dict[str, str] = field(default_factory=dict)
 
 
 def build_report(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from kdbench.efficiency.places import RUNTIME_TITLES, Place
 from kdbench.errors import UserError
 from kdbench.machine import native_bf16
+from kdbench.models.trial import Trial
 
 Call = Callable[[], Any]
 
@@ -26,12 +27,41 @@ Call = Callable[[], Any]
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 
 
-def prepare(model: nn.Module, inputs: Tensor, place: Place) -> Call:
+class Restored:
+    """A call whose inputs are what they were before each call, although the model writes into them.
+
+    ``restore`` does that; it is no part of what is timed.
+    """
+
+    def __init__(self, call: Call, inputs: Tensor, original: Tensor) -> None:
+        """Take the call, the inputs that it reads and writes, and what they shall be."""
+        self._call = call
+        self._inputs = inputs
+        self._original = original
+
+    def restore(self) -> None:
+        """Make the inputs what they were."""
+        self._inputs.copy_(self._original)
+
+    def __call__(self) -> Any:
+        """Run the forward pass."""
+        return self._call()
+
+
+def restore(call: Call) -> None:
+    """Make the inputs of a call what they were before any call; most calls leave them alone."""
+    if isinstance(call, Restored):
+        call.restore()
+
+
+def prepare(model: nn.Module, inputs: Tensor, place: Place, trial: Trial | None = None) -> Call:
     """Return the forward pass of ``inputs`` (B, ...) through a model, as it runs in a place.
 
     The model is moved to the device of the inputs and left there, in evaluation mode; where the inputs
-    have four dimensions, its weights are laid out channels_last, as the inputs should be. bf16 is the model
-    with its weights and inputs cast, so it needs a device that multiplies in bf16.
+    have four dimensions, its weights and they are laid out channels_last, or contiguous where it fails in
+    channels_last. bf16 is the model with its weights and inputs cast, so it needs a device that multiplies in
+    bf16. A model that is not of the zoo, and was tried out, gets inputs of its own, for others would see what
+    it writes there; the call of one that writes is to be given to ``restore`` before it is made.
 
     Raises:
         UserError: where the place cannot be had here (bf16 that is not native, an extra that is not
@@ -40,8 +70,10 @@ def prepare(model: nn.Module, inputs: Tensor, place: Place) -> Call:
     """
     model.to(inputs.device).eval()
     if inputs.dim() == 4:
-        model.to(memory_format=torch.channels_last)
-    eager = partial(model, inputs)
+        memory_format = trial.memory_format if trial else torch.channels_last
+        model.to(memory_format=memory_format)
+        inputs = inputs.contiguous(memory_format=memory_format)
+    eager = _call("eager", model, inputs, trial)
     if (place.runtime, place.precision) == ("eager", "fp32"):
         return eager
     subject = model
@@ -49,15 +81,26 @@ def prepare(model: nn.Module, inputs: Tensor, place: Place) -> Call:
         if not native_bf16(inputs.device):
             raise UserError(f"bf16 is not native on this {'GPU' if inputs.is_cuda else 'CPU'}")
         subject, inputs = copy.deepcopy(model).to(torch.bfloat16), inputs.to(torch.bfloat16)
-    call = _MAKERS[place.runtime](subject, inputs)
+    call = _call(place.runtime, subject, inputs, trial)
     check_parity(call, eager, place)
     return call
+
+
+def _call(runtime: str, model: nn.Module, inputs: Tensor, trial: Trial | None) -> Call:
+    if trial is None:
+        return _MAKERS[runtime](model, inputs)
+    own = inputs.clone()
+    call = _MAKERS[runtime](model, own)
+    return Restored(call, own, inputs) if trial.changes_input else call
 
 
 def check_parity(call: Call, eager: Call, place: Place) -> None:
     """Raise UserError where a call's output is not that of eager mode in fp32, up to TOLERANCE."""
     with torch.inference_mode():
-        expected, found = _tensor(eager()), _tensor(call())
+        restore(eager)
+        expected = _tensor(eager())
+        restore(call)
+        found = _tensor(call())
     if found.shape != expected.shape:
         raise UserError(
             f"{RUNTIME_TITLES[place.runtime]} gives an output of shape {tuple(found.shape)}, "

@@ -20,22 +20,22 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
 
 from kdbench.efficiency.columns import energy_name
 from kdbench.efficiency.counts import count
 from kdbench.efficiency.energy import Rapl, joules_per_example
-from kdbench.efficiency.jobs import build, example, outputs
+from kdbench.efficiency.jobs import Built, build, example, outputs
 from kdbench.efficiency.latency import Timing, cpu_timer, cuda_timer, failure, time_calls
 from kdbench.efficiency.nvml import Gpu
 from kdbench.efficiency.places import Place
 from kdbench.efficiency.process import TurnFile
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.quiet import wait_for_quiet
-from kdbench.efficiency.runtimes import prepare
+from kdbench.efficiency.runtimes import Call, prepare, restore
 from kdbench.efficiency.samples import SAMPLE_COLUMNS
 from kdbench.efficiency.steps import BUILD, COUNT, energy_step
 from kdbench.errors import UserError
+from kdbench.models.trial import FORMAT_NAMES
 from kdbench.store import read_json, write_atomic, write_json
 
 Emit = Callable[[dict[str, Any]], None]
@@ -75,6 +75,7 @@ def measure_job(job: Mapping[str, Any], out: Path, emit: Emit) -> None:
             "measured": session.measured,
             "quiet": session.quiet,
             "gpu": session.gpu,
+            "memory_formats": {label: FORMAT_NAMES[built.memory_format] for label, built in models.items()},
         },
     )
 
@@ -97,28 +98,26 @@ class _Session:
         self._turn = TurnFile(out)
         self._reported = float("-inf")
 
-    def build_models(self) -> dict[str, nn.Module]:
+    def build_models(self) -> dict[str, Built]:
         """Return the models that can be built, by label."""
-        models: dict[str, nn.Module] = {}
+        models: dict[str, Built] = {}
         for entry in self.job["models"]:
             with self._step(entry["label"], BUILD) as wanted:
                 if wanted:
                     models[entry["label"]] = build(self.job, entry)
         return models
 
-    def count(self, models: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
+    def count(self, models: Mapping[str, Built]) -> dict[str, dict[str, Any]]:
         """Return the counts of the models that can be counted, by label."""
         counts: dict[str, dict[str, Any]] = {}
-        for label, model in models.items():
+        for label, built in models.items():
             with self._step(label, COUNT) as wanted:
                 if wanted:
-                    found = asdict(count(model, self.job["input_shape"]))
-                    counts[label] = found | {"outputs": outputs(model, self.job["input_shape"])}
+                    found = asdict(count(built.model, self.job["input_shape"]))
+                    counts[label] = found | {"outputs": outputs(built.model, self.job["input_shape"])}
         return counts
 
-    def time(
-        self, models: Mapping[str, nn.Module], device: str, batch: int, threads: int | None
-    ) -> pd.DataFrame:
+    def time(self, models: Mapping[str, Built], device: str, batch: int, threads: int | None) -> pd.DataFrame:
         """Time every model in every precision and runtime, interleaved, and return the samples."""
         protocol, reference = self.protocol, self.job["reference"]
         torch.set_num_threads(threads or self.threads)
@@ -135,7 +134,10 @@ class _Session:
         else:
             before = self._gpu_state(device)
             timing = time_calls(
-                {(label, place): partial(prepare, models[label], inputs, place) for label, place in subjects},
+                {
+                    (label, place): partial(prepare, models[label].model, inputs, place, models[label].trial)
+                    for label, place in subjects
+                },
                 timer=cuda_timer() if device == "cuda" else cpu_timer,
                 protocol=protocol,
                 references=[subject for subject in subjects if subject[0] == reference],
@@ -152,10 +154,10 @@ class _Session:
             self.failures[label][place.name] = reason
         return _frame(timing)
 
-    def take_energy(self, models: Mapping[str, nn.Module], device: str, batch: int) -> None:
+    def take_energy(self, models: Mapping[str, Built], device: str, batch: int) -> None:
         """Take the energy of every model, one after the other, in eager mode and fp32."""
         torch.set_num_threads(self.threads)
-        for label, model in models.items():
+        for label, built in models.items():
             with self._step(label, energy_step(device, batch)) as wanted:
                 if not wanted:
                     continue
@@ -163,9 +165,14 @@ class _Session:
                 counter = Gpu().joules if device == "cuda" else Rapl()
                 finish = torch.cuda.synchronize if device == "cuda" else _nothing
                 inputs = example(batch, self.job["input_shape"], device)
-                call = prepare(model, inputs, Place(device, batch))
+                call = prepare(built.model, inputs, Place(device, batch), built.trial)
+
+                def run(call: Call = call) -> None:
+                    restore(call)
+                    call()
+
                 with torch.inference_mode():
-                    used = joules_per_example(call, batch, counter, finish=finish)
+                    used = joules_per_example(run, batch, counter, finish=finish)
                 self.measured.setdefault(label, {})[energy_name(device, batch)] = used
 
     @contextmanager

@@ -16,8 +16,10 @@ from kdbench.errors import UserError, nearest
 from kdbench.machine import versions
 from kdbench.methods import Method, find_method
 from kdbench.models import build_model, load_checkpoint
-from kdbench.models.registry import source_of
+from kdbench.models.foreign import give_own_input
+from kdbench.models.registry import is_foreign, source_of
 from kdbench.models.shapes import Shape
+from kdbench.models.trial import try_out
 from kdbench.references import PATHS_FROM, located
 from kdbench.store import RUNS, RunDirectory
 from kdbench.suite import Suite
@@ -129,7 +131,11 @@ def _outputs(content: Mapping[str, Any]) -> int:
 
 
 def _build(entry: ModelEntry, shape: Shape, classes: int) -> nn.Module:
-    return build_model(entry.reference, input_shape=shape, num_classes=classes, args=entry.args)
+    model = build_model(entry.reference, input_shape=shape, num_classes=classes, args=entry.args)
+    # What is exported shall leave the images of whoever runs it alone.
+    if is_foreign(entry.name) and try_out(model, shape).changes_input:
+        give_own_input(model)
+    return model
 
 
 def _folder(directory: RunDirectory) -> Path | None:

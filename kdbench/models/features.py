@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from kdbench.errors import UserError, nearest
+from kdbench.models.outputs import NoLogits, first_tensor
 from kdbench.models.shapes import FeatureShapes, Outputs, Shape, Taps
+from kdbench.shared_state import kept_settings
 
 MAX_BLOCKS = 4
 
@@ -78,17 +80,12 @@ class FeatureReader:
         self._handles.clear()
 
 
-def first_tensor(output: Any) -> Tensor:
-    """Return the tensor that a module's output consists of or opens with (a GRU returns a pair)."""
-    return output[0] if isinstance(output, tuple | list) else output
-
-
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
+        with kept_settings(), torch.no_grad():
             yield
     finally:
         for module, training in modes.items():
@@ -196,11 +193,11 @@ def _transformer_blocks(model: nn.Module, visits: list[_Visit]) -> list[str]:
 
 def run_blank(model: nn.Module, input_shape: Shape) -> Tensor:
     """Run a model in evaluation mode on two blank images; raises UserError where it cannot take them."""
-    parameter = next(model.parameters(), None)
-    device = parameter.device if parameter is not None else torch.device("cpu")
     try:
         with _evaluating(model):
-            logits = model(torch.zeros(2, *input_shape, device=device))
+            logits = model(_blank(model, input_shape))
+    except NoLogits as error:
+        raise UserError(f"{error}.") from error
     except Exception as error:  # a model may refuse images in any way
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"it cannot take images of shape {input_shape}: {reason}.") from error
@@ -210,13 +207,37 @@ def run_blank(model: nn.Module, input_shape: Shape) -> Tensor:
     return logits
 
 
+def _blank(model: nn.Module, input_shape: Shape) -> Tensor:
+    parameter = next(model.parameters(), None)
+    return torch.zeros(2, *input_shape, device=parameter.device if parameter is not None else "cpu")
+
+
+def overwritten_taps(model: nn.Module, taps: Taps, input_shape: Shape) -> list[str]:
+    """Return the stages whose output a later module changes in place, so that they are read changed."""
+    seen: dict[str, tuple[Tensor, int]] = {}
+    handles = []
+    for name in taps.stages:
+
+        def catch(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+            tensor = first_tensor(output)
+            if isinstance(tensor, Tensor):
+                seen[name] = (tensor, tensor._version)
+
+        handles.append(model.get_submodule(name).register_forward_hook(catch))
+    try:
+        run_blank(model, input_shape)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [name for name, (tensor, version) in seen.items() if tensor._version != version]
+
+
 def feature_shapes(model: nn.Module, taps: Taps, input_shape: Shape) -> FeatureShapes:
     """Return the shapes of a model's logits, pooled features and stages, without the batch dimension."""
     reader = FeatureReader(model, taps, frozenset({"logits", "pooled", "stages"}))
     try:
         with _evaluating(model):
-            parameter = next(model.parameters())
-            outputs = reader(torch.zeros(2, *input_shape, device=parameter.device))
+            outputs = reader(_blank(model, input_shape))
     finally:
         reader.close()
     return FeatureShapes(

@@ -48,8 +48,8 @@ def _fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
     for convolution, norm in pairs:
         before, after = copied.get_submodule(convolution), copied.get_submodule(norm)
         assert isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d)
-        fused = fuse_conv_bn_eval(before, after)
-        copied.set_submodule(convolution, fused.to(memory_format=torch.channels_last))
+        # The product keeps the memory format of the convolution, which decides that of its output.
+        copied.set_submodule(convolution, fuse_conv_bn_eval(before, after))
         copied.set_submodule(norm, nn.Identity())
     return copied
 

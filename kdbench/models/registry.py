@@ -88,6 +88,9 @@ def build_model(
         num_classes: width of the last layer.
         args: further keyword arguments of the model.
 
+    A model from elsewhere returns its logits alone, whatever it wraps them in (see ``outputs``), and its
+    lazy weights are made.
+
     Raises:
         UserError: for an unknown name, arguments that the model does not take, or a model that
             cannot be built.
@@ -95,8 +98,11 @@ def build_model(
     builder, positional = find_builder(name)
     keywords: dict[str, Any] = _standard_arguments(builder, input_shape, num_classes)
     keywords |= _checked_arguments(name, builder, args or {})
+    from kdbench.shared_state import kept_settings
+
     try:
-        model = builder(*positional, **keywords)
+        with kept_settings():
+            model = builder(*positional, **keywords)
     except UserError:
         raise
     except Exception as error:
@@ -107,7 +113,19 @@ def build_model(
         raise UserError(
             f"model '{name}': the factory returned {type(model).__name__}, not a torch.nn.Module."
         )
+    if is_foreign(name):
+        from kdbench.models.foreign import adapt
+
+        try:
+            adapt(model, input_shape)
+        except UserError as error:
+            raise UserError(f"model '{name}': {error}") from error
     return model
+
+
+def is_foreign(name: str) -> bool:
+    """Return whether a model comes from elsewhere than the zoo, so that nothing is known of its habits."""
+    return ":" in name
 
 
 def find_builder(name: str) -> tuple[Builder, tuple[str, ...]]:

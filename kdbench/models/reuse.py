@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdbench.errors import UserError
-from kdbench.models.features import feature_shapes, find_taps, first_tensor
+from kdbench.models.features import feature_shapes, find_taps
+from kdbench.models.outputs import first_tensor
 from kdbench.models.registry import build_model
 from kdbench.models.shapes import Shape, Taps, as_map, map_shape
 

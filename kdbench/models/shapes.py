@@ -31,6 +31,11 @@ class Outputs:
     pooled: Tensor | None = None
     stages: tuple[Tensor, ...] = ()
 
+    def copied(self) -> Outputs:
+        """Return the same values in memory of their own."""
+        pooled = None if self.pooled is None else self.pooled.clone()
+        return Outputs(self.logits.clone(), pooled, tuple(stage.clone() for stage in self.stages))
+
 
 @dataclass(frozen=True)
 class FeatureShapes:

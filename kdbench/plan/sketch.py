@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kdbench.entries import ModelEntry
 from kdbench.errors import UserError
 from kdbench.models.index import CLASSES, INPUT_SHAPE, Sketch, indexed, sketch_of
+from kdbench.models.registry import is_foreign
 from kdbench.models.shapes import Shape, Taps
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ class Sketches:
 
     def of(self, role: str, entry: ModelEntry) -> Sketch:
         """Return the sketch of a model; raises UserError, naming its role, where it cannot be used."""
+        # A teacher that comes with its weights need not be one that can be trained.
         key = entry.model_dump_json(include={"name", "args", "checkpoint", "taps"})
+        key += role if entry.checkpoint else ""
         if key not in self._known:
             try:
                 self._known[key] = self._from_index(entry) or self._built(role, entry)
@@ -47,20 +51,55 @@ class Sketches:
         return found.sketch if found else None
 
     def _built(self, role: str, entry: ModelEntry) -> Sketch:
-        from kdbench.models import build_model, feature_shapes, load_checkpoint
-        from kdbench.models.features import run_blank
+        from kdbench.models import feature_shapes, load_checkpoint
+        from kdbench.models.features import overwritten_taps, run_blank
 
-        model = build_model(
-            entry.reference, input_shape=self._input_shape, num_classes=self._classes, args=entry.args
-        )
+        model = self._model(entry)
         logits = run_blank(model, self._input_shape)
         if logits.shape[1] != self._classes:
             raise UserError(f"it gives {logits.shape[1]} classes, the dataset has {self._classes}.")
         taps = _resolve_taps(model, entry, self._input_shape)
         shapes = feature_shapes(model, taps, self._input_shape)
+        remarks: list[str] = []
         if entry.checkpoint:
-            self._remarks[f"{role} '{entry.shown}'"] = list(load_checkpoint(model, entry.checkpoint))
+            remarks += load_checkpoint(model, entry.checkpoint)
+        remarks += [
+            f"stage '{name}' is changed in place by a later module and is read so: tap that module, or build "
+            "the model without inplace=True"
+            for name in overwritten_taps(model, taps, self._input_shape)
+        ]
+        if is_foreign(entry.name):
+            remarks += self._tried(role, entry, model)
+        self._remarks[f"{role} '{entry.shown}'"] = remarks
         return sketch_of(model, taps, shapes)
+
+    def _tried(self, role: str, entry: ModelEntry, model: nn.Module) -> Iterator[str]:
+        """Refuse a network that could not be trained, and yield what is worth knowing of it."""
+        from kdbench.models.trial import try_out
+
+        trial = try_out(model, self._input_shape)
+        trained = not (role == "teacher" and entry.checkpoint)
+        if trained and trial.failure is not None:
+            raise UserError(f"it cannot be trained on images of shape {self._input_shape}: {trial.failure}.")
+        if trained and not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError("it has no parameter that can be trained.")
+        if _shares_weights(model, self._model(entry)):
+            raise UserError(
+                "its factory returns the same weights twice: it must make a new network each time."
+            )
+        yield from trial.remarks()
+
+    def _model(self, entry: ModelEntry) -> nn.Module:
+        from kdbench.models import build_model
+
+        return build_model(
+            entry.reference, input_shape=self._input_shape, num_classes=self._classes, args=entry.args
+        )
+
+
+def _shares_weights(first: nn.Module, second: nn.Module) -> bool:
+    mine = {tensor.data_ptr() for tensor in first.state_dict().values() if tensor.numel()}
+    return any(tensor.data_ptr() in mine for tensor in second.state_dict().values() if tensor.numel())
 
 
 def _resolve_taps(model: nn.Module, entry: ModelEntry, input_shape: Shape) -> Taps:

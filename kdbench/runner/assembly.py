@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+import copy
+from dataclasses import replace
 
+from kdbench.methods import Distiller, Method
 from kdbench.plan import Cell
 from kdbench.plan.controls import RANDOM_TEACHER
 from kdbench.runner.session import Fitted, Session
+from kdbench.shared_state import kept_settings
 from kdbench.training.precision import resolve
-from kdbench.training.seeds import derive
+from kdbench.training.seeds import derive, reseed
 from kdbench.training.trainee import Trainee, Tutor
 
 
@@ -17,11 +20,13 @@ def trainee_of(cell: Cell, session: Session, teacher: Fitted, tutor: Tutor) -> T
 
     One student and seed starts from the same weights whatever the method, so that comparisons are paired.
     """
-    torch.manual_seed(derive("student", cell.entry.name, cell.seed))
+    reseed("student", cell.entry.name, cell.seed)
     model = session.build(cell.entry)
-    torch.manual_seed(derive("method", cell.id))
-    distiller = session.distiller(lambda pair: cell.registered.distiller(cell.hyper, pair), cell.pair)
-    distiller.prepare(session.networks(Fitted(cell.entry, model, cell.taps), teacher))
+    looked_at = own_teacher(cell.registered, teacher)
+    reseed("method", cell.id)
+    with kept_settings():
+        distiller = session.distiller(lambda pair: cell.registered.distiller(cell.hyper, pair), cell.pair)
+        distiller.prepare(session.networks(Fitted(cell.entry, model, cell.taps), looked_at))
     return Trainee(
         id=cell.id,
         model=model,
@@ -33,7 +38,21 @@ def trainee_of(cell: Cell, session: Session, teacher: Fitted, tutor: Tutor) -> T
         tutor=tutor,
         # One order of the classes for all methods of a seed: controls too are paired.
         shuffle_seed=derive(RANDOM_TEACHER, cell.seed) if cell.control_of else None,
+        own_copies=cell.registered.fingerprint is not None,
+        own_teacher=None if looked_at is teacher else looked_at.model,
     )
+
+
+def own_teacher(registered: Method, teacher: Fitted) -> Fitted:
+    """Return the teacher that a method may look at: a copy, for a user's own method that is handed networks.
+
+    Nothing keeps such a method from changing the teacher, which teaches others too.
+    """
+    hooks = ("prepare", "after_step", "diagnose")
+    looks = any(getattr(registered.distiller, hook) is not getattr(Distiller, hook) for hook in hooks)
+    if registered.fingerprint is None or not looks:
+        return teacher
+    return replace(teacher, model=copy.deepcopy(teacher.model))
 
 
 class Room:

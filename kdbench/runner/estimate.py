@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from kdbench.data import load_entry
 from kdbench.entries import ModelEntry
-from kdbench.models import build_model
 from kdbench.plan import Cohort, Plan
 from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.session import Device, Fitted, Session, resolve_device
@@ -54,7 +53,7 @@ def estimate(
     data = load_entry(plan.suite.dataset, root=data_root, memory_budget=memory_budget)
     session = Session(plan.suite.dataset, data, resolve_device(device))
     return Estimate(
-        _seconds(plan, len(data.train), _Clock(plan, session.device)),
+        _seconds(plan, len(data.train), _Clock(plan, session)),
         {
             cohort.label: _memory(cohort, session, memory_budget)
             for cohort in plan.cohorts
@@ -105,9 +104,10 @@ def _memory(cohort: Cohort, session: Session, budget: int | None) -> CohortMemor
 class _Clock:
     """Times steps of models, each of them once."""
 
-    def __init__(self, plan: Plan, device: torch.device) -> None:
+    def __init__(self, plan: Plan, session: Session) -> None:
         self._plan = plan
-        self._device = device
+        self._session = session
+        self._device = session.device
         self._known: dict[tuple[str, str, int], float] = {}
 
     def step(self, entry: ModelEntry, batch: int) -> float:
@@ -120,10 +120,7 @@ class _Clock:
         key = (kind, entry.shown, batch)
         if key not in self._known:
             plan = self._plan
-            model = build_model(
-                entry.reference, input_shape=plan.input_shape, num_classes=plan.outputs, args=entry.args
-            )
-            model = model.to(self._device).to(memory_format=torch.channels_last)
+            model = self._session.build(entry.model_copy(update={"checkpoint": None}))
             x = torch.randn(batch, *plan.input_shape, device=self._device)
             y = torch.zeros(batch, dtype=torch.long, device=self._device)
             precision = resolve(plan.suite.recipe.precision, self._device)

@@ -29,10 +29,11 @@ from kdbench.runner.records import all_columns, now, relabel
 from kdbench.runner.robustness import Robustness
 from kdbench.runner.scores import Scores
 from kdbench.runner.session import Device, Session, resolve_device
-from kdbench.runner.teachers import default_store
+from kdbench.runner.teachers import default_store, refuse_broken
 from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import RUNS, RunDirectory, earlier_note, read_json, write_atomic, write_json, write_results
 from kdbench.suite import Suite
+from kdbench.tasks import PRIMARY
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ class _Run:
                 if not teacher.lesson:
                     self.progress.note(f"independent teacher {teacher.label}, seed {teacher.entry.seed}")
                 self.trainer.teacher(teacher)
+        for teacher in (*self.plan.teachers, *supporting):
+            refuse_broken(teacher, self.directory, (PRIMARY, *self.plan.tasks))
         costs = measure_costs(self.plan, self.directory, self.progress)
         self._train(waiting, costs, jobs)
         self._refresh_costs(costs)

@@ -18,6 +18,9 @@ from kdbench.methods import Distiller, Networks, Pair
 from kdbench.methods.base import Role
 from kdbench.methods.tasks import PerTask, Task
 from kdbench.models import Taps, build_model, load_checkpoint
+from kdbench.models.foreign import give_own_input
+from kdbench.models.registry import is_foreign
+from kdbench.models.trial import FORMAT_NAMES, try_out
 from kdbench.runner.predictions import ByTask, Labels, Predictions
 from kdbench.runner.records import now
 from kdbench.tasks import PRIMARY
@@ -65,6 +68,7 @@ class Session:
         self.dataset_label = entry.shown
         self._weights = entry.tasks
         self._outputs = sum(data.outputs.values())
+        self._formats: dict[str, torch.memory_format] = {}
         augment = Augment(**entry.augment.model_dump())
         self.train = Batches(data.train, data.mean, data.std, device=device, augment=augment)
         self.validation = Batches(data.validation, data.mean, data.std, device=device)
@@ -104,19 +108,39 @@ class Session:
         }
         return PerTask(make, pair, tasks)
 
-    def provenance(self, recipe: Recipe, started: str) -> dict[str, Any]:
-        """Return what a result is stamped with: versions, machine, data, precision, times."""
+    def provenance(self, recipe: Recipe, started: str, entry: ModelEntry) -> dict[str, Any]:
+        """Return what a result is stamped with: versions, machine, data, precision, memory format, times."""
         precision = resolve(recipe.precision, self.device)
-        return {**self._stamp, "precision": precision, "started": started, "finished": now()}
+        memory_format = self._formats.get(_key(entry))
+        layout = {} if memory_format is None else {"memory_format": FORMAT_NAMES[memory_format]}
+        return {**self._stamp, "precision": precision, **layout, "started": started, "finished": now()}
 
     def build(self, entry: ModelEntry) -> nn.Module:
-        """Return a model on the device, in channels_last, with fresh weights or those of its checkpoint."""
+        """Return a model on the device, with fresh weights or those of its checkpoint.
+
+        It is in channels_last, or in contiguous memory where it fails in channels_last only. One that is not
+        of the zoo is given copies of its inputs, for others would see what it writes there.
+        """
         model = build_model(
             entry.reference, input_shape=self.data.input_shape, num_classes=self._outputs, args=entry.args
         )
+        memory_format = self._memory_format(entry, model)
         if entry.checkpoint:
             load_checkpoint(model, entry.checkpoint)
-        return model.to(self.device).to(memory_format=torch.channels_last)
+        if is_foreign(entry.name):
+            # What it is shown is channels_last already.
+            usual = memory_format == torch.channels_last
+            give_own_input(model, torch.preserve_format if usual else memory_format)
+        return model.to(self.device).to(memory_format=memory_format)
+
+    def _memory_format(self, entry: ModelEntry, model: nn.Module) -> torch.memory_format:
+        key = _key(entry)
+        if key not in self._formats:
+            tried = is_foreign(entry.name)
+            self._formats[key] = (
+                try_out(model, self.data.input_shape).memory_format if tried else torch.channels_last
+            )
+        return self._formats[key]
 
     def networks(self, student: Fitted, teacher: Fitted) -> Networks:
         """Return what a method may look at before the first step."""
@@ -126,7 +150,7 @@ class Session:
             teacher=teacher.model,
             taps={"student": student.taps, "teacher": teacher.taps},
             heads={role: head for role, fitted in pair.items() if (head := fitted.head()) is not None},
-            labels=self.data.train.labels.to(self.device),
+            labels=self.data.train.labels.to(self.device, copy=True),
             fresh=lambda role: self.build(pair[role].entry.model_copy(update={"checkpoint": None})),
         )
 
@@ -158,3 +182,8 @@ class Session:
         recompute_batch_norm(model, self.train)
         split = self.validation if len(self.validation) else self.train
         return accuracy_and_nll(model, split, self.data.num_classes)[1]
+
+
+def _key(entry: ModelEntry) -> str:
+    """Return what decides the architecture of a model."""
+    return entry.model_dump_json(include={"name", "args"})

@@ -14,6 +14,7 @@ from kdbench.progress import Progress
 from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.cohort_memory import CohortMemory
 from kdbench.runner.costs import Costs
+from kdbench.runner.finiteness import broken_logits
 from kdbench.runner.predictions import write_files
 from kdbench.runner.records import (
     diagnostic_columns,
@@ -24,12 +25,13 @@ from kdbench.runner.records import (
 from kdbench.runner.scores import Scores, score_predictions, soft_targets_of
 from kdbench.runner.session import Session
 from kdbench.runner.teachers import Teacher
+from kdbench.shared_state import kept_settings
 from kdbench.store import TRACEBACK, Fingerprints, RunDirectory, write_recorded
 from kdbench.training.checkpoint import saved_ids
 from kdbench.training.cohort import train
 from kdbench.training.footprint import held_bytes, step_bytes
-from kdbench.training.seeds import derive
-from kdbench.training.trainee import Trainee, Tutor
+from kdbench.training.seeds import derive, reseed
+from kdbench.training.trainee import DIVERGED, Trainee, Tutor
 
 
 class CohortRun:
@@ -161,8 +163,9 @@ class CohortRun:
             # A method that keeps another network than the student has its own pooled feature.
             taps = cell.taps if kept is trainee.model else find_taps(kept, self.session.data.input_shape)
             predictions = self.session.predict_all(kept, taps, best)
-            if not all(found.test.isfinite().all() for found in predictions.values()):
-                trainee.failure = f"diverged: logits are not finite after epoch {len(trainee.history)}"
+            broken = broken_logits(predictions, ("test",))
+            if broken:
+                trainee.failure = f"{DIVERGED} {broken} after epoch {len(trainee.history)}"
         if trainee.failure is not None:
             self._fail(cell, started, trainee.failure, trainee.traceback, trainee)
             return
@@ -209,8 +212,9 @@ class CohortRun:
 
     def _diagnostics(self, cell: Cell, trainee: Trainee) -> tuple[dict[str, float | None], dict[str, str]]:
         """Return the numbers that only some methods have; for the others they are null with the reason."""
-        tutor = self._tutor(cell.tutor).model
-        own = trainee.distiller.diagnose(trainee.model, tutor, self.session.held_out_loss)
+        reseed("diagnose", cell.id)
+        with kept_settings():
+            own = trainee.distiller.diagnose(trainee.model, trainee.teacher, self.session.held_out_loss)
         values: dict[str, float | None] = {}
         reasons = {}
         for column in diagnostic_columns(self.methods):
@@ -269,7 +273,7 @@ class CohortRun:
                 "best_epoch": trainee.best.epoch if trainee and trainee.best else None,
                 "epochs": cell.recipe.epochs,
                 "durations": {"train_seconds": trainee.train_seconds if trainee else None},
-                "provenance": self.session.provenance(cell.recipe, started),
+                "provenance": self.session.provenance(cell.recipe, started, cell.entry),
             },
             files or {},
         )

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import shutil
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-import torch
-from torch import nn
+import safetensors.torch
+from torch import Tensor, nn
 
 from kdbench.errors import UserError
 from kdbench.methods import Distiller, Pair
@@ -25,11 +25,14 @@ from kdbench.methods.scratch import Scratch
 from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress
+from kdbench.runner.assembly import own_teacher
 from kdbench.runner.doubts import class_order, near_chance, telling_split
+from kdbench.runner.finiteness import broken_logits, broken_weight
 from kdbench.runner.predictions import ByTask, Predictions, read_predictions, write_files
 from kdbench.runner.records import COHORT_MEMORY, label, nonzero, now, parameter_counts, training_time
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Fitted, Session
+from kdbench.shared_state import kept_settings, seed_streams
 from kdbench.store import PREDICTIONS, RUNS, TRACEBACK, RunDirectory, write_atomic
 from kdbench.tasks import PRIMARY, name_in
 from kdbench.training.cohort import train
@@ -87,6 +90,7 @@ def obtain(
     for task in session.data.outputs:
         shelf.recorded_file(record, name_in(task, PREDICTIONS))
     predictions = read_predictions(folder, session.data.outputs)
+    _refuse_broken(plan, model.state_dict(), predictions, folder)
     if new:
         _copy(record["files"], folder, run.folder("teachers", plan.id))
         label(plan, "teachers", run)
@@ -120,6 +124,30 @@ def _explained(plan: TeacherPlan, folder: Path) -> Iterator[None]:
         ) from error
 
 
+def refuse_broken(plan: TeacherPlan, run: RunDirectory, tasks: Iterable[str]) -> None:
+    """Raise UserError where the weights or logits that a run holds of a teacher are not finite.
+
+    What is not there, as in a published run, is not looked at.
+    """
+    folder = run.folder("teachers", plan.id)
+    weights = folder / "teacher.safetensors"
+    if weights.is_file() and (folder / PREDICTIONS).is_file():
+        _refuse_broken(plan, safetensors.torch.load_file(weights), read_predictions(folder, tasks), folder)
+
+
+def _refuse_broken(
+    plan: TeacherPlan, weights: Mapping[str, Tensor], predictions: ByTask, folder: Path | None = None
+) -> None:
+    """Raise UserError that names a teacher's first tensor that is not finite: none could learn from it."""
+    broken = broken_weight(weights) or broken_logits(predictions)
+    if broken is None:
+        return
+    loaded = plan.entry.checkpoint is not None and plan.lesson is None
+    mend = "mend the checkpoint" if loaded else "lower its lr, or set clip_norm"
+    where = f" (in {folder})" if folder else ""
+    raise UserError(f"teacher '{plan.label}'{where}: {broken}; {mend}.")
+
+
 def _first_weights(plan: TeacherPlan) -> int:
     """Return the seed of a teacher's first weights; generations of one model start from different ones."""
     return (
@@ -131,7 +159,7 @@ def _make(
     plan: TeacherPlan, tutor: Teacher | None, session: Session, shelf: RunDirectory, progress: Progress
 ) -> None:
     started = now()
-    torch.manual_seed(_first_weights(plan))
+    seed_streams(_first_weights(plan))
     model = session.build(plan.entry)
     folder = shelf.folder("teachers", plan.id)
     trainee = None
@@ -143,6 +171,9 @@ def _make(
         trainee = _train(plan, tutor, model, session, folder, progress)
     best = trainee.best if trainee else None
     predictions = session.predict_all(model, plan.taps, best.weights if best else None)
+    if broken_weight(model.state_dict()) or broken_logits(predictions):
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        _refuse_broken(plan, model.state_dict(), predictions)
     scores = score_predictions(predictions, session.labels, None, without_best=without_best)
     training = training_time(
         trainee.train_seconds if trainee else None, 1.0, session.device, absent="its weights were loaded"
@@ -184,7 +215,7 @@ def _make(
             "best_epoch": best.epoch if best else None,
             "epochs": plan.recipe.epochs if trainee else None,
             "durations": {"train_seconds": trainee.train_seconds if trainee else None},
-            "provenance": session.provenance(plan.recipe, started),
+            "provenance": session.provenance(plan.recipe, started, plan.entry),
         },
         files,
     )
@@ -200,8 +231,11 @@ def _train(
 ) -> Trainee:
     if plan.lesson and tutor:
         distiller: Distiller = plan.lesson.registered.distiller(plan.lesson.hyper, plan.lesson.pair)
-        distiller.prepare(session.networks(Fitted(plan.entry, model, plan.taps), tutor.fitted()))
+        looked_at = own_teacher(plan.lesson.registered, tutor.fitted())
+        with kept_settings():
+            distiller.prepare(session.networks(Fitted(plan.entry, model, plan.taps), looked_at))
     else:
+        looked_at = None
         shapes = plan.shapes
         alone = Pair(plan.label, plan.label, shapes, shapes, session.data.num_classes, same_architecture=True)
         distiller = session.distiller(lambda pair: Scratch(Scratch.Parameters(), pair), alone)
@@ -214,6 +248,7 @@ def _train(
         device=session.device,
         precision=resolve(plan.recipe.precision, session.device),
         tutor=tutor.tutor() if tutor else None,
+        own_teacher=looked_at.model if looked_at else None,
     )
     progress.begin(f"teacher {plan.label}", plan.recipe.epochs, "epoch")
     train(

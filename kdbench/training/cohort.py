@@ -2,7 +2,9 @@
 
 All students see the same batches with the same augmentations. A teacher runs once a batch, in evaluation
 mode and without gradients, and gives the union of the features that its students need. A student whose
-loss is not finite, or whose method raises, leaves the cohort; the others go on.
+loss is not finite, or whose method raises, leaves the cohort; the others go on. Nor does anything else that
+a student, a method or a teacher does reach the others: what they read in common they leave as it is or are
+given copies of, random streams begin anew for each of them, and settings of torch are set back.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from kdbench.data import Batches
 from kdbench.errors import UserError
 from kdbench.models import FeatureReader, Outputs
 from kdbench.models.folding import folded
+from kdbench.shared_state import kept_settings
 from kdbench.training.checkpoint import read_state, write_state
 from kdbench.training.precision import autocast
-from kdbench.training.seeds import generator
+from kdbench.training.seeds import generator, reseed
 from kdbench.training.trainee import Step, Trainee, Tutor
 
 OnEpoch = Callable[[int, Sequence[Trainee]], None]
@@ -72,7 +75,11 @@ def train(
                 epoch_ended=index == steps - 1,
                 ended=position == recipe.epochs * steps - 1,
             )
-            shown = {teacher.tutor: teacher.show(x) for teacher in teachers}
+            shown = {}
+            for teacher in teachers:
+                reseed("teacher", seed, epoch, index)
+                with kept_settings():
+                    shown[teacher.tutor] = teacher.show(x)
             for trainee in active:
                 if trainee.failure is None:
                     with _leaving(trainee):
@@ -94,7 +101,8 @@ def train(
 def _leaving(trainee: Trainee) -> Iterator[None]:
     """What one student's work raises ends this student, with its reason, and no other."""
     try:
-        yield
+        with kept_settings():
+            yield
     except UserError:
         raise  # images that cannot be read any more are no fault of the student
     except Exception as error:

@@ -12,17 +12,23 @@ from torch import Tensor, nn
 from kdbench.data import Batches
 from kdbench.models.features import FeatureReader
 from kdbench.models.shapes import Taps
+from kdbench.shared_state import kept_settings
+from kdbench.training.seeds import reseed
 
 BATCH = 512
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch a model to evaluation without gradients, and back to the mode it was in."""
+    """Switch a model to evaluation without gradients, and back to the mode it was in.
+
+    Should it draw random numbers nevertheless, they are the same in every evaluation.
+    """
     training = model.training
     model.eval()
+    reseed("evaluation")
     try:
-        with torch.no_grad():
+        with kept_settings(), torch.no_grad():
             yield
     finally:
         model.train(training)
@@ -99,7 +105,8 @@ def recompute_batch_norm(model: nn.Module, batches: Batches) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # a cumulative average instead of an exponential one
     model.train()
-    with torch.no_grad():
+    reseed("batch-norm")
+    with kept_settings(), torch.no_grad():
         for x, _, _ in batches.ordered(BATCH):
             if len(x) > 1:
                 model(x)

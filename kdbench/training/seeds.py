@@ -11,11 +11,18 @@ import hashlib
 
 import torch
 
+from kdbench.shared_state import seed_streams
+
 
 def derive(*purpose: str | int) -> int:
     """Return a seed of 63 bits that is a hash of its purpose."""
     digest = hashlib.sha256("/".join(str(part) for part in purpose).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def reseed(*purpose: str | int) -> None:
+    """Begin the random streams that all models share anew, for a purpose: torch's, NumPy's and Python's."""
+    seed_streams(derive(*purpose))
 
 
 def generator(*purpose: str | int) -> torch.Generator:

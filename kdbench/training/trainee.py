@@ -18,10 +18,13 @@ from kdbench.models import FeatureReader, Outputs, Taps
 from kdbench.training.evaluation import accuracy_and_nll, recompute_batch_norm
 from kdbench.training.precision import Precision, autocast
 from kdbench.training.schedule import factor, make_optimizer
-from kdbench.training.seeds import derive
+from kdbench.training.seeds import reseed
 from kdbench.training.shuffled import shuffled
 
 State = dict[str, Any]
+
+# How the reason begins where a loss or logits stopped being numbers.
+DIVERGED = "diverged:"
 
 
 @dataclass
@@ -59,7 +62,9 @@ class Trainee:
     """A model that trains in a cohort, with or without a tutor. ``failure`` says why it left, once it has,
     and ``traceback`` where in the code, if an exception was the reason.
 
-    Where there is a ``shuffle_seed``, it is shown its tutor's logits only, shuffled by this seed.
+    Where there is a ``shuffle_seed``, it is shown its tutor's logits only, shuffled by this seed. A method of
+    a user's own (``own_copies``) is shown copies of what other students read too, and looks at
+    ``own_teacher`` instead of the tutor's network, so that nobody else sees what it writes there.
     """
 
     id: str
@@ -71,6 +76,8 @@ class Trainee:
     precision: Precision
     tutor: Tutor | None = None
     shuffle_seed: int | None = None
+    own_copies: bool = False
+    own_teacher: nn.Module | None = None
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: Best | None = None
     failure: str | None = None
@@ -90,6 +97,11 @@ class Trainee:
         self._right = torch.zeros((), device=self.device)
         self._seen = 0
 
+    @property
+    def teacher(self) -> nn.Module:
+        """The network that the method may look at as its teacher; without a tutor the student itself."""
+        return self.own_teacher or (self.tutor.model if self.tutor else self.model)
+
     def begin_epoch(self) -> None:
         """Clear the sums of the epoch and switch to training mode."""
         self.model.train()
@@ -102,28 +114,30 @@ class Trainee:
         """Take one optimiser step on a batch; nothing is read back from the device."""
         started = time.perf_counter()
         # Dropout and the like depend on this student and this step only, not on who else is in the cohort.
-        torch.manual_seed(derive(self.id, step.epoch, step.index))
+        reseed(self.id, step.epoch, step.index)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * factor(self.recipe, step.progress)
 
         def run(network: nn.Module) -> Tensor:
             with autocast(self.precision, self.device):
-                return network(x).float()
+                return network(x.clone() if self.own_copies else x).float()
 
         if teacher is not None and self.shuffle_seed is not None:
             parts = teacher.logits.split(self.distiller.widths, dim=1)
             teacher = Outputs(torch.cat([shuffled(part, index, self.shuffle_seed) for part in parts], dim=1))
         with autocast(self.precision, self.device):
             outputs = self.reader(x)
-        terms = self.distiller.losses(outputs, teacher, Batch(y, index, step.progress, run))
+        target = y
+        if self.own_copies:
+            target, index, teacher = y.clone(), index.clone(), teacher and teacher.copied()
+        terms = self.distiller.losses(outputs, teacher, Batch(target, index, step.progress, run))
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, self.recipe.clip_norm)
         self.optimizer.step()
-        weights = self.tutor.model if self.tutor else self.model
-        self.distiller.after_step(self.model, weights, step.epoch_ended, step.ended)
+        self.distiller.after_step(self.model, self.teacher, step.epoch_ended, step.ended)
         self._note(terms, outputs.logits, y)
         self.train_seconds += time.perf_counter() - started
 
@@ -141,7 +155,7 @@ class Trainee:
         broken = [name for name, value in terms.items() if not math.isfinite(value)]
         if broken:
             kind = "NaN" if math.isnan(terms[broken[0]]) else "infinite"
-            self.failure = f"diverged: the loss term '{broken[0]}' became {kind} in epoch {epoch}"
+            self.failure = f"{DIVERGED} the loss term '{broken[0]}' became {kind} in epoch {epoch}"
             return
         row: dict[str, float | int | None] = {
             "epoch": epoch,

@@ -158,7 +158,9 @@ def test_losses_and_gradients_are_finite_at_extreme_logits(name: str, scale: flo
     )
     if name == "dml":  # its peers give extreme logits too
         distiller.peers = nn.ModuleList([Constant(outputs(shapes, scale=scale, seed=3).logits)])
-    terms = losses(distiller, student, teacher, [0, 1, 2, 0, 1, 2], progress)
+    target = torch.tensor([0, 1, 2, 0, 1, 2])
+    shared = teacher.copied()
+    terms = losses(distiller, student, teacher, target, progress)
     loss = torch.stack(list(terms.values())).sum()
     loss.backward()
     reached = [
@@ -167,6 +169,10 @@ def test_losses_and_gradients_are_finite_at_extreme_logits(name: str, scale: flo
     assert reached
     assert torch.isfinite(loss)
     assert all(torch.isfinite(gradient).all() for gradient in reached)
+    # Students of one teacher are shown the same tensors, so a method leaves them as they are.
+    assert target.tolist() == [0, 1, 2, 0, 1, 2]
+    assert torch.equal(teacher.logits, shared.logits) and torch.equal(teacher.pooled, shared.pooled)
+    assert all(torch.equal(a, b) for a, b in zip(teacher.stages, shared.stages, strict=True))
 
 
 class Constant(nn.Module):

@@ -1,0 +1,133 @@
+"""A network tried out on two examples: evaluated, trained a step, and in which memory format it can be."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdbench.models.outputs import NoLogits, described
+from kdbench.models.shapes import Shape
+from kdbench.shared_state import kept_settings, kept_streams, seed_streams
+
+EXAMPLES = 2
+# What two passes over the same images may differ by, as a share of the largest logit.
+ROUNDING = 1e-5
+FORMAT_NAMES = {torch.channels_last: "channels_last", torch.contiguous_format: "contiguous"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of a network in its trial.
+
+    Attributes:
+        memory_format: channels_last, or contiguous where the network fails in channels_last only.
+        evaluated: whether it can be evaluated.
+        failure: why it cannot be evaluated or trained; None where it can.
+        without_channels_last: why it cannot be in channels_last, where it is not.
+        changes_input: whether it writes into the images that it is shown.
+        repeats: whether it gives the same logits when it is evaluated on the same images again.
+        in_training: what it returns in training, where that is no tensor while evaluation gives one.
+    """
+
+    memory_format: torch.memory_format = torch.channels_last
+    evaluated: bool = False
+    failure: str | None = None
+    without_channels_last: str | None = None
+    changes_input: bool = False
+    repeats: bool = True
+    in_training: str | None = None
+
+    def remarks(self) -> Iterator[str]:
+        """Yield what a person should know of the network, a line each."""
+        if self.without_channels_last is not None:
+            yield (
+                "it fails in channels_last memory, so it is trained, evaluated and measured in contiguous "
+                f"memory ({self.without_channels_last})"
+            )
+        if self.changes_input:
+            yield "it changes its input in place: it is given a copy of every batch"
+        if not self.repeats:
+            yield (
+                "it gives other logits when it is shown the same images again in evaluation mode (a dropout "
+                "without training=self.training?): its figures are those of one random draw"
+            )
+        if self.in_training is not None:
+            yield (
+                f"in training it returns {self.in_training}: its logits are taken, and auxiliary heads are "
+                "not trained by a loss of their own"
+            )
+
+
+def try_out(model: nn.Module, input_shape: Shape) -> Trial:
+    """Evaluate a copy of a network and train it for a step, in channels_last and, if that fails, contiguous.
+
+    The network, torch's settings and the random streams are left as they were.
+    """
+    with kept_settings(), kept_streams():
+        usual = _attempt(model, input_shape, torch.channels_last)
+        if usual.failure is None:
+            return usual
+        contiguous = _attempt(model, input_shape, torch.contiguous_format)
+    better = contiguous.failure is None or (contiguous.evaluated and not usual.evaluated)
+    return replace(contiguous, without_channels_last=usual.failure) if better else usual
+
+
+def _attempt(model: nn.Module, input_shape: Shape, memory_format: torch.memory_format) -> Trial:
+    trial = Trial(memory_format)
+    # A network of a user's own may raise anything.
+    try:
+        copied = copy.deepcopy(model).to(memory_format=memory_format)
+        images = _images(copied, input_shape).contiguous(memory_format=memory_format)
+        copied.eval()
+        with torch.no_grad(), _returned(copied) as evaluation:
+            shown = images.clone()
+            seed_streams(0)
+            first = copied(shown).float()
+            changed = not torch.equal(shown, images)
+            second = copied(images.clone()).float()
+        apart, largest = (second - first).detach().abs().max(), first.detach().abs().max()
+        # Written so that NaN, which is another fault, counts as the same.
+        repeats = not bool(apart > ROUNDING * largest)
+        trial = replace(trial, evaluated=True, changes_input=changed, repeats=repeats)
+        copied.train()
+        with torch.enable_grad(), _returned(copied) as training:
+            shown = images.clone()
+            logits = copied(shown).float()
+            if logits.shape != first.shape:
+                shapes = f"{tuple(logits.shape)} in training and {tuple(first.shape)} in evaluation"
+                return replace(trial, failure=f"its logits have shape {shapes}")
+            if any(parameter.requires_grad for parameter in copied.parameters()):
+                F.cross_entropy(logits, logits.new_zeros(EXAMPLES, dtype=torch.long)).backward()
+        changed = changed or not torch.equal(shown, images)
+    except NoLogits as error:
+        return replace(trial, failure=f"in {'training' if trial.evaluated else 'evaluation'} {error}")
+    except Exception as error:
+        return replace(trial, failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    only_in_training = not isinstance(training[-1], Tensor) and isinstance(evaluation[-1], Tensor)
+    return replace(
+        trial, changes_input=changed, in_training=described(training[-1]) if only_in_training else None
+    )
+
+
+def _images(model: nn.Module, input_shape: Shape) -> Tensor:
+    images = torch.randn(EXAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
+    parameter = next(model.parameters(), None)
+    return images if parameter is None else images.to(parameter.device)
+
+
+@contextmanager
+def _returned(model: nn.Module) -> Iterator[list[Any]]:
+    """Note what a network returns, before any hook takes the logits out of it."""
+    outputs: list[Any] = []
+    handle = model.register_forward_hook(lambda module, inputs, output: outputs.append(output), prepend=True)
+    try:
+        yield outputs
+    finally:
+        handle.remove()

@@ -1,0 +1,84 @@
+"""A teacher that is not made of numbers teaches nobody, in no run, however it came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from kdbench.errors import UserError
+from kdbench.models import build_model
+from kdbench.runner import run
+from kdbench.runner.finiteness import broken_logits, broken_weight
+from kdbench.runner.predictions import Predictions
+from kdbench.store import RunDirectory
+from kdbench.suite import Suite
+
+Load = Callable[..., Suite]
+TINY = ("students=[mlp_16]", "methods=[scratch]", "seeds=[0]", "recipe.epochs=1")
+
+
+def test_the_first_tensor_that_is_not_finite_is_named() -> None:
+    weights = {"a": torch.ones(3), "steps": torch.tensor(3), "b": torch.tensor([1.0, torch.inf, torch.nan])}
+    assert broken_weight(weights) == "weight 'b' is not finite (NaN; 2 of 3 values)"
+    assert broken_weight({"a": weights["a"], "steps": weights["steps"]}) is None
+    whole, broken = torch.zeros(2, 3), torch.tensor([[0.0, -torch.inf, 0.0]])
+    assert broken_logits({"": Predictions(whole, whole, test_best=broken)}) is None
+    assert broken_logits({"": Predictions(whole, broken)}) == (
+        "train_logits are not finite (infinite; 1 of 3 values)"
+    )
+    assert broken_logits({"": Predictions(whole, broken)}, ("test",)) is None
+    assert broken_logits({"": Predictions(whole), "coarse": Predictions(whole, validation=broken)}) == (
+        "coarse.validation_logits are not finite (infinite; 1 of 3 values)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (torch.nan, "weight 'head.weight' is not finite (NaN; "),
+        (3e38, "test_logits are not finite (infinite; "),
+    ],
+)
+def test_a_checkpoint_is_refused_in_every_run(
+    small_suite: Load, tmp_path: Path, value: float, expected: str
+) -> None:
+    weights = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=10).state_dict()
+    weights["head.weight"].fill_(value)
+    weights["stages.2.4.bias"].fill_(2)  # so that what the head multiplies is not small
+    torch.save(weights, tmp_path / "weights.pt")
+    suite = small_suite(f"teachers=[{{name: cnn_4, checkpoint: {tmp_path / 'weights.pt'}}}]", *TINY)
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            run(suite, tmp_path / "run")
+        text = str(caught.value)
+        assert text.startswith(f"teacher 'cnn_4': {expected}") and text.endswith("; mend the checkpoint.")
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_one_that_an_earlier_version_took_for_good_is_refused_too(small_suite: Load, tmp_path: Path) -> None:
+    options = (*TINY, "teachers=[cnn_2]", "controls={independent_teacher: 1}")
+    suite = small_suite(*options)
+    outcome = run(suite, tmp_path / "run")
+    directory = RunDirectory.open(outcome.path)
+    (teacher,) = directory.manifest()["teachers"]
+    (cell,) = directory.manifest()["cells"]
+    for id in (teacher, directory.record("cells", cell)["independent_teacher"]):
+        files = [
+            store.folder("teachers", id) / "predictions.safetensors"
+            for store in (directory, RunDirectory(tmp_path))
+        ]
+        whole = files[0].read_bytes()
+        tensors = safetensors.torch.load(whole)
+        tensors["validation_logits"][0, 0] = torch.nan
+        for file in files:
+            safetensors.torch.save_file(tensors, file)
+        for again in (suite, small_suite(*options, "seeds=[0, 1]")):
+            with pytest.raises(UserError, match=r"validation_logits are not finite .*; lower its lr, or set"):
+                run(again, tmp_path / "run")
+        for file in files:
+            file.write_bytes(whole)
+    assert run(suite, tmp_path / "run").ok == 1
