@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from kdbench.errors import UserError, nearest
+from kdbench.imports import Code, code_of
+from kdbench.workspace import Loader, Workspace, refuse_stale, workspace_of
 
 
 def load_factory(reference: str) -> Callable[..., Any]:
     """Import and return the callable that ``package.module:name`` or ``path/file.py:name`` names.
 
-    Both are found from the current directory too; while a file is imported, so are the modules beside
-    it. A file that was not changed is imported once. Raises UserError for a missing file or module, an
+    Both are found from the current directory too; what a file imports is looked for beside it first, and
+    two files of different folders may import different modules of one name. Files that were not changed are
+    imported once. Raises UserError for a missing file or module, an
     import that fails (with the exception's text), or a name that is not there (with the nearest one).
     """
     place, name = _parse(reference)
@@ -34,13 +37,19 @@ def load_factory(reference: str) -> Callable[..., Any]:
 
 
 def factory_fingerprint(reference: str) -> str:
-    """Return the SHA-256, in hexadecimal, of the source file that a factory stands in, without importing it.
+    """Return the SHA-256, in hexadecimal, of the code behind a factory: its file and what that imports.
 
-    Raises UserError where there is no such file.
+    That is the file's own where it imports nothing of the user's, and where it is a library's (see
+    `kdbench.imports` for what is followed). The file is not imported. Raises UserError where there is none.
     """
     place, _ = _parse(reference)
-    path = _file(place) if _is_file(place) else _module_file(place, reference)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    if _is_file(place):
+        path = _file(place)
+        return code_of(path, workspace_of(path.parent).roots).fingerprint
+    code = _code_of_module(place, reference, workspace_of(Path.cwd()))
+    if code is None:
+        raise UserError(f"cannot find the source of {reference}: there is no file for the module {place}.")
+    return code.fingerprint
 
 
 def _parse(reference: str) -> tuple[str, str]:
@@ -61,54 +70,59 @@ def _file(place: str) -> Path:
     return path.resolve()
 
 
-@contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Let modules in ``folder`` be imported for a while, as Python does for a script's own folder."""
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
+def _code_of_module(name: str, reference: str, workspace: Workspace) -> Code | None:
+    """Return the code of a module; None for one without a file, such as those that are built in."""
+    top = name.partition(".")[0]
+    own = {top} if PathFinder.find_spec(top, workspace.roots) else ()
     try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-
-
-def _import_file(path: Path, reference: str) -> ModuleType:
-    content = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()
-    name = f"kdbench_factory_{path.stem}_{content[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"cannot import {reference}: {path.name} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickle look a module up by its name while it is being imported.
-    sys.modules[name] = module
-    try:
-        with _importable(path.parent):
-            spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise _failed(reference, error) from error
-    return module
-
-
-def _import_module(name: str, reference: str) -> ModuleType:
-    try:
-        with _importable(Path.cwd()):
-            return importlib.import_module(name)
-    except Exception as error:
-        raise _failed(reference, error) from error
-
-
-def _module_file(name: str, reference: str) -> Path:
-    try:
-        with _importable(Path.cwd()):
+        with workspace.entered(own):
             spec = importlib.util.find_spec(name)
     except Exception as error:
         raise _failed(reference, error) from error
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        raise UserError(f"cannot find the source of {reference}: there is no file for the module {name}.")
-    return Path(spec.origin)
+        return None
+    return code_of(Path(spec.origin), workspace.roots, name)
+
+
+def _import_file(path: Path, reference: str) -> ModuleType:
+    if path.suffix != ".py":
+        raise UserError(f"cannot import {reference}: {path.name} is not a Python file.")
+    workspace = workspace_of(path.parent)
+    code = code_of(path, workspace.roots)
+    with workspace.entered(code.packages(workspace.folder)):
+        if path in workspace.files:
+            refuse_stale(code)
+            return workspace.files[path]
+        content = hashlib.sha256(f"{path}{code.fingerprint}".encode()).hexdigest()
+        name = f"kdbench_factory_{path.stem}_{content[:12]}"
+        spec = importlib.util.spec_from_file_location(name, path, loader=Loader(name, str(path), workspace))
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses and pickle look a module up by its name while it is being imported.
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise _failed(reference, error) from error
+        workspace.files[path] = module
+        refuse_stale(code)
+    return module
+
+
+def _import_module(name: str, reference: str) -> ModuleType:
+    workspace = workspace_of(Path.cwd())
+    code = _code_of_module(name, reference, workspace)
+    try:
+        with workspace.entered(code.packages(workspace.folder) if code else ()):
+            module = importlib.import_module(name)
+            if code:
+                refuse_stale(code)
+            return module
+    except UserError:
+        raise
+    except Exception as error:
+        raise _failed(reference, error) from error
 
 
 def _failed(reference: str, error: Exception) -> UserError:

@@ -16,7 +16,7 @@ from kdbench.errors import UserError, nearest
 from kdbench.machine import versions
 from kdbench.methods import Method, find_method
 from kdbench.models import build_model, load_checkpoint
-from kdbench.models.registry import source_of
+from kdbench.models.registry import find_builder, source_of
 from kdbench.models.shapes import Shape
 from kdbench.store import RunDirectory
 from kdbench.suite import Suite
@@ -158,6 +158,7 @@ def _entry(config: Mapping[str, Any]) -> ModelEntry:
 
 def _refuse_changed(config: Mapping[str, Any]) -> None:
     """Raise UserError where the code of a user's own model is no longer the one that was trained."""
+    find_builder(config["name"])  # what the code adds to sys.path counts for what it consists of
     if config.get("source") != source_of(config["name"]):
         raise UserError(
             f"the code of model '{config['name']}' has changed since the cell was trained: restore the file, "
