@@ -11,6 +11,7 @@ from kdbench.efficiency.places import Dimensions, split_threads
 from kdbench.entries import MeasureEntry, ModelEntry
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
+from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
 from kdbench.runner.scores import Scores
 from kdbench.store import RunDirectory, content_id, read_json, write_atomic, write_json
@@ -95,9 +96,13 @@ def _measured(
         "classes": plan.outputs,
         "protocol": protocol.as_json(),
     }
+    if parameters := _parameters(plan, teacher):
+        key["parameters"] = parameters
     id = content_id(key)
     folder = directory.path / "costs" / id
     if not (folder / "cost.json").is_file():
+        # Not what is in an edited file meanwhile, under the id of what was there when the plan was made.
+        refuse_edited(plan)
         report = measure(
             jobs,
             input_shape=plan.input_shape,
@@ -106,15 +111,24 @@ def _measured(
             protocol=protocol,
             progress=progress,
         )
+        refuse_edited(plan)
         _write(directory, id, report)
     content = read_json(folder / "cost.json")
     return Measured(id, content["metrics"], content["reasons"])
 
 
+def _parameters(plan: Plan, teacher: TeacherPlan) -> dict[str, str]:
+    """Return what identifies the parameters of the models that are a user's own code, by label."""
+    configs = {teacher.label: teacher.config["model"]}
+    configs |= {cell.student: cell.config["student"] for cell in plan.cells if cell.teacher == teacher.label}
+    return {label: config["parameters"] for label, config in configs.items() if "parameters" in config}
+
+
 def _sources(job: ModelJob) -> list[str]:
-    """Return the fingerprints of a user's own code behind a model and behind those that it is made from."""
-    names = [job.name, *(value for value in job.args.values() if isinstance(value, str) and ":" in value)]
-    return [source for name in names if not name.startswith("kdbench.") and (source := source_of(name))]
+    """Return the fingerprints of a user's own code behind a model, or behind those that it is made from."""
+    made_here = job.name.startswith("kdbench.")
+    names = [value for value in job.args.values() if isinstance(value, str)] if made_here else [job.name]
+    return [source for name in names if (source := source_of(name))]
 
 
 def _write(directory: RunDirectory, id: str, report: CostReport) -> None:
