@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 from kdbench.data.augment import Augment
 from kdbench.data.dataset import Dataset, Description, Split, Streamed
 from kdbench.data.footprint import Footprint
-from kdbench.data.load import describe_dataset, describe_tasks, load_dataset, load_entry, measure_dataset
+from kdbench.data.load import (
+    dataset_checksum,
+    describe_dataset,
+    describe_tasks,
+    load_dataset,
+    load_entry,
+    measure_dataset,
+)
 from kdbench.data.registry import Source, dataset_sources
 
 if TYPE_CHECKING:
@@ -22,6 +29,7 @@ __all__ = [
     "Source",
     "Split",
     "Streamed",
+    "dataset_checksum",
     "dataset_sources",
     "describe_dataset",
     "describe_tasks",

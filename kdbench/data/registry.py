@@ -25,7 +25,8 @@ FILE_FACTORY = "path/file.py:factory"
 class Request:
     """One dataset as a suite asks for it: ``reference`` is what follows the colon in ``folder:PATH``.
 
-    ``tasks`` are the columns of labels that are asked for beside its own.
+    ``tasks`` are the columns of labels that are asked for beside its own. ``download``: what is not there may
+    be fetched.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Request:
     split_seed: int
     options: Options
     tasks: tuple[str, ...] = ()
+    download: bool = True
 
     def data_root(self) -> Path:
         """Return the folder that holds the named datasets; raises UserError where none was given."""
@@ -121,6 +123,7 @@ def resolve(
     split_seed: int,
     args: Mapping[str, Any],
     tasks: tuple[str, ...] = (),
+    download: bool = True,
 ) -> tuple[Source, Request]:
     """Return the source of a dataset's name, and the checked request to give it.
 
@@ -137,7 +140,8 @@ def resolve(
     if root is None and os.environ.get(ROOT_VARIABLE):
         root = Path(os.environ[ROOT_VARIABLE])
     root = root.expanduser() if root is not None else None
-    return chosen, Request(name, reference, root, split_seed, Options.parse(args, chosen.options), tasks)
+    options = Options.parse(args, chosen.options)
+    return chosen, Request(name, reference, root, split_seed, options, tasks, download)
 
 
 def _find(name: str) -> tuple[Source, str]:
