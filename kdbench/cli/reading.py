@@ -69,16 +69,19 @@ def report(
     All of it is made anew from the records of the run; nothing is trained. With --rescore the records
     themselves get every metric that kdbench knows today, also those that the run was made without.
     """
-    if rescore:
-        from kdbench.runner.rescore import rescore as score_again
+    from kdbench.console import ConsoleProgress
 
-        count = score_again(path)
-        out_console.print(f"Scored {count} records anew.", highlight=False)
-    from kdbench.report import write_report
-    from kdbench.store import RunDirectory, write_results
+    with ConsoleProgress(out_console) as progress:
+        if rescore:
+            from kdbench.runner.rescore import rescore as score_again
 
-    write_results(RunDirectory.open(path))
-    page = write_report(path, out)
+            count = score_again(path, progress)
+            out_console.print(f"Scored {count} records anew.", highlight=False)
+        from kdbench.report import write_report
+        from kdbench.store import RunDirectory, write_results
+
+        write_results(RunDirectory.open(path))
+        page = write_report(path, out, progress)
     out_console.print(f"Wrote {page.parent}. Next: open {page}", highlight=False, soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,15 +66,12 @@ def run(
         "memory_budget": None if memory_budget is None else parse_size(memory_budget),
     }
     try:
-        if quiet:
-            outcome = run_suite(loaded, out, progress=Progress(), **arguments)
-        else:
-            with ConsoleProgress(out_console) as progress:
-                outcome = run_suite(loaded, out, progress=progress, **arguments)
+        with nullcontext(Progress()) if quiet else ConsoleProgress(out_console) as progress:
+            outcome = run_suite(loaded, out, progress=progress, **arguments)
+            page = write_report(outcome.path, progress=progress)
     except KeyboardInterrupt:
         error_console.print("stopped; the same command goes on from the last finished epoch")
         raise typer.Exit(130) from None
-    page = write_report(outcome.path)
     if not quiet:
         render(outcome.path, out_console)
     counts = f"{outcome.ok} ok, {outcome.failed} failed, {outcome.skipped} skipped"
@@ -127,9 +125,11 @@ def plan(
         _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
     )
     if estimate:
+        from kdbench.console import ConsoleProgress
         from kdbench.runner.estimate import estimate as estimated
 
-        found = estimated(made, data_root, memory_budget=budget)
+        with ConsoleProgress(error_console) as progress:
+            found = estimated(made, data_root, memory_budget=budget, progress=progress)
         for label, cohort in found.cohorts.items():
             parts = f"in {len(cohort.parts)} parts" if len(cohort.parts) > 1 else "together"
             out_console.print(
@@ -137,9 +137,8 @@ def plan(
                 f"{as_text(cohort.bytes)}; the budget is {as_text(budget)}.",
                 highlight=False,
             )
-        out_console.print(
-            f"Training takes about {found.seconds / 60:.1f} minutes on this machine.", highlight=False
-        )
+        for line in found.lines():
+            out_console.print(line, highlight=False)
 
 
 def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:
@@ -166,9 +165,12 @@ def check(
 ) -> None:
     """Validate a suite, or a run directory.
 
-    A suite is checked without running it, a run directory for completeness and checksums.
+    A suite is checked without running it, a run directory for completeness and checksums, and whether the
+    data at hand, where there is any, is still what it was made of.
     """
     if path.is_dir():
+        from kdbench.data.at_hand import compare_data
+        from kdbench.store import RunDirectory
         from kdbench.store import check as check_run
 
         findings = [
@@ -176,6 +178,14 @@ def check(
             for finding in check_run(path, records_only=records_only)
         ]
         praise = "complete, and every checksum holds"
+        for comparison in compare_data(RunDirectory.open(path).records(), data_root):
+            if comparison.fault:
+                findings.append({"path": str(path), "problem": comparison.fault})
+            elif comparison.uncompared:
+                why = escaped(comparison.uncompared)
+                praise += f"; not compared with the data of {escaped(comparison.dataset)}: {why}"
+            else:
+                praise += f"; the data of {escaped(comparison.dataset)} is what it was"
     else:
         from kdbench.plan import make_plan
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdbench.analysis.summary import summarise
+from kdbench.progress import Progress
 from kdbench.report.rendering import as_csv, as_latex
 from kdbench.store import RunDirectory, write_atomic
 
 FIGURES = "figures"
 
 
-def write_report(path: str | Path, out: str | Path | None = None) -> Path:
+def write_report(path: str | Path, out: str | Path | None = None, progress: Progress | None = None) -> Path:
     """Write the report of a run into ``out`` (default: RUN/report) and return the path of its index.html.
 
     Files: index.html, report.md, results.csv and .tex (the headline table), results_TASK.csv and .tex for
@@ -20,7 +21,7 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     methods and students to rank, runtimes.csv and .tex where more than eager mode was timed, published.csv
     and .tex where papers report figures for any row, summary.csv (every metric with its interval), and
     figures/ in PNG, SVG and PDF. Raises UserError where ``path`` is not a run directory or ``out`` cannot
-    be written.
+    be written. ``progress`` is told how far the figures are, which take most of the time.
     """
     # Drawing needs half a second of imports, which 'kdbench compare' does without.
     from kdbench.report.content import gather
@@ -31,7 +32,7 @@ def write_report(path: str | Path, out: str | Path | None = None) -> Path:
     run = RunDirectory.open(path)
     summary = summarise(run)
     folder = Path(out) if out is not None else run.path / "report"
-    content = gather(summary, make_plates(summary, folder / FIGURES))
+    content = gather(summary, make_plates(summary, folder / FIGURES, progress))
     tables = {"results": content.main, "differences": content.differences}
     tables |= {f"results_{task}": table for task, table in content.tasks.items()}
     further = {

@@ -7,6 +7,7 @@ own teacher is transfer only as far as it exceeds this.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from kdbench.column import Column
 from kdbench.metrics import catalogue, score
 from kdbench.metrics.fidelity import STANTON
 from kdbench.plan import Plan, TeacherPlan
+from kdbench.progress import Progress, Steps
 from kdbench.store import PREDICTIONS, Kind, RunDirectory
 from kdbench.suite import Suite
 
@@ -54,15 +56,32 @@ def control_columns(suite: Suite) -> list[Column]:
     return INDEPENDENT_COLUMNS if suite.controls.independent_teacher else []
 
 
-def score_against_independent(plan: Plan, directory: RunDirectory) -> None:
+def score_against_independent(plan: Plan, directory: RunDirectory, progress: Progress) -> None:
     """Bring the records of a run up to date with the independent teachers that its suite asks for now.
 
     Saved logits are all that is needed, so that records which were finished without the control get it too.
     """
     asked = plan.suite.controls.independent_teacher is not None
+    due = list(_outdated(plan, directory, asked))
+    with Steps(progress, "comparing with independent teachers", len(due), "record") as steps:
+        for kind, record, teacher in due:
+            other = plan.independent.get(teacher.id)
+            values, reasons = _scored(directory, kind, record, teacher, other) if asked else ({}, {})
+            changed = {
+                "metrics": _without_ours(record["metrics"]) | values,
+                "reasons": _without_ours(record["reasons"]) | reasons,
+                "independent_teacher": other.id if other else None,
+            }
+            directory.write_record(kind, record | changed)
+            steps.step()
+
+
+def _outdated(
+    plan: Plan, directory: RunDirectory, asked: bool
+) -> Iterator[tuple[Kind, dict[str, Any], TeacherPlan]]:
+    """Yield the finished records that do not hold what the suite asks for, each with its teacher."""
     for teacher in plan.teachers:
         other = plan.independent.get(teacher.id)
-        id_of_other = other.id if other else None
         members: list[tuple[Kind, str]] = [("teachers", teacher.id)]
         members += [("cells", cell.id) for cell in plan.cells if cell.teacher == teacher.label]
         for kind, id in members:
@@ -70,15 +89,9 @@ def score_against_independent(plan: Plan, directory: RunDirectory) -> None:
             if record is None or record["status"] != "ok":
                 continue
             present = NAMES & record["metrics"].keys()
-            if present == (NAMES if asked else set()) and record.get("independent_teacher") == id_of_other:
-                continue
-            values, reasons = _scored(directory, kind, record, teacher, other) if asked else ({}, {})
-            changed = {
-                "metrics": _without_ours(record["metrics"]) | values,
-                "reasons": _without_ours(record["reasons"]) | reasons,
-                "independent_teacher": id_of_other,
-            }
-            directory.write_record(kind, record | changed)
+            known = record.get("independent_teacher") == (other.id if other else None)
+            if present != (NAMES if asked else set()) or not known:
+                yield kind, record, teacher
 
 
 def _without_ours(known: dict[str, Any]) -> dict[str, Any]:

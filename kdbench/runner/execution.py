@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import torch
 
 from kdbench import machine
 from kdbench.data import Dataset
@@ -19,6 +18,7 @@ from kdbench.errors import UserError
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
 from kdbench.plan import Cell, Plan, make_plan
+from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
 from kdbench.runner.controls import control_columns, score_against_independent
 from kdbench.runner.costs import Costs, measure_costs, protocol_of
@@ -30,6 +30,7 @@ from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import Kind, RunDirectory, read_json, write_atomic, write_json, write_results
 from kdbench.suite import Suite
+from kdbench.training.threads import computing_with
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def run(
         teacher_store: the folder whose ``teachers`` runs share; that of the run directory by default.
         retry_failed: run cells again that failed before.
         jobs: how many processes train cohorts at once; they share the threads.
-        memory_budget: bytes that training may take, half of the free memory by default; cohorts that
-            need more are split, images are streamed from disk. No result depends on it.
+        memory_budget: bytes that training may take, which ``jobs`` share, half of the free memory by
+            default; cohorts that need more are split, images are streamed from disk. No result depends on it.
         progress: is told what happens.
 
     Raises:
@@ -74,8 +75,6 @@ def run(
     progress = progress or Progress()
     target = resolve_device(device)
     budget = default_budget(target.type) if memory_budget is None else checked_budget(memory_budget)
-    if suite.threads is not None:
-        torch.set_num_threads(suite.threads)
     plan = make_plan(suite, data_root)
     directory = _claim(Path(out) if out else Path("runs") / suite.name, plan)
     setting = Setting(
@@ -83,10 +82,10 @@ def run(
         teacher_store=teacher_store or directory.path.parent,
         data_root=data_root,
         device=target,
-        memory_budget=max(1, budget // jobs),
+        memory_budget=budget,
     )
     try:
-        with directory.lock(), _emptied(setting.scratch):
+        with directory.lock(), _emptied(setting.scratch), computing_with(suite.threads):
             return _Run(Trainer(plan, setting, progress)).carry_out(retry_failed, jobs)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None
@@ -139,6 +138,8 @@ class _Run:
         missing = [t for t in (*self.plan.teachers, *idle) if self.directory.record("teachers", t.id) is None]
         self.progress.plan(len(self.plan.cohorts), len(self.plan.cells), len(self.plan.cells) - len(waiting))
         self._write_manifest(self.trainer.session if waiting or missing else None)
+        if not (waiting or missing):
+            self.trainer.compare_data()
         for teacher in self.plan.teachers:
             if teacher in missing or any(cell.teacher == teacher.label for cell in waiting):
                 self.trainer.teacher(teacher)
@@ -148,24 +149,24 @@ class _Run:
                 self.trainer.teacher(teacher)
         costs = measure_costs(self.plan, self.directory, self.progress)
         self._train(waiting, costs, jobs)
+        self.progress.trained()
         self._refresh_costs(costs)
-        score_against_independent(self.plan, self.directory)
+        score_against_independent(self.plan, self.directory, self.progress)
+        refuse_edited(self.plan)
         robustness = Robustness(self.plan, self.directory, self.progress)
         robustness.refresh(self.trainer.session if robustness.due() else None)
         write_results(self.directory)
         return self._outcome()
 
     def _train(self, waiting: list[Cell], costs: Costs, jobs: int) -> None:
-        numbers = [
-            number
-            for number, cohort in enumerate(self.plan.cohorts, start=1)
-            if any(cell in waiting for cell in cohort.cells)
-        ]
-        if jobs > 1 and len(numbers) > 1:
-            train_in_processes(self.plan, self.trainer.setting, numbers, jobs, self.progress)
+        cohorts = [cohort for cohort in self.plan.cohorts if any(cell in waiting for cell in cohort.cells)]
+        if jobs > 1 and len(cohorts) > 1:
+            # This process only waits: the memory is all for those that train.
+            self.trainer.release()
+            train_in_processes(self.plan, self.trainer.setting, cohorts, jobs, self.progress)
             return
-        for number in numbers:
-            self.trainer.train(number, costs)
+        for cohort in cohorts:
+            self.trainer.train(cohort, costs)
 
     def _write_manifest(self, session: Session | None) -> None:
         """Write what this run is; where nothing is left to train, what it says of the data stays."""

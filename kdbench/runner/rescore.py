@@ -16,6 +16,7 @@ from kdbench.errors import UserError
 from kdbench.methods import methods
 from kdbench.metrics import catalogue
 from kdbench.metrics.registry import ordered
+from kdbench.progress import Progress, Steps
 from kdbench.runner.predictions import ByTask, read_labels, read_predictions, write_outcomes
 from kdbench.runner.records import now
 from kdbench.runner.scores import (
@@ -42,7 +43,7 @@ from kdbench.tasks import PRIMARY, name_in
 Record = dict[str, Any]
 
 
-def rescore(path: str | Path) -> int:
+def rescore(path: str | Path, progress: Progress | None = None) -> int:
     """Score every finished teacher and cell of a run again, and return how many there were.
 
     Each record is rewritten atomically, after all of them were scored; its other files, and their checksums,
@@ -60,7 +61,11 @@ def rescore(path: str | Path) -> int:
         with run.lock():
             done = _finished(run)
             teachers = {record["teacher"]: record for record in done if kind_of(record) == "teachers"}
-            scored = [_scored(run, record, teachers) for record in done]
+            scored = []
+            with Steps(progress or Progress(), "scoring again", len(done), "record") as steps:
+                for record in done:
+                    scored.append(_scored(run, record, teachers))
+                    steps.step()
             _write_columns(run)
             for record in scored:
                 _complete(run, record)

@@ -5,24 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-
-from kdbench.efficiency.peak import watch
 from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.models import find_taps
 from kdbench.plan import Cell, Cohort, TeacherPlan
-from kdbench.progress import Progress
+from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.costs import Costs
+from kdbench.runner.peak import Peak
 from kdbench.runner.predictions import write_files
-from kdbench.runner.records import (
-    COHORT_MEMORY,
-    diagnostic_columns,
-    now,
-    parameter_counts,
-    training_time,
-)
+from kdbench.runner.records import diagnostic_columns, now, parameter_counts, training_time
 from kdbench.runner.scores import Scores, score_predictions, soft_targets_of
 from kdbench.runner.session import Session
 from kdbench.runner.teachers import Teacher
@@ -59,6 +51,7 @@ class CohortRun:
         self.progress = progress
         self.memory_budget = memory_budget
         self._steps: dict[str, int] = {}
+        self._waiting = 0
         self.checkpoint = directory.path / "cohorts" / f"{cohort.id}.pt"
         self.methods = tuple({cell.registered.name: cell.registered for cell in cohort.cells}.values())
 
@@ -68,6 +61,7 @@ class CohortRun:
             if cell.refusal:
                 self._record(cell, now(), status="skipped", reason=cell.refusal)
         runnable = [cell for cell in pending if not cell.refusal]
+        self._waiting = len(runnable)
         saved = saved_ids(self.checkpoint)
         begun = [cell for cell in runnable if cell.id in saved]
         fresh = [cell for cell in runnable if cell.id not in saved]
@@ -87,7 +81,7 @@ class CohortRun:
         rest: list[Cell] = []
         # Assistants are trained before: their memory is not the cohort's.
         tutors = self._tutors(cells, started)
-        peak = _Peak(self.session.device)
+        peak = Peak(self.session.device)
         for place, (cell, tutor) in enumerate(tutors.items()):
             try:
                 shared.setdefault(cell.tutor.id, tutor.tutor())
@@ -108,6 +102,7 @@ class CohortRun:
                 f"{len(trainees)} of {len(cells)} students first: more do not fit into the memory budget of "
                 f"{as_text(room.budget or 0)}"
             )
+        self.progress.part(len(trainees), self._waiting)
         self.progress.begin(f"{len(trainees)} students", self.cohort.recipe.epochs, "epoch")
         train(
             list(trainees.values()),
@@ -121,14 +116,19 @@ class CohortRun:
         cohort_seconds = sum(trainee.train_seconds for trainee in trainees.values())
         cohort_seconds += sum(tutor.seconds for tutor in shared.values())
         memory = peak.scores()
-        for cell, trainee in trainees.items():
-            try:
-                self._finish(cell, trainee, started, cohort_seconds, memory)
-            except UserError:
-                raise
-            except Exception as error:  # a user's own method may also raise when it diagnoses
-                reason = f"could not be evaluated: {type(error).__name__}: {' '.join(str(error).split())}"
-                self._record(cell, started, trainee, status="failed", reason=reason)
+        living = [trainee for trainee in trainees.values() if trainee.failure is None]
+        # Each model is scored after its last pass.
+        total = sum(self.session.passes(trainee.best is not None) + 1 for trainee in living)
+        models = f"{len(living)} model{'' if len(living) == 1 else 's'}"
+        with Steps(self.progress, f"evaluating {models}", total, "pass") as steps:
+            for cell, trainee in trainees.items():
+                try:
+                    self._finish(cell, trainee, started, cohort_seconds, memory, steps)
+                except UserError:
+                    raise
+                except Exception as error:  # a user's own method may also raise when it diagnoses
+                    reason = f"could not be evaluated: {type(error).__name__}: {' '.join(str(error).split())}"
+                    self._record(cell, started, trainee, status="failed", reason=reason)
         return rest
 
     def _step_bytes(self, trainee: Trainee, cell: Cell) -> int:
@@ -154,7 +154,13 @@ class CohortRun:
         return self.tutors[plan.id]
 
     def _finish(
-        self, cell: Cell, trainee: Trainee, started: str, cohort_seconds: float, memory: Scores
+        self,
+        cell: Cell,
+        trainee: Trainee,
+        started: str,
+        cohort_seconds: float,
+        memory: Scores,
+        steps: Steps,
     ) -> None:
         """Evaluate a trained student and write its record."""
         if trainee.failure is None:
@@ -162,7 +168,7 @@ class CohortRun:
             kept = trainee.inference
             # A method that keeps another network than the student has its own pooled feature.
             taps = cell.taps if kept is trainee.model else find_taps(kept, self.session.data.input_shape)
-            predictions = self.session.predict_all(kept, taps, best)
+            predictions = self.session.predict_all(kept, taps, best, steps.step)
             if not all(found.test.isfinite().all() for found in predictions.values()):
                 trainee.failure = f"diverged: logits are not finite after epoch {len(trainee.history)}"
         if trainee.failure is not None:
@@ -189,6 +195,7 @@ class CohortRun:
             history=trainee.history,
         )
         self._record(cell, started, trainee, scores)
+        steps.step()
 
     def _training_cost(
         self, cell: Cell, trainee: Trainee, cohort_seconds: float
@@ -268,25 +275,6 @@ class CohortRun:
 
 def _not_built(error: Exception) -> str:
     return f"could not be built: {type(error).__name__}: {' '.join(str(error).split())}"
-
-
-class _Peak:
-    """The memory that a cohort takes, from before its students are built to the end of their training."""
-
-    def __init__(self, device: torch.device) -> None:
-        try:
-            self._told: Callable[[], int] | str = watch(device)
-        except UserError as error:
-            self._told = str(error)
-
-    def scores(self) -> Scores:
-        name = COHORT_MEMORY.name
-        if isinstance(self._told, str):
-            return Scores({name: None}, {name: self._told})
-        try:
-            return Scores({name: self._told()})
-        except UserError as error:
-            return Scores({name: None}, {name: str(error)})
 
 
 def _lost(trainees: Sequence[Trainee]) -> str:

@@ -20,7 +20,7 @@ from kdbench.methods import Distiller, Pair
 from kdbench.methods.scratch import Scratch
 from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
-from kdbench.progress import Progress
+from kdbench.progress import Progress, Steps
 from kdbench.runner.predictions import ByTask, read_predictions, write_files
 from kdbench.runner.records import COHORT_MEMORY, nonzero, now, parameter_counts, training_time
 from kdbench.runner.scores import score_predictions
@@ -108,8 +108,11 @@ def _make(
         without_best = "there is no validation split"
         trainee = _train(plan, tutor, model, session, folder, progress)
     best = trainee.best if trainee else None
-    predictions = session.predict_all(model, plan.taps, best.weights if best else None)
-    scores = score_predictions(predictions, session.labels, None, without_best=without_best)
+    passes = session.passes(best is not None)
+    with Steps(progress, f"evaluating teacher {plan.label}", passes + 1, "pass") as steps:
+        predictions = session.predict_all(model, plan.taps, best.weights if best else None, steps.step)
+        scores = score_predictions(predictions, session.labels, None, without_best=without_best)
+        steps.step()
     training = training_time(
         trainee.train_seconds if trainee else None, 1.0, session.device, absent="its weights were loaded"
     )
