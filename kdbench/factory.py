@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from kdbench.errors import UserError, nearest
+from kdbench.imports import Code, code_of
 from kdbench.references import module_file
-
-# The folders that packages of users' own code were imported from.
-_FOLDERS: dict[str, Path] = {}
+from kdbench.workspace import Loader, Workspace, refuse_stale, workspace_of
 
 # How the names of modules open that were imported from a user's file.
 OWN_FILE = "kdbench_factory_"
@@ -25,10 +24,11 @@ OWN_FILE = "kdbench_factory_"
 def load_factory(reference: str) -> Callable[..., Any]:
     """Import and return the callable that ``package.module:name`` or ``path/file.py:name`` names.
 
-    Both are found from the current directory too, and ``path/package.module:name`` from the folder ``path``;
-    while a file is imported, so are the modules beside it. A file that was not changed is imported once.
-    Raises UserError for a missing file or module, an import that fails (with the exception's text), or a name
-    that is not there (with the nearest one).
+    Both are found from the current directory too, and ``path/package.module:name`` from the folder ``path``.
+    What a file imports is looked for beside it first, and two files of different folders may import different
+    modules of one name. Files that were not changed are imported once. Raises UserError for a missing file or
+    module, an import that fails (with the exception's text), or a name that is not there (with the nearest
+    one).
     """
     place, name = _parse(reference)
     module = _import_file(_file(place), reference) if _is_file(place) else _import_module(place, reference)
@@ -42,13 +42,20 @@ def load_factory(reference: str) -> Callable[..., Any]:
 
 
 def factory_fingerprint(reference: str) -> str:
-    """Return the SHA-256, in hexadecimal, of the source file that a factory stands in, without importing it.
+    """Return the SHA-256, in hexadecimal, of the code behind a factory: its file and what that imports.
 
-    Raises UserError where there is no such file.
+    That is the file's own where it imports nothing of the user's, and where it is a library's (see
+    `kdbench.imports` for what is followed). The file is not imported. Raises UserError where there is none.
     """
     place, _ = _parse(reference)
-    path = _file(place) if _is_file(place) else _module_file(place, reference)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    if _is_file(place):
+        path = _file(place)
+        return code_of(path, workspace_of(path.parent).roots).fingerprint
+    folder, module = _module_place(place) or (Path.cwd(), place)
+    code = _code_of_module(module, reference, workspace_of(folder))
+    if code is None:
+        raise UserError(f"cannot find the source of {reference}: there is no file for the module {place}.")
+    return code.fingerprint
 
 
 def _parse(reference: str) -> tuple[str, str]:
@@ -76,70 +83,60 @@ def _file(place: str) -> Path:
     return path.resolve()
 
 
-@contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Let modules in ``folder`` be imported for a while, as Python does for a script's own folder."""
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
+def _code_of_module(name: str, reference: str, workspace: Workspace) -> Code | None:
+    """Return the code of a module; None for one without a file, such as those that are built in."""
+    top = name.partition(".")[0]
+    own = {top} if PathFinder.find_spec(top, workspace.roots) else ()
     try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
+        with workspace.entered(own):
+            spec = importlib.util.find_spec(name)
+    except Exception as error:
+        raise _failed(reference, error) from error
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        return None
+    return code_of(Path(spec.origin), workspace.roots, name)
 
 
 def _import_file(path: Path, reference: str) -> ModuleType:
-    content = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()
-    name = f"{OWN_FILE}{path.stem}_{content[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise UserError(f"cannot import {reference}: {path.name} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickle look a module up by its name while it is being imported.
-    sys.modules[name] = module
-    try:
-        with _importable(path.parent):
+    workspace = workspace_of(path.parent)
+    code = code_of(path, workspace.roots)
+    with workspace.entered(code.packages(workspace.folder)):
+        if path in workspace.files:
+            refuse_stale(code)
+            return workspace.files[path]
+        content = hashlib.sha256(f"{path}{code.fingerprint}".encode()).hexdigest()
+        name = f"{OWN_FILE}{path.stem}_{content[:12]}"
+        spec = importlib.util.spec_from_file_location(name, path, loader=Loader(name, str(path), workspace))
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses and pickle look a module up by its name while it is being imported.
+        sys.modules[name] = module
+        try:
             spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise _failed(reference, error) from error
+        except Exception as error:
+            del sys.modules[name]
+            raise _failed(reference, error) from error
+        workspace.files[path] = module
+        refuse_stale(code)
     return module
 
 
 def _import_module(place: str, reference: str) -> ModuleType:
     folder, name = _module_place(place) or (Path.cwd(), place)
+    workspace = workspace_of(folder)
+    code = _code_of_module(name, reference, workspace)
     try:
-        with _importable(folder):
-            _forget_namesakes(name, folder)
-            return importlib.import_module(name)
+        with workspace.entered(code.packages(workspace.folder) if code else ()):
+            module = importlib.import_module(name)
+            if code:
+                refuse_stale(code)
+            return module
+    except UserError:
+        raise
     except Exception as error:
         raise _failed(reference, error) from error
-
-
-def _forget_namesakes(name: str, folder: Path) -> None:
-    """Let a module of ``folder`` be imported where one of its name was imported from another folder."""
-    package = name.partition(".")[0]
-    if module_file(name, folder) is None:
-        return
-    if _FOLDERS.setdefault(package, folder) != folder:
-        for known in [key for key in sys.modules if key == package or key.startswith(f"{package}.")]:
-            del sys.modules[known]
-        _FOLDERS[package] = folder
-
-
-def _module_file(place: str, reference: str) -> Path:
-    folder, name = _module_place(place) or (Path.cwd(), place)
-    if found := module_file(name, folder):
-        return found
-    try:
-        with _importable(folder):
-            spec = importlib.util.find_spec(name)
-    except Exception as error:
-        raise _failed(reference, error) from error
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        raise UserError(f"cannot find the source of {reference}: there is no file for the module {name}.")
-    return Path(spec.origin)
 
 
 def _failed(reference: str, error: Exception) -> UserError:

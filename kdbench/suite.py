@@ -134,6 +134,12 @@ class Suite(Strict):
         return as_yaml(self.model_dump(mode="json", exclude=unused))
 
 
+def folder_of_paths(run: Path) -> Path | None:
+    """Return the folder that the paths of a run's suite are relative to, None where it has no such path."""
+    folder = YamlSource.read(run / "suite.yaml").value.get(PATHS_FROM)
+    return None if folder is None else Path(folder)
+
+
 def suite_folder() -> Path:
     """Return the folder of the suites that ship with kdbench."""
     package = Path(__file__).parent

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from kdbench.errors import UserError
+from kdbench.factory import factory_fingerprint
 from kdbench.models import build_model
 from kdbench.plan import Plan, make_plan
+from kdbench.plan.code import refuse_edited, refuse_other_plan, user_files
 from kdbench.suite import Suite
 
 Load = Callable[..., Suite]
@@ -182,3 +184,101 @@ def test_a_model_with_other_classes_than_the_data_is_refused(small_suite: Load, 
     )
     with pytest.raises(UserError, match="gives 7 classes, the dataset has 10"):
         make_plan(small_suite(f"students=['{tmp_path}/net.py:net']"))
+
+
+USERS = {
+    "net.py": """
+import json
+from pathlib import Path
+from torch import nn
+from layers import head
+def build(input_shape, num_classes):
+    width = json.loads(Path(__file__).with_name('width.json').read_text())
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), head(width, num_classes))
+""",
+    "layers.py": "from torch import nn\nhead = nn.Linear\n",
+    "width.json": "4",
+    "loss.py": """
+from kdbench.methods import Combined, method
+from strength import WEIGHT
+@method("own", title="own", source="this file", year=2026)
+class Own(Combined):
+    def terms(self, student, teacher, batch):
+        return {}
+""",
+    "strength.py": "WEIGHT = 1\n",
+    "data.py": """
+import numpy as np
+def make():
+    from grey import level
+    images = np.full((40, 8, 8), level(), np.uint8)
+    return (images, np.arange(40) % 2), (images, np.arange(40) % 2)
+""",
+    "grey.py": "def level(): return 7\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "changed"),
+    [
+        ("layers.py", "from torch import nn\nhead = nn.Linear  # edited\n", {"net", "net by own"}),
+        ("width.json", "5", {"net", "net by own"}),  # data, told by the shapes of the parameters
+        ("strength.py", "WEIGHT = 2\n", {"net by own", "mlp_16 by own"}),
+        ("grey.py", "def level(): return 8\n", {"net", "net by own", "mlp_16", "mlp_16 by own"}),
+    ],
+)
+def test_ids_change_with_whatever_a_users_code_consists_of(
+    file: str,
+    text: str,
+    changed: set[str],
+    small_suite: Load,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in USERS.items():
+        (tmp_path / name).write_text(content)
+    suite = small_suite(
+        "dataset={name: 'data.py:make'}",
+        "students=[{name: 'net.py:build', label: net}, mlp_16]",
+        "methods=[scratch, {name: 'loss.py:Own', label: own}]",
+        "seeds=[0]",
+    )
+    before = ids(make_plan(suite))
+    (tmp_path / file).write_text(text)
+    after = ids(make_plan(suite))
+    differing = {key for key in before if before[key] != after[key]}
+    assert {f"{student}{' by own' if method == 'own' else ''}" for student, method, _ in differing} == changed
+
+
+def test_code_of_a_users_own_is_named_with_what_it_was(small_suite: Load, tmp_path: Path) -> None:
+    for name, content in USERS.items():
+        (tmp_path / name).write_text(content)
+    net, own, data = (f"{tmp_path}/{name}" for name in ("net.py:build", "loss.py:Own", "data.py:make"))
+    plan = make_plan(
+        small_suite(
+            f"dataset={{name: '{data}'}}",
+            f"students=[mlp_16, {{name: '{net}', label: net}}]",
+            f"methods=['{own}']",
+        )
+    )
+    assert user_files(plan) == {name: factory_fingerprint(name) for name in (net, own, data)}
+    refuse_edited(plan)
+    (tmp_path / "strength.py").write_text("WEIGHT = 2\n")
+    with pytest.raises(UserError, match=r"^\S+loss\.py:Own, or code .* was edited"):
+        refuse_edited(plan)
+    with pytest.raises(UserError, match="the plan is not what it was"):
+        refuse_other_plan(plan, {"another"}, user_files(plan))
+
+
+def test_a_checkpoint_that_is_replaced_is_noticed_as_edited_code_is(
+    small_suite: Load, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.pt"
+    student = build_model("mlp_16", input_shape=(1, 8, 8), num_classes=10)
+    torch.save(student.state_dict(), weights)
+    plan = make_plan(small_suite(f"students=[{{name: mlp_16, checkpoint: '{weights}'}}]"))
+    refuse_edited(plan)
+    torch.save({name: 2 * value for name, value in student.state_dict().items()}, weights)
+    with pytest.raises(UserError, match=r"weights\.pt, .* was edited"):
+        refuse_edited(plan)

@@ -16,6 +16,7 @@ from kdbench.errors import UserError
 from kdbench.metrics import catalogue
 from kdbench.metrics.features import cka_pooled, gram_products
 from kdbench.metrics.targets import teacher_entropy_norm
+from kdbench.progress import Progress
 from kdbench.runner import run
 from kdbench.runner.rescore import rescore
 from kdbench.store import RunDirectory, check, load, sha256_of, write_json
@@ -235,7 +236,7 @@ def test_the_command_scores_before_it_reports(copied: RunDirectory, monkeypatch:
     age(copied, features=True)
     known: list[set[str]] = []
 
-    def write_report(path: Path, out: Path | None) -> Path:
+    def write_report(path: Path, out: Path | None, progress: Progress) -> Path:
         known.append(set(RunDirectory(path).columns()))
         return copied.path / "report" / "index.html"
 

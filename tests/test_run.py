@@ -19,9 +19,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss
+from typer.testing import CliRunner
 
 import kdbench
 from kdbench.analysis.summary import summarise
+from kdbench.cli import app
 from kdbench.console import ConsoleProgress
 from kdbench.errors import UserError
 from kdbench.methods import find_method
@@ -443,8 +445,15 @@ def test_changed_data_under_the_same_name_is_noticed(small_suite: Load, tmp_path
     overrides = [f"dataset={{name: 'folder:{tmp_path}/pets'}}", "students=[mlp_16]", "methods=[scratch]"]
     assert run(small_suite(*overrides, "seeds=[0]"), tmp_path / "run").ok == 1
     Image.new("RGB", (12, 12)).save(tmp_path / "pets" / "train" / "cat" / "0.png")
-    with pytest.raises(UserError, match="changed since"):
-        run(small_suite(*overrides, "seeds=[0, 1]"), tmp_path / "run")
+    for seeds in ("[0, 1]", "[0]"):  # a run that goes on, and one that is finished
+        with pytest.raises(UserError, match=r"changed since .* 2 of 2 finished records are of other data"):
+            run(small_suite(*overrides, f"seeds={seeds}"), tmp_path / "run")
+    checked = CliRunner().invoke(app, ["check", str(tmp_path / "run")])
+    assert checked.exit_code == 1
+    assert "2 of 2 finished records are of other data" in " ".join(checked.output.split())
+    Path(tmp_path / "pets").rename(tmp_path / "dogs")
+    checked = CliRunner().invoke(app, ["check", str(tmp_path / "run")])
+    assert checked.exit_code == 0 and "not compared with the data of" in " ".join(checked.output.split())
 
 
 def test_a_users_own_folder_student_and_checkpoint_run_end_to_end(

@@ -97,10 +97,12 @@ def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
     from kdbench.data.at_hand import compare_data
     from kdbench.store import RunDirectory, earlier_note
     from kdbench.store import check as check_run
+    from kdbench.suite import folder_of_paths
 
     findings = [asdict(finding) for finding in check_run(path, records_only=records_only)]
     praise = "complete, and every checksum holds"
-    for comparison in compare_data(RunDirectory.open(path).records(), data_root):
+    folder = folder_of_paths(path)
+    for comparison in compare_data(RunDirectory.open(path).records(), data_root, folder):
         if comparison.fault:
             findings.append({"path": str(path), "problem": comparison.fault})
         elif comparison.uncompared:

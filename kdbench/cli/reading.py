@@ -82,17 +82,20 @@ def report(
     could not be made; the others are written. With --rescore the records
     themselves get every metric that kdbench knows today, also those that the run was made without.
     """
-    if rescore:
-        from kdbench.runner.rescore import rescore as score_again
+    from kdbench.console import ConsoleProgress
 
-        count = score_again(path)
-        out_console.print(f"Scored {count} records anew.", highlight=False)
-    from kdbench.report import write_report
-    from kdbench.store import RunDirectory, write_results
+    with ConsoleProgress(out_console) as progress:
+        if rescore:
+            from kdbench.runner.rescore import rescore as score_again
 
-    write_results(RunDirectory.open(path))
-    failures: list[str] = []
-    page = write_report(path, out, failed=failures.append)
+            count = score_again(path, progress)
+            out_console.print(f"Scored {count} records anew.", highlight=False)
+        from kdbench.report import write_report
+        from kdbench.store import RunDirectory, write_results
+
+        write_results(RunDirectory.open(path))
+        failures: list[str] = []
+        page = write_report(path, out, failed=failures.append, progress=progress)
     print_failures(failures)
     out_console.print(
         f"Wrote {escaped(page.parent)}. Next: open {escaped(page)}", highlight=False, soft_wrap=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,17 +72,14 @@ def run(
         "jobs": jobs,
         "memory_budget": None if memory_budget is None else parse_size(memory_budget),
     }
+    failures: list[str] = []
     try:
-        if quiet:
-            outcome = run_suite(loaded, out, progress=Progress(), **arguments)
-        else:
-            with ConsoleProgress(out_console) as progress:
-                outcome = run_suite(loaded, out, progress=progress, **arguments)
+        with nullcontext(Progress()) if quiet else ConsoleProgress(out_console) as progress:
+            outcome = run_suite(loaded, out, progress=progress, **arguments)
+            page = write_report(outcome.path, failed=failures.append, progress=progress)
     except KeyboardInterrupt:
         error_console.print("stopped; the same command goes on from the last finished epoch")
         raise typer.Exit(130) from None
-    failures: list[str] = []
-    page = write_report(outcome.path, failed=failures.append)
     if not quiet:
         attempts = Attempts()
         attempts.make("the table of this terminal", None, render, outcome.path, out_console)
@@ -140,9 +138,11 @@ def plan(
         _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
     )
     if estimate:
+        from kdbench.console import ConsoleProgress
         from kdbench.runner.estimate import estimate as estimated
 
-        found = estimated(made, data_root, memory_budget=budget)
+        with ConsoleProgress(error_console) as progress:
+            found = estimated(made, data_root, memory_budget=budget, progress=progress)
         for label, cohort in found.cohorts.items():
             parts = f"in {len(cohort.parts)} parts" if len(cohort.parts) > 1 else "together"
             out_console.print(
@@ -150,9 +150,8 @@ def plan(
                 f"{as_text(cohort.bytes)}; the budget is {as_text(budget)}.",
                 highlight=False,
             )
-        out_console.print(
-            f"Training takes about {found.seconds / 60:.1f} minutes on this machine.", highlight=False
-        )
+        for line in found.lines():
+            out_console.print(line, highlight=False)
 
 
 def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:

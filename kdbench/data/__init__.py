@@ -9,7 +9,14 @@ from kdbench.data.class_order import check_classes
 from kdbench.data.dataset import Dataset, Description, Split, Streamed
 from kdbench.data.footprint import Footprint
 from kdbench.data.inspection import Inspection, inspect_entry
-from kdbench.data.load import describe_dataset, describe_tasks, load_dataset, load_entry, measure_dataset
+from kdbench.data.load import (
+    dataset_checksum,
+    describe_dataset,
+    describe_tasks,
+    load_dataset,
+    load_entry,
+    measure_dataset,
+)
 from kdbench.data.registry import Source, dataset_sources
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ __all__ = [
     "Split",
     "Streamed",
     "check_classes",
+    "dataset_checksum",
     "dataset_sources",
     "describe_dataset",
     "describe_tasks",

@@ -123,6 +123,30 @@ def load_entry(entry: DatasetEntry, **setting: Any) -> Dataset:
     )
 
 
+def dataset_checksum(entry: DatasetEntry, *, root: Path | None = None, most: int | None = None) -> str:
+    """Return the checksum that the dataset of a suite has when it is loaded, making nothing of it.
+
+    Images on disk are decoded one after the other and not held. Raises UserError as ``load_dataset`` does,
+    for data that would have to be downloaded, and for images on disk of more than ``most`` bytes of pixels.
+    """
+    seed, tasks = entry.split_seed, tuple(entry.tasks)
+    source, request = resolve(
+        entry.name,
+        root=root,
+        base=entry.folder,
+        split_seed=seed,
+        args=entry.args,
+        tasks=tasks,
+        download=False,
+    )
+    raw = fitted(loaded(entry.name, source, request), request.options)
+    if entry.classes is not None:
+        raw = raw.relabelled(places(entry.name, raw.classes, entry.classes))
+    if most is not None and raw.extent().streams and raw.pixels() > most:
+        raise UserError(f"{entry.name} is {as_text(raw.pixels())} of pixels, more than {as_text(most)}")
+    return survey(raw, np.arange(len(raw.train))).checksum
+
+
 def describe_dataset(
     name: str,
     *,

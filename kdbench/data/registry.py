@@ -28,7 +28,8 @@ class Request:
 
     ``base`` is the folder that it is relative to, None the current one. ``tasks`` are the columns of labels
     that are asked for beside its own. ``fault`` is told of each part of the data that cannot be used; it
-    raises UserError, unless all of them are to be found: what can be used is loaded then.
+    raises UserError, unless all of them are to be found: what can be used is loaded then. ``download``: what
+    is not there may be fetched.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Request:
     tasks: tuple[str, ...] = ()
     base: Path | None = None
     fault: Callable[[str], None] = refuse
+    download: bool = True
 
     def data_root(self) -> Path:
         """Return the folder that holds the named datasets; raises UserError where none was given."""
@@ -134,6 +136,7 @@ def resolve(
     tasks: tuple[str, ...] = (),
     base: Path | None = None,
     fault: Callable[[str], None] = refuse,
+    download: bool = True,
 ) -> tuple[Source, Request]:
     """Return the source of a dataset's name, and the checked request to give it.
 
@@ -151,8 +154,9 @@ def resolve(
         root = Path(os.environ[ROOT_VARIABLE])
     root = root.expanduser() if root is not None else None
     reference = located(reference, base) if chosen.name in (MODULE_FACTORY, FILE_FACTORY) else reference
+    options = Options.parse(args, chosen.options)
     return chosen, Request(
-        name, reference, root, split_seed, Options.parse(args, chosen.options), tasks, base, fault
+        name, reference, root, split_seed, options, tasks, base=base, fault=fault, download=download
     )
 
 

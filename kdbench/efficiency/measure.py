@@ -155,7 +155,10 @@ def _run_worker(
         passed += event["event"] == "passed"
         # While models take turns, the last report does not tell whose turn it was; the file does.
         culprit = (event["label"], event["step"]) if event["event"] == "step" else None
-        progress.advance(passed, " ".join(str(event[key]) for key in ("step", "label") if key in event))
+        part = event["round"] / event["rounds"] if event["event"] == "round" else 0
+        progress.advance(
+            passed + min(part, 1), " ".join(str(event[key]) for key in ("step", "label") if key in event)
+        )
 
     write_json(folder / "job.json", job)
     reason = supervise(

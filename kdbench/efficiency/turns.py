@@ -24,7 +24,7 @@ def plan_turns(expected_ms: Mapping[K, float], protocol: Protocol) -> tuple[int,
     calls is too short, for one call more is made in each and not timed. The rounds are never fewer than
     the protocol's.
     """
-    samples = {subject: _samples(ms, protocol) for subject, ms in expected_ms.items()}
+    samples = {subject: samples_wanted(ms, protocol) for subject, ms in expected_ms.items()}
     if not samples:
         return protocol.rounds, {}
     wished = max(samples[subject] * ms / TURN_MS for subject, ms in expected_ms.items())
@@ -38,7 +38,7 @@ def plan_turns(expected_ms: Mapping[K, float], protocol: Protocol) -> tuple[int,
     }
 
 
-def _samples(expected_ms: float, protocol: Protocol) -> float:
+def samples_wanted(expected_ms: float, protocol: Protocol) -> float:
     """Return how many samples the protocol wants of a call that takes so long, as far as they fit."""
     most = 1000 * protocol.max_seconds / expected_ms
     wanted = max(protocol.min_samples, 1000 * protocol.min_seconds / expected_ms)

@@ -17,13 +17,12 @@ from kdbench.machine import versions
 from kdbench.methods import Method, find_method
 from kdbench.models import build_model, load_checkpoint
 from kdbench.models.foreign import give_own_input
-from kdbench.models.registry import is_foreign, source_of
+from kdbench.models.registry import find_builder, is_foreign, source_of
 from kdbench.models.shapes import Shape
 from kdbench.models.trial import try_out
 from kdbench.references import PATHS_FROM, located
 from kdbench.store import RUNS, RunDirectory
-from kdbench.suite import Suite
-from kdbench.yaml_source import YamlSource
+from kdbench.suite import Suite, folder_of_paths
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def trained_student(
     manifest = directory.manifest()
     channels, height, width = manifest["input_shape"]
     shape: Shape = (channels, height, width)
-    folder = _folder(directory)
+    folder = folder_of_paths(directory.path)
     entry = _kept(directory, record, folder)
     model = _build(entry, shape, _outputs(manifest))
     load_checkpoint(model, directory.recorded_file(record, weights.name))
@@ -136,12 +135,6 @@ def _build(entry: ModelEntry, shape: Shape, classes: int) -> nn.Module:
     if is_foreign(entry.name) and try_out(model, shape).changes_input:
         give_own_input(model)
     return model
-
-
-def _folder(directory: RunDirectory) -> Path | None:
-    """Return the folder that the paths of a run's suite are relative to, None where it has no such path."""
-    folder = YamlSource.read(directory.path / "suite.yaml").value.get(PATHS_FROM)
-    return None if folder is None else Path(folder)
 
 
 def _kept(directory: RunDirectory, record: Mapping[str, Any], folder: Path | None) -> ModelEntry:
@@ -177,6 +170,8 @@ def _entry(config: Mapping[str, Any], folder: Path | None) -> ModelEntry:
 
 def _refuse_changed(config: Mapping[str, Any], entry: ModelEntry) -> None:
     """Raise UserError where the code of a user's own model is no longer the one that was trained."""
+    # What the code adds to sys.path counts for what it consists of.
+    find_builder(entry.reference)
     if config.get("source") != source_of(entry.reference):
         raise UserError(
             f"the code of model '{config['name']}' has changed since the cell was trained: restore the file, "

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -210,7 +210,10 @@ class Distiller:
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method: its name, what it is, and where it comes from."""
+    """A registered method: its name, what it is, and where it comes from.
+
+    Of a user's own, ``reference`` is what a suite calls it, and ``fingerprint`` that of its code.
+    """
 
     name: str
     title: str
@@ -218,6 +221,7 @@ class Method:
     year: int
     distiller: type[Distiller]
     fingerprint: str | None = None
+    reference: str | None = None
 
     @property
     def parameters(self) -> type[Parameters]:
@@ -262,10 +266,7 @@ def find_method(name: str) -> Method:
         found = load_factory(name)
         if not isinstance(found, type) or not issubclass(found, Distiller) or "registered" not in vars(found):
             raise UserError(f"'{name}' is no method: give a Distiller class that @method(...) registers.")
-        known = found.registered
-        return Method(
-            known.name, known.title, known.source, known.year, known.distiller, factory_fingerprint(name)
-        )
+        return replace(found.registered, fingerprint=factory_fingerprint(name), reference=name)
     known_methods = methods()
     if name not in known_methods:
         raise unknown("method", name, known_methods)

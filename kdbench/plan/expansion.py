@@ -71,7 +71,7 @@ def _teacher(suite: Suite, entry: TeacherEntry, sketches: Sketches) -> TeacherPl
     config = {
         "engine": ENGINE,
         "dataset": dataset_config(suite.dataset),
-        "model": model_config(entry),
+        "model": model_config(entry, sketch),
         "seed": entry.seed,
         "recipe": None if entry.checkpoint else recipe.model_dump(mode="json"),
     }
@@ -138,7 +138,7 @@ class _Matrix:
             "engine": ENGINE,
             "dataset": self._dataset,
             "teacher": teacher.id,
-            "student": model_config(student),
+            "student": model_config(student, self._sketches.of("student", student)),
             **method_config(variant),
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,
@@ -205,7 +205,7 @@ class _Matrix:
             "engine": ENGINE,
             "dataset": self._dataset,
             "teacher": tutor.id,
-            "model": model_config(entry),
+            "model": model_config(entry, sketch),
             **method_config(variant),
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,

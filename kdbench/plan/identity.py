@@ -6,6 +6,7 @@ from typing import Any
 
 from kdbench.entries import DatasetEntry, ModelEntry
 from kdbench.factory import factory_fingerprint
+from kdbench.models.index import Sketch
 from kdbench.models.registry import source_of
 from kdbench.plan.variants import Variant
 from kdbench.references import located
@@ -29,8 +30,12 @@ def dataset_config(entry: DatasetEntry) -> dict[str, Any]:
     return config
 
 
-def model_config(entry: ModelEntry) -> dict[str, Any]:
-    """Return what decides a model: names and arguments, and the content of the files behind them."""
+def model_config(entry: ModelEntry, sketch: Sketch) -> dict[str, Any]:
+    """Return what decides a model: names and arguments, and the content of the files behind them.
+
+    Of a user's own code it is also the names and shapes of its parameters, which data that the code reads, or
+    a library that it builds on, may change.
+    """
     config: dict[str, Any] = {"name": entry.name, "args": entry.args}
     if entry.taps:
         config["taps"] = entry.taps.model_dump(mode="json")
@@ -39,6 +44,7 @@ def model_config(entry: ModelEntry) -> dict[str, Any]:
     source = source_of(entry.reference)
     if source:
         config["source"] = source
+        config["parameters"] = sketch.weights
     return config
 
 

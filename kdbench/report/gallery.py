@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
+from kdbench.progress import Progress, Steps
 from kdbench.report import figures
 from kdbench.report.abbreviation import for_drawing
 from kdbench.report.attempts import Attempts
@@ -73,7 +74,9 @@ def discover() -> dict[str, FigureModule]:
     return dict(sorted(found.items(), key=lambda item: (item[1].ORDER, item[0])))
 
 
-def make_plates(summary: Summary, folder: Path, attempts: Attempts | None = None) -> list[Plate]:
+def make_plates(
+    summary: Summary, folder: Path, attempts: Attempts | None = None, progress: Progress | None = None
+) -> list[Plate]:
     """Draw every figure for every teacher, write the files into ``folder``, and remove those out of date.
 
     Controls with a random teacher are left out: they lie so far off that the methods would be one heap.
@@ -82,10 +85,13 @@ def make_plates(summary: Summary, folder: Path, attempts: Attempts | None = None
     attempts = attempts or Attempts()
     summary = for_drawing(summary.without_repeats())
     plates: list[Plate] = []
-    for name, module in discover().items():
-        made = list(_plates_of(name, module, summary, folder, attempts))
-        _remove_stale(folder, name, {plate.stem for plate in made if plate.missing is None})
-        plates += made
+    modules = discover()
+    with Steps(progress or Progress(), "drawing the report", len(modules), "figure") as steps:
+        for name, module in modules.items():
+            made = list(_plates_of(name, module, summary, folder, attempts))
+            _remove_stale(folder, name, {plate.stem for plate in made if plate.missing is None})
+            plates += made
+            steps.step(name)
     return plates
 
 

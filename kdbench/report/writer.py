@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdbench.analysis.summary import summarise
+from kdbench.progress import Progress
 from kdbench.report.attempts import Attempts
 from kdbench.report.rendering import as_csv, as_latex
 from kdbench.report.table import Table
@@ -28,7 +29,11 @@ def warn(text: str) -> None:
 
 
 def write_report(
-    path: str | Path, out: str | Path | None = None, *, failed: Callable[[str], None] = warn
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    failed: Callable[[str], None] = warn,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the report of a run into ``out`` (default: RUN/report) and return the path of its index.html.
 
@@ -39,7 +44,8 @@ def write_report(
     summary.csv (every metric with its interval), and
     figures/ in PNG, SVG and PDF. A part that cannot be made leaves the others alone: it is named in the
     report, ``failed`` is told of it in a line, and its traceback is in failures.txt. Raises UserError where
-    ``path`` is not a run directory or ``out`` cannot be written.
+    ``path`` is not a run directory or ``out`` cannot be written. ``progress`` is
+    told how far the figures are, which take most of the time.
     """
     # Drawing needs half a second of imports, which 'kdbench compare' does without.
     from kdbench.report.content import gather
@@ -51,7 +57,7 @@ def write_report(
     summary = summarise(run)
     folder = Path(out) if out is not None else run.path / "report"
     attempts = Attempts()
-    content = gather(summary, make_plates(summary, folder / FIGURES, attempts), attempts)
+    content = gather(summary, make_plates(summary, folder / FIGURES, attempts, progress), attempts)
     files: dict[str, Callable[[], str]] = {}
     absent = [FAILURES]
     for name, table in _tables(content).items():

@@ -7,7 +7,7 @@ own teacher is transfer only as far as it exceeds this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,8 @@ from torch import Tensor
 from kdbench.column import Column
 from kdbench.metrics import catalogue, score
 from kdbench.metrics.fidelity import STANTON
-from kdbench.plan import Plan
+from kdbench.plan import Plan, TeacherPlan
+from kdbench.progress import Progress, Steps
 from kdbench.store import PREDICTIONS, Kind, RunDirectory, kind_of
 from kdbench.suite import Suite
 
@@ -90,16 +91,36 @@ class Independent:
         return saved[0] if saved else None
 
 
-def score_against_independent(plan: Plan, directory: RunDirectory) -> None:
+def score_against_independent(plan: Plan, directory: RunDirectory, progress: Progress) -> None:
     """Bring the records of a run up to date with the independent teachers that its suite asks for now.
 
     Saved logits are all that is needed, so that records which were finished without the control get it too.
     """
     asked = plan.suite.controls.independent_teacher is not None
+    others = {id: Independent(directory, other.id) for id, other in plan.independent.items()}
+    due = list(_outdated(plan, directory, asked))
+    with Steps(progress, "comparing with independent teachers", len(due), "record") as steps:
+        for record, teacher in due:
+            scored: Scored = ({}, {})
+            if teacher.id in others:
+                scored = others[teacher.id].scores(record)
+            elif asked:
+                scored = _absent(
+                    f"teacher '{teacher.label}' comes from a checkpoint: controls.independent_teacher needs "
+                    "one too"
+                )
+            other = plan.independent.get(teacher.id)
+            key = {"independent_teacher": other.id if other else None}
+            directory.amend(record, replaced(record, scored) | key)
+            steps.step()
+
+
+def _outdated(
+    plan: Plan, directory: RunDirectory, asked: bool
+) -> Iterator[tuple[dict[str, Any], TeacherPlan]]:
+    """Yield the finished records that do not hold what the suite asks for, each with its teacher."""
     for teacher in plan.teachers:
         other = plan.independent.get(teacher.id)
-        id_of_other = other.id if other else None
-        independent = Independent(directory, other.id) if other else None
         members: list[tuple[Kind, str]] = [("teachers", teacher.id)]
         members += [("cells", cell.id) for cell in plan.cells if cell.teacher == teacher.label]
         for kind, id in members:
@@ -107,17 +128,9 @@ def score_against_independent(plan: Plan, directory: RunDirectory) -> None:
             if record is None or record["status"] != "ok":
                 continue
             present = NAMES & record["metrics"].keys()
-            if present == (NAMES if asked else set()) and record.get("independent_teacher") == id_of_other:
-                continue
-            scored: Scored = ({}, {})
-            if independent:
-                scored = independent.scores(record)
-            elif asked:
-                scored = _absent(
-                    f"teacher '{teacher.label}' comes from a checkpoint: controls.independent_teacher needs "
-                    "one too"
-                )
-            directory.amend(record, replaced(record, scored) | {"independent_teacher": id_of_other})
+            known = record.get("independent_teacher") == (other.id if other else None)
+            if present != (NAMES if asked else set()) or not known:
+                yield record, teacher
 
 
 def replaced(record: Mapping[str, Any], scored: Scored) -> dict[str, Any]:

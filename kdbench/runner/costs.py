@@ -11,6 +11,7 @@ from kdbench.efficiency.places import Dimensions, split_threads
 from kdbench.entries import MeasureEntry, ModelEntry
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
+from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
 from kdbench.references import is_code
 from kdbench.runner.scores import Scores
@@ -96,9 +97,13 @@ def _measured(
         "classes": plan.outputs,
         "protocol": protocol.as_json(),
     }
+    if parameters := _parameters(plan, teacher):
+        key["parameters"] = parameters
     id = content_id(key)
     folder = directory.path / "costs" / id
     if not (folder / "cost.json").is_file():
+        # Not what is in an edited file meanwhile, under the id of what was there when the plan was made.
+        refuse_edited(plan)
         report = measure(
             jobs,
             input_shape=plan.input_shape,
@@ -107,6 +112,7 @@ def _measured(
             protocol=protocol,
             progress=progress,
         )
+        refuse_edited(plan)
         _write(directory, id, report)
     content = read_json(folder / "cost.json")
     return Measured(id, content["metrics"], content["reasons"])
@@ -118,6 +124,13 @@ def _sources(entry: ModelEntry) -> list[str]:
     if entry.name.startswith("kdbench."):
         names = [value for value in entry.args.values() if isinstance(value, str) and is_code(value)]
     return [source for name in names if (source := source_of(name))]
+
+
+def _parameters(plan: Plan, teacher: TeacherPlan) -> dict[str, str]:
+    """Return what identifies the parameters of the models that are a user's own code, by label."""
+    configs = {teacher.label: teacher.config["model"]}
+    configs |= {cell.student: cell.config["student"] for cell in plan.cells if cell.teacher == teacher.label}
+    return {label: config["parameters"] for label, config in configs.items() if "parameters" in config}
 
 
 def _write(directory: RunDirectory, id: str, report: CostReport) -> None:

@@ -1,35 +1,46 @@
-"""How long a plan will take here, and in how much memory: steps are timed, students built and weighed."""
+"""How long a plan will take here, and in how much memory: its parts are timed, students built and weighed."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from statistics import median
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from kdbench.data import load_entry
 from kdbench.entries import ModelEntry
 from kdbench.plan import Cohort, Plan
+from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import Room, trainee_of
+from kdbench.runner.clock import Clock
+from kdbench.runner.phases import Phase, phases
 from kdbench.runner.session import Device, Fitted, Session, resolve_device
 from kdbench.training.footprint import held_bytes, step_bytes
-from kdbench.training.precision import autocast, resolve
+from kdbench.training.threads import computing_with
 from kdbench.training.trainee import Tutor
 
-REPEATS = 3
+CONDITIONS = (
+    "with one process, nothing finished before and a machine as busy as now; reading the data, what methods "
+    "add to a step, and the report come on top"
+)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long the training of a plan takes here, and the memory of its cohorts, by their label."""
+    """How long each phase of a plan takes here, and the memory of its cohorts, by their label."""
 
-    seconds: float
+    phases: tuple[Phase, ...]
     cohorts: dict[str, CohortMemory]
+
+    @property
+    def seconds(self) -> float:
+        """How long all phases take together."""
+        return sum(phase.seconds for phase in self.phases)
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each phase, with what it rests on, and one for all of them."""
+        yield from (phase.line() for phase in self.phases)
+        yield f"All of it takes about {self.seconds / 60:.1f} minutes on this machine, {CONDITIONS}."
 
 
 @dataclass(frozen=True)
@@ -41,39 +52,33 @@ class CohortMemory:
 
 
 def estimate(
-    plan: Plan, data_root: Path | None = None, device: Device = "auto", memory_budget: int | None = None
+    plan: Plan,
+    data_root: Path | None = None,
+    device: Device = "auto",
+    memory_budget: int | None = None,
+    progress: Progress | None = None,
 ) -> Estimate:
-    """Return about how long the training of a plan takes on this machine, and how its cohorts are split.
+    """Return about how long a plan takes on this machine (see `phases`), and how its cohorts are split.
 
-    The teacher's forward pass and one plain training step of every student are timed at the plan's batch
-    size. Left out are what methods add (adapters, assistants), evaluation and measuring; a teacher
-    counts even where it exists already. The memory is that of the real students and adapters, of the first
-    seed, beside a teacher with random weights.
+    A teacher counts even where it exists already. The memory is that of the real students and adapters, of
+    the first seed, beside a teacher with random weights.
     """
     data = load_entry(plan.suite.dataset, root=data_root, memory_budget=memory_budget)
     session = Session(plan.suite.dataset, data, resolve_device(device))
-    return Estimate(
-        _seconds(plan, len(data.train), _Clock(plan, session)),
-        {
-            cohort.label: _memory(cohort, session, memory_budget)
-            for cohort in plan.cohorts
-            if cohort.seed == plan.suite.seeds[0]
-        },
-    )
+    clock = Clock(plan, session)
+    models = {entry.shown: entry for entry in _models(plan)}
+    with computing_with(plan.suite.threads):
+        with Steps(progress or Progress(), "timing models", len(models), "model") as steps:
+            for entry in models.values():
+                clock.step(entry, plan.suite.recipe.batch_size)
+                steps.step(entry.shown)
+        timed = tuple(phases(plan, session, clock))
+    firsts = [cohort for cohort in plan.cohorts if cohort.seed == plan.suite.seeds[0]]
+    return Estimate(timed, {cohort.label: _memory(cohort, session, memory_budget) for cohort in firsts})
 
 
-def _seconds(plan: Plan, examples: int, clock: _Clock) -> float:
-    total = 0.0
-    for teacher in (*plan.teachers, *plan.idle_teachers):
-        if teacher.entry.checkpoint is None:
-            steps = examples / teacher.recipe.batch_size * teacher.recipe.epochs
-            total += steps * clock.step(teacher.entry, teacher.recipe.batch_size)
-    for cohort in plan.cohorts:
-        batch = cohort.recipe.batch_size
-        students = sum(clock.step(cell.entry, batch) for cell in cohort.cells if not cell.refusal)
-        steps = examples / batch * cohort.recipe.epochs
-        total += steps * (clock.forward(cohort.teacher.entry, batch) + students)
-    return total
+def _models(plan: Plan) -> Iterator[ModelEntry]:
+    return chain((teacher.entry for teacher in plan.teachers), (cell.entry for cell in plan.cells))
 
 
 def _memory(cohort: Cohort, session: Session, budget: int | None) -> CohortMemory:
@@ -99,52 +104,3 @@ def _memory(cohort: Cohort, session: Session, budget: int | None) -> CohortMemor
         counts[-1] += 1
         trainee.reader.close()
     return CohortMemory(tuple(counts), max(room.taken for room in rooms))
-
-
-class _Clock:
-    """Times steps of models, each of them once."""
-
-    def __init__(self, plan: Plan, session: Session) -> None:
-        self._plan = plan
-        self._session = session
-        self._device = session.device
-        self._known: dict[tuple[str, str, int], float] = {}
-
-    def step(self, entry: ModelEntry, batch: int) -> float:
-        return self._timed("step", entry, batch)
-
-    def forward(self, entry: ModelEntry, batch: int) -> float:
-        return self._timed("forward", entry, batch)
-
-    def _timed(self, kind: str, entry: ModelEntry, batch: int) -> float:
-        key = (kind, entry.shown, batch)
-        if key not in self._known:
-            plan = self._plan
-            model = self._session.build(entry.model_copy(update={"checkpoint": None}))
-            x = torch.randn(batch, *plan.input_shape, device=self._device)
-            y = torch.zeros(batch, dtype=torch.long, device=self._device)
-            precision = resolve(plan.suite.recipe.precision, self._device)
-
-            def call() -> None:
-                with torch.set_grad_enabled(kind == "step"), autocast(precision, self._device):
-                    loss = _loss(model, x, y)
-                if kind == "step":
-                    loss.backward()
-
-            self._known[key] = self._median(call)
-        return self._known[key]
-
-    def _median(self, call: Callable[[], None]) -> float:
-        call()
-        seconds = []
-        for _ in range(REPEATS):
-            started = time.perf_counter()
-            call()
-            if self._device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - started)
-        return median(seconds)
-
-
-def _loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(model(x).float(), y)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import torch
 
 from kdbench import machine
 from kdbench.data import Dataset
@@ -20,6 +19,7 @@ from kdbench.errors import UserError
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
 from kdbench.plan import Cell, Plan, TeacherPlan, make_plan
+from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
 from kdbench.runner.controls import control_columns, score_against_independent
 from kdbench.runner.costs import Costs, measure_costs, protocol_of
@@ -34,6 +34,7 @@ from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import RUNS, RunDirectory, earlier_note, read_json, write_atomic, write_json, write_results
 from kdbench.suite import Suite
 from kdbench.tasks import PRIMARY
+from kdbench.training.threads import computing_with
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def run(
             the run directory itself for any other.
         retry_failed: run cells again that failed before.
         jobs: how many processes train cohorts at once; they share the threads.
-        memory_budget: bytes that training may take, half of the free memory by default; cohorts that
-            need more are split, images are streamed from disk. No result depends on it.
+        memory_budget: bytes that training may take, which ``jobs`` share, half of the free memory by
+            default; cohorts that need more are split, images are streamed from disk. No result depends on it.
         progress: is told what happens.
 
     Raises:
@@ -79,8 +80,6 @@ def run(
     progress = progress or Progress()
     target = resolve_device(device)
     budget = default_budget(target.type) if memory_budget is None else checked_budget(memory_budget)
-    if suite.threads is not None:
-        torch.set_num_threads(suite.threads)
     plan = make_plan(suite, data_root)
     directory = _claim(Path(out) if out else RUNS / suite.name, plan)
     setting = Setting(
@@ -88,10 +87,10 @@ def run(
         teacher_store=teacher_store or default_store(directory.path),
         data_root=data_root,
         device=target,
-        memory_budget=max(1, budget // jobs),
+        memory_budget=budget,
     )
     try:
-        with directory.lock(), _emptied(setting.scratch):
+        with directory.lock(), _emptied(setting.scratch), computing_with(suite.threads):
             for remark in plan.remarks:
                 progress.warn(remark)
             return _Run(Trainer(plan, setting, progress)).carry_out(retry_failed, jobs)
@@ -158,6 +157,8 @@ class _Run:
             guess = guessed_normalisation(self.plan.suite.dataset, session.data)
             if guess:
                 self.progress.note(guess)
+        if not (waiting or missing):
+            self.trainer.compare_data()
         relabel(self.plan, self.directory)
         if note := earlier_note(self.directory.path):
             self.progress.note(note)
@@ -173,8 +174,10 @@ class _Run:
             refuse_broken(teacher, self.directory, (PRIMARY, *self.plan.tasks))
         costs = measure_costs(self.plan, self.directory, self.progress)
         self._train(waiting, costs, jobs)
+        self.progress.trained()
         self._refresh_costs(costs)
-        score_against_independent(self.plan, self.directory)
+        score_against_independent(self.plan, self.directory, self.progress)
+        refuse_edited(self.plan)
         robustness = Robustness(self.plan, self.directory, self.progress)
         robustness.refresh(self.trainer.session if robustness.due() else None)
         write_results(self.directory)
@@ -193,16 +196,14 @@ class _Run:
         return [*self.plan.idle_teachers, *assistants.values()]
 
     def _train(self, waiting: list[Cell], costs: Costs, jobs: int) -> None:
-        numbers = [
-            number
-            for number, cohort in enumerate(self.plan.cohorts, start=1)
-            if any(cell in waiting for cell in cohort.cells)
-        ]
-        if jobs > 1 and len(numbers) > 1:
-            train_in_processes(self.plan, self.trainer.setting, numbers, jobs, self.progress)
+        cohorts = [cohort for cohort in self.plan.cohorts if any(cell in waiting for cell in cohort.cells)]
+        if jobs > 1 and len(cohorts) > 1:
+            # This process only waits: the memory is all for those that train.
+            self.trainer.release()
+            train_in_processes(self.plan, self.trainer.setting, cohorts, jobs, self.progress)
             return
-        for number in numbers:
-            self.trainer.train(number, costs)
+        for cohort in cohorts:
+            self.trainer.train(cohort, costs)
 
     def _write_manifest(self, session: Session | None) -> None:
         """Write what this run is; where nothing is left to train, what it says of the data stays."""

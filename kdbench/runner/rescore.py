@@ -16,6 +16,7 @@ from kdbench.errors import UserError
 from kdbench.methods import methods
 from kdbench.metrics import catalogue
 from kdbench.metrics.registry import ordered
+from kdbench.progress import Progress, Steps
 from kdbench.runner.controls import NAMES, Independent, replaced
 from kdbench.runner.predictions import ByTask, read_labels, read_predictions, write_outcomes
 from kdbench.runner.records import now
@@ -42,7 +43,7 @@ from kdbench.tasks import PRIMARY, name_in
 Record = dict[str, Any]
 
 
-def rescore(path: str | Path) -> int:
+def rescore(path: str | Path, progress: Progress | None = None) -> int:
     """Score every finished teacher, assistant and cell of a run again, and return how many there were.
 
     Each record is amended atomically, after all of them were scored; its other files, and their checksums,
@@ -62,7 +63,11 @@ def rescore(path: str | Path) -> int:
             done = _finished(run)
             teachers = {record["id"] for record in done if kind_of(record) == "teachers"}
             others = {id: Independent(run, id) for record in done if (id := _independent_of(record))}
-            scored = [_scored(run, record, teachers, others) for record in done]
+            scored = []
+            with Steps(progress or Progress(), "scoring again", len(done), "record") as steps:
+                for record in done:
+                    scored.append(_scored(run, record, teachers, others))
+                    steps.step()
             _write_columns(run)
             for record, changes in zip(done, scored, strict=True):
                 run.amend(record, changes, _outcomes(run, record))

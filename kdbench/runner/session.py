@@ -154,24 +154,43 @@ class Session:
             fresh=lambda role: self.build(pair[role].entry.model_copy(update={"checkpoint": None})),
         )
 
-    def predict_all(self, model: nn.Module, taps: Taps, best: Mapping[str, Tensor] | None) -> ByTask:
+    def passes(self, best: bool) -> int:
+        """Return over how many splits ``predict_all`` goes, with the best epoch's weights or without."""
+        held_out = 1 + (len(self.validation) > 0)
+        return 1 + held_out * (1 + best)
+
+    def predict_all(
+        self,
+        model: nn.Module,
+        taps: Taps,
+        best: Mapping[str, Tensor] | None,
+        on_pass: Callable[[], None] = lambda: None,
+    ) -> ByTask:
         """Return the logits of every split and the pooled features of test, of the model as it is, by task.
 
         Of the best epoch's weights, where there are any, the logits of test and validation are added.
+        ``on_pass`` is called after every pass over a split.
         """
+
+        def told(model: nn.Module, split: Batches) -> Tensor:
+            logits = predict(model, split)
+            on_pass()
+            return logits
+
         has_validation = len(self.validation) > 0
         test, pooled = predict_with_features(model, taps, self.test)
+        on_pass()
         predictions = Predictions(
             test=test,
             pooled=pooled,
-            train=predict(model, self.train),
-            validation=predict(model, self.validation) if has_validation else None,
+            train=told(model, self.train),
+            validation=told(model, self.validation) if has_validation else None,
         )
         if best is not None:
             at_best = copy.deepcopy(model)
             at_best.load_state_dict(best)
-            predictions.test_best = predict(at_best, self.test)
-            predictions.validation_best = predict(at_best, self.validation) if has_validation else None
+            predictions.test_best = told(at_best, self.test)
+            predictions.validation_best = told(at_best, self.validation) if has_validation else None
         return predictions.by_task(self.data.outputs)
 
     def held_out_loss(self, model: nn.Module) -> float:

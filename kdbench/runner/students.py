@@ -10,7 +10,7 @@ from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.models import find_taps
 from kdbench.plan import Cell, Cohort, TeacherPlan
-from kdbench.progress import Progress
+from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.cohort_memory import CohortMemory
 from kdbench.runner.costs import Costs
@@ -59,6 +59,7 @@ class CohortRun:
         self.progress = progress
         self.memory_budget = memory_budget
         self._steps: dict[str, int] = {}
+        self._waiting = 0
         self.checkpoint = directory.path / "cohorts" / f"{cohort.id}.pt"
         self.methods = tuple({cell.registered.name: cell.registered for cell in cohort.cells}.values())
 
@@ -68,6 +69,7 @@ class CohortRun:
             if cell.refusal:
                 self._record(cell, now(), status="skipped", reason=cell.refusal)
         runnable = [cell for cell in pending if not cell.refusal]
+        self._waiting = len(runnable)
         saved = saved_ids(self.checkpoint)
         begun = [cell for cell in runnable if cell.id in saved]
         fresh = [cell for cell in runnable if cell.id not in saved]
@@ -108,6 +110,7 @@ class CohortRun:
                 f"{len(trainees)} of {len(cells)} students first: more do not fit into the memory budget of "
                 f"{as_text(room.budget or 0)}"
             )
+        self.progress.part(len(trainees), self._waiting)
         self.progress.begin(f"{len(trainees)} students", self.cohort.recipe.epochs, "epoch")
         train(
             list(trainees.values()),
@@ -121,14 +124,19 @@ class CohortRun:
         cohort_seconds = sum(trainee.train_seconds for trainee in trainees.values())
         cohort_seconds += sum(tutor.seconds for tutor in shared.values())
         memory = peak.scores()
-        for cell, trainee in trainees.items():
-            try:
-                self._finish(cell, trainee, started, cohort_seconds, memory)
-            except UserError:
-                raise
-            except Exception as error:  # a user's own method may also raise when it diagnoses
-                reason = f"could not be evaluated: {_one_line(error)}"
-                self._fail(cell, started, reason, traceback.format_exc(), trainee)
+        living = [trainee for trainee in trainees.values() if trainee.failure is None]
+        # Each model is scored after its last pass.
+        total = sum(self.session.passes(trainee.best is not None) + 1 for trainee in living)
+        models = f"{len(living)} model{'' if len(living) == 1 else 's'}"
+        with Steps(self.progress, f"evaluating {models}", total, "pass") as steps:
+            for cell, trainee in trainees.items():
+                try:
+                    self._finish(cell, trainee, started, cohort_seconds, memory, steps)
+                except UserError:
+                    raise
+                except Exception as error:  # a user's own method may also raise when it diagnoses
+                    reason = f"could not be evaluated: {_one_line(error)}"
+                    self._fail(cell, started, reason, traceback.format_exc(), trainee)
         return rest
 
     def _step_bytes(self, trainee: Trainee, cell: Cell) -> int:
@@ -154,7 +162,13 @@ class CohortRun:
         return self.tutors[plan.id]
 
     def _finish(
-        self, cell: Cell, trainee: Trainee, started: str, cohort_seconds: float, memory: Scores
+        self,
+        cell: Cell,
+        trainee: Trainee,
+        started: str,
+        cohort_seconds: float,
+        memory: Scores,
+        steps: Steps,
     ) -> None:
         """Evaluate a trained student and write its record."""
         if trainee.failure is None:
@@ -162,7 +176,7 @@ class CohortRun:
             kept = trainee.inference
             # A method that keeps another network than the student has its own pooled feature.
             taps = cell.taps if kept is trainee.model else find_taps(kept, self.session.data.input_shape)
-            predictions = self.session.predict_all(kept, taps, best)
+            predictions = self.session.predict_all(kept, taps, best, steps.step)
             broken = broken_logits(predictions, ("test",))
             if broken:
                 trainee.failure = f"{DIVERGED} {broken} after epoch {len(trainee.history)}"
@@ -190,6 +204,7 @@ class CohortRun:
             history=trainee.history,
         )
         self._record(cell, started, trainee, scores, files)
+        steps.step()
 
     def _training_cost(
         self, cell: Cell, trainee: Trainee, cohort_seconds: float

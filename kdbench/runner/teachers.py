@@ -24,7 +24,7 @@ from kdbench.methods import Distiller, Pair
 from kdbench.methods.scratch import Scratch
 from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
-from kdbench.progress import Progress
+from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import own_teacher
 from kdbench.runner.doubts import class_order, near_chance, telling_split
 from kdbench.runner.finiteness import broken_logits, broken_weight
@@ -170,11 +170,14 @@ def _make(
         without_best = "there is no validation split"
         trainee = _train(plan, tutor, model, session, folder, progress)
     best = trainee.best if trainee else None
-    predictions = session.predict_all(model, plan.taps, best.weights if best else None)
-    if broken_weight(model.state_dict()) or broken_logits(predictions):
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        _refuse_broken(plan, model.state_dict(), predictions)
-    scores = score_predictions(predictions, session.labels, None, without_best=without_best)
+    passes = session.passes(best is not None)
+    with Steps(progress, f"evaluating teacher {plan.label}", passes + 1, "pass") as steps:
+        predictions = session.predict_all(model, plan.taps, best.weights if best else None, steps.step)
+        if broken_weight(model.state_dict()) or broken_logits(predictions):
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+            _refuse_broken(plan, model.state_dict(), predictions)
+        scores = score_predictions(predictions, session.labels, None, without_best=without_best)
+        steps.step()
     training = training_time(
         trainee.train_seconds if trainee else None, 1.0, session.device, absent="its weights were loaded"
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import gc
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from kdbench.data import load_entry
-from kdbench.errors import UserError
-from kdbench.plan import Cell, Plan, TeacherPlan
+from kdbench.data.at_hand import compare_data, compared, refuse_other_data
+from kdbench.plan import Cell, Cohort, Plan, TeacherPlan
+from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
 from kdbench.runner.costs import Costs
 from kdbench.runner.session import Session
@@ -30,6 +33,10 @@ class Setting:
     data_root: Path | None
     device: torch.device
     memory_budget: int
+
+    def shared_by(self, processes: int) -> Setting:
+        """Return the setting of each of several processes, which have the memory together."""
+        return replace(self, memory_budget=max(1, self.memory_budget // processes))
 
     @property
     def scratch(self) -> Path:
@@ -57,6 +64,27 @@ class Trainer:
         directory = self.setting.directory
         return [cell for cell in self.plan.cells if directory.record("cells", cell.id) is None]
 
+    def finished(self) -> list[dict[str, Any]]:
+        """Return the records of the plan that tell what data they are of."""
+        directory = self.setting.directory
+        teachers = (directory.record("teachers", teacher.id) for teacher in self.plan.teachers)
+        cells = (directory.record("cells", cell.id) for cell in self.plan.cells)
+        return [
+            record for record in (*teachers, *cells) if record and record["provenance"].get("data_checksum")
+        ]
+
+    def compare_data(self) -> None:
+        """Compare the data at hand with that of the finished records, where nothing else needs the data.
+
+        Raises UserError where it is other data; data that cannot be compared is told of.
+        """
+        for comparison in compare_data(
+            self.finished(), self.setting.data_root, self.plan.suite.dataset.folder
+        ):
+            refuse_other_data(comparison, self.setting.path)
+            if comparison.uncompared:
+                self.progress.note(f"the data was not compared with the records: {comparison.uncompared}")
+
     @cached_property
     def session(self) -> Session:
         """The data on the device; raises UserError where it is not what the run was begun with."""
@@ -68,30 +96,23 @@ class Trainer:
             scratch=self.setting.scratch,
             progress=self.progress,
         )
-        directory = self.setting.directory
-        for cell in self.plan.cells:
-            record = directory.record("cells", cell.id)
-            known = record and record["provenance"].get("data_checksum")
-            if known and known != data.checksum:
-                raise UserError(
-                    f"the data of '{entry.name}' changed since {directory.path} was begun "
-                    f"(checksum {known[:12]} then, {data.checksum[:12]} now): choose another --out."
-                )
+        refuse_other_data(compared(entry, self.finished(), data.checksum), self.setting.path)
         return Session(entry, data, self.setting.device)
 
     def teacher(self, plan: TeacherPlan) -> Teacher:
         """Return a teacher, trained or loaded if that was not done yet."""
         if plan.id not in self._teachers:
+            refuse_edited(self.plan)
             store, directory = self.setting.teacher_store, self.setting.directory
             self._teachers[plan.id] = obtain(plan, self.session, directory, store, self.progress)
         return self._teachers[plan.id]
 
-    def train(self, number: int, costs: Costs) -> None:
-        """Train what is not finished of a cohort; they are numbered from 1."""
-        cohort = self.plan.cohorts[number - 1]
+    def train(self, cohort: Cohort, costs: Costs) -> None:
+        """Train what is not finished of a cohort."""
+        refuse_edited(self.plan)
         waiting = self.waiting()
         pending = [cell for cell in cohort.cells if cell in waiting]
-        self.progress.cohort(number, cohort.label)
+        self.progress.cohort(self.plan.cohorts.index(cohort) + 1, cohort.label)
         CohortRun(
             cohort,
             self.teacher(cohort.teacher),
@@ -102,3 +123,11 @@ class Trainer:
             self.progress,
             self.setting.memory_budget,
         ).carry_out(pending)
+
+    def release(self) -> None:
+        """Give back the memory of the data and the teachers; they are read again when they are needed."""
+        self._teachers.clear()
+        self.__dict__.pop("session", None)
+        gc.collect()
+        if self.setting.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -163,6 +163,8 @@ def _load(archive: Archive, request: Request) -> Raw:
     try:
         return archive.read(root, download=False, tasks=request.tasks)
     except _UNREADABLE as error:
+        if not request.download:
+            raise UserError(f"dataset {request.name} is not complete under {root}") from error
         # The folder that a download would make first: torchvision makes the root itself where it is absent.
         existing = next(path for path in (root, *root.absolute().parents) if path.exists())
         if not os.access(existing, os.W_OK):

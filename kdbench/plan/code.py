@@ -1,0 +1,81 @@
+"""A user's own files in a plan: what they were when the plan was made, and whether they still are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdbench.entries import ModelEntry
+from kdbench.errors import UserError
+from kdbench.factory import factory_fingerprint
+from kdbench.plan.cells import Plan, TeacherPlan
+from kdbench.store import sha256_of
+
+
+def user_files(plan: Plan) -> dict[str, str]:
+    """Return the fingerprints that a plan's ids rest on: of code, by its reference, and of checkpoints."""
+    return _code(plan) | _checkpoints(plan)
+
+
+def refuse_edited(plan: Plan) -> None:
+    """Raise UserError where a file was changed since the plan was made: the ids in it are of the old one."""
+    now = {name: factory_fingerprint(name) for name in _code(plan)}
+    now |= {path: sha256_of(Path(path)) for path in _checkpoints(plan) if Path(path).is_file()}
+    _refuse_difference(user_files(plan), now)
+
+
+def refuse_other_plan(plan: Plan, cells: Collection[str], files: Mapping[str, str]) -> None:
+    """Raise UserError where a plan does not hold the cells and files of one that was made before."""
+    _refuse_difference(files, user_files(plan))
+    if {cell.id for cell in plan.cells} != set(cells):
+        raise UserError(
+            "the plan is not what it was when the run began: nothing of the change was recorded. Run the "
+            "same command again."
+        )
+
+
+def _refuse_difference(then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    edited = [name for name, source in then.items() if now.get(name) != source]
+    if edited:
+        raise UserError(
+            f"{', '.join(edited)}, or code that it imports, was edited while the run was going on: nothing "
+            "of the change was recorded. Run the same command again; it goes on with what finished before."
+        )
+
+
+def _code(plan: Plan) -> dict[str, str]:
+    found = {}
+    for config in (
+        *(cell.config["dataset"] for cell in plan.cells),
+        *(config for _, config in _models(plan)),
+    ):
+        if "source" in config:
+            found[config["name"]] = config["source"]
+    for cell in plan.cells:
+        if cell.registered.reference and cell.registered.fingerprint:
+            found[cell.registered.reference] = cell.registered.fingerprint
+    return found
+
+
+def _checkpoints(plan: Plan) -> dict[str, str]:
+    return {
+        str(entry.checkpoint): config["checkpoint"]
+        for entry, config in _models(plan)
+        if entry.checkpoint and "checkpoint" in config
+    }
+
+
+def _models(plan: Plan) -> Iterator[tuple[ModelEntry, dict[str, Any]]]:
+    """Yield every model of a plan with what decides it."""
+    for cell in plan.cells:
+        yield cell.entry, cell.config["student"]
+        yield from _chain(cell.tutor)
+    for teacher in (*plan.teachers, *plan.independent.values()):
+        yield from _chain(teacher)
+
+
+def _chain(teacher: TeacherPlan | None) -> Iterator[tuple[ModelEntry, dict[str, Any]]]:
+    while teacher:
+        yield teacher.entry, teacher.config["model"]
+        teacher = teacher.lesson.tutor if teacher.lesson else None
