@@ -44,6 +44,8 @@ LATEX_SPECIALS = str.maketrans(
         "|": r"\textbar{}",
         "±": r"$\pm$",
         "×": r"$\times$",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
         "–": "--",
         "−": r"$-$",
         "↑": r"$\uparrow$",
