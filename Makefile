@@ -1,7 +1,7 @@
 # make run    the quickstart suite, in an environment of its own
 # make test   the whole test-suite
 # make check  formatting, lint and types
-# make zoo    rewrite the index of the zoo, after a model of it has changed
+# make zoo    rewrite the index of the zoo, after a model of it or the way of counting has changed
 # make publish RUN=quickstart   copy a run to results/ without weights, logits and the large page
 PYTHON ?= python3
 VENV := .venv

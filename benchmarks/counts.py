@@ -23,6 +23,7 @@ from torch import nn
 
 from kdbench.efficiency.counts import count_by_operator_torch, count_multiply_adds
 from kdbench.efficiency.crosscheck import describe_difference
+from kdbench.errors import UserError
 from kdbench.machine import versions
 from kdbench.store import write_atomic, write_json
 
@@ -74,6 +75,8 @@ def check(name: str) -> Checked:
     side = weights.transforms().crop_size[0]
     model, shape = _blank(name), (3, side, side)
     counted = count_multiply_adds(model, shape)
+    if counted.uncounted:
+        raise UserError(f"{name}: {', '.join(counted.uncounted)} is not counted: give it a rule.")
     by_torch = count_by_operator_torch(model, shape)
     return Checked(
         model=name,

@@ -28,6 +28,7 @@ from kdbench.efficiency.latency import cpu_timer, time_calls
 from kdbench.efficiency.places import Place
 from kdbench.efficiency.repeats import Repeats, spread
 from kdbench.efficiency.runtimes import prepare
+from kdbench.errors import UserError
 from kdbench.machine import fingerprint, measuring_lock, versions
 from kdbench.progress import Progress
 from kdbench.store import write_atomic, write_json
@@ -138,13 +139,19 @@ def rows_of(repeats: Repeats, batches: tuple[int, ...], agreed: dict[str, float]
         for label in MODELS:
             speedups = repeats.values(label, f"speedup_cpu_b{batch}")
             latencies = repeats.values(label, f"latency_cpu_b{batch}_p50_ms")
+            latency = repeats.median(label, f"latency_cpu_b{batch}_p50_ms")
+            speedup = repeats.median(label, f"speedup_cpu_b{batch}")
+            if latency is None or speedup is None or not aa:
+                raise UserError(
+                    f"{label}, batch {batch}: the machine was too noisy in every run. Run it again."
+                )
             yield Repeated(
                 model=label,
                 batch=batch,
                 runs=len(latencies),
-                p50_ms=median(latencies),
+                p50_ms=latency,
                 p50_spread=spread(latencies) or 0.0,
-                speedup=median(speedups),
+                speedup=speedup,
                 speedup_spread=spread(speedups) or 0.0,
                 aa_speedup=median(aa),
                 aa_spread=max(abs(value - 1) for value in aa),

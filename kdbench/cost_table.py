@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from kdbench.bounds import UNCOUNTED, Bound, bound_of, signed
 from kdbench.column import Column
 from kdbench.efficiency.columns import is_timing
 from kdbench.efficiency.measure import describe_noise
@@ -21,6 +22,7 @@ def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
 
     Of several repeats the figures are medians, with their values and spread under ``repeats`` and ``spread``;
     of one, ``intervals`` holds the 95 % intervals. What is null has its reason under ``reasons``, and
+    ``bounds`` says which figures are a ``lower`` or an ``upper`` bound, since ``uncounted`` may multiply.
     ``noise`` says by pass (``cpu_b1``) what made the timings doubtful, ``macs_note`` by which operators
     torch's own counter differs, where it does, and ``outputs_note`` that a model has another number of
     classes than was asked for.
@@ -30,6 +32,7 @@ def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
     for label in repeats.labels:
         names = list(repeats.reports[0].metrics[label])
         row: dict[str, Any] = {"model": label} | {name: repeats.median(label, name) for name in names}
+        row["bounds"] = {name: bound for name in names if (bound := _bound(repeats, label, name))}
         timed = [name for name in names if is_timing(name) and row[name] is not None]
         if several:
             row["repeats"] = {name: repeats.values(label, name) for name in timed}
@@ -43,6 +46,7 @@ def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
                 "reasons": repeats.reasons(label),
                 "macs_note": _macs_note(repeats, label),
                 "outputs_note": _outputs_note(repeats, label),
+                "uncounted": _uncounted(repeats, label),
             }
         )
     return rows
@@ -58,7 +62,7 @@ def measure_table(repeats: Repeats, columns: Sequence[Column]) -> Table:
         table.add_column(Text(printable(label)), justify="right")
     for column in columns:
         cells = [_cell(repeats, label, column.name) for label in repeats.labels]
-        if any(cells):
+        if any(cells) and not (column.name == UNCOUNTED and set(cells) <= {"", "0"}):
             texts = (f"{column.title} {column.arrow}", column.unit, *(cell or "–" for cell in cells))
             table.add_row(*map(Text, texts))
     return table
@@ -74,7 +78,7 @@ def _cell(repeats: Repeats, label: str, name: str) -> str:
         beside = "" if found is None else f" ±{found:.1%}"
     else:
         beside = f" [{_number(bounds[0])}–{_number(bounds[1])}]" if bounds else ""
-    return _number(value) + beside
+    return signed(_number(value), _bound(repeats, label, name)) + beside
 
 
 def _macs_note(repeats: Repeats, label: str) -> str | None:
@@ -93,6 +97,14 @@ def _outputs_note(repeats: Repeats, label: str) -> str | None:
     )
 
 
+def _uncounted(repeats: Repeats, label: str) -> dict[str, int]:
+    return repeats.reports[0].conditions["counts"].get(label, {}).get("uncounted", {})
+
+
+def _bound(repeats: Repeats, label: str, name: str) -> Bound | None:
+    return bound_of(name, repeats.median(label, UNCOUNTED)) if repeats.values(label, name) else None
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 10_000 else f"{value:.4g}"
 
@@ -102,12 +114,24 @@ def _notes(repeats: Repeats) -> Iterable[str]:
         yield f"medians of {len(repeats.reports)} runs, ± the run farthest from them"
     elif any(repeats.reports[0].intervals.values()):
         yield "in brackets: 95 % bootstrap interval over the rounds of this run"
+    if repeats.reference is not None and any(
+        is_timing(name) and value is not None
+        for report in repeats.reports
+        for name, value in report.metrics[repeats.reference].items()
+    ):
+        yield (
+            "latencies are medians over rounds in which all models took turns, each divided by the pace of "
+            f"{repeats.reference} in that round; speed-up is the latency of {repeats.reference} / the model's"
+        )
     if repeats.noise:
         yield f"the machine was not quiet: {describe_noise(repeats.noise)}"
     texts = {text for label in repeats.labels for text in repeats.reasons(label).values()}
     if texts:
         yield f"missing: {'; '.join(sorted(texts))}"
     for label in repeats.labels:
+        if calls := _uncounted(repeats, label):
+            names = ", ".join(f"{name} ({times}×)" for name, times in calls.items())
+            yield f"{label}: ≥ and ≤ are bounds, for {names} may multiply and could not be counted"
         for note in (_outputs_note(repeats, label), _macs_note(repeats, label)):
             if note:
                 yield f"{label}: {note}"

@@ -27,7 +27,7 @@ def _models() -> Rows:
     for entry in families().values():
         for name in entry.examples:
             known = indexed(name)
-            if known:
+            if known and known.macs is not None:
                 params, macs = known.params, known.macs
             else:
                 model = build_model(name, input_shape=INPUT_SHAPE, num_classes=CLASSES)

@@ -63,6 +63,53 @@ def test_of_several_repeats_the_median_and_the_spread_are_shown() -> None:
     assert "the machine was not quiet: cpu_b1: loud" in text
 
 
+def beside(teacher: float | None, student: float | None, speedup: float | None = None) -> CostReport:
+    """A repeat with a teacher and a student, of batch 4."""
+    rows = {"teacher": teacher, "student": student}
+    metrics = {
+        label: {
+            "latency_cpu_b4_p50_ms": ms,
+            "throughput_cpu_b4_per_s": None if ms is None else 4000 / ms,
+            "speedup_cpu_b4": speedup if teacher is None or ms is None else teacher / ms,
+        }
+        for label, ms in rows.items()
+    }
+    reasons = {label: dict.fromkeys(values, "noise") for label, values in metrics.items()}
+    return CostReport(metrics, reasons, pd.DataFrame(), {"reference": "teacher", "counts": {}})
+
+
+def test_the_figures_of_several_repeats_agree_within_a_row() -> None:
+    # The machine was twice as slow in the second repeat; medians by themselves would give 6 / 2.5.
+    repeats = Repeats((beside(6.0, 2.0), beside(12.0, 4.2), beside(5.0, 2.5)))
+    teacher, student = measure_rows(repeats)
+    assert teacher["latency_cpu_b4_p50_ms"] == 6.0
+    assert student["latency_cpu_b4_p50_ms"] == pytest.approx(6.0 * 0.35)
+    assert student["speedup_cpu_b4"] == pytest.approx(1 / 0.35)
+    assert student["throughput_cpu_b4_per_s"] == pytest.approx(4000 / 2.1)
+    assert teacher["speedup_cpu_b4"] == 1
+    assert student["repeats"]["latency_cpu_b4_p50_ms"] == [2.0, 4.2, 2.5]
+
+
+def test_repeats_that_have_no_latency_leave_the_speed_ups() -> None:
+    _, student = measure_rows(
+        Repeats((beside(None, None, 2.0), beside(None, None, 3.0), beside(None, None, 2.5)))
+    )
+    assert student["latency_cpu_b4_p50_ms"] is None
+    assert student["speedup_cpu_b4"] == 2.5
+
+
+def test_counts_that_are_not_complete_are_shown_as_bounds() -> None:
+    values = {"macs": 24, "macs_uncounted": 2, "theoretical_speedup": 1.5, "params": 7}
+    conditions = {"reference": None, "counts": {"a": {"uncounted": {"aten::fft_rfft": 2}}}}
+    repeats = Repeats((CostReport({"a": values}, {"a": {}}, pd.DataFrame(), conditions),))
+    (row,) = measure_rows(repeats)
+    assert row["bounds"] == {"macs": "lower", "theoretical_speedup": "upper"}
+    assert row["uncounted"] == {"aten::fft_rfft": 2}
+    text = " ".join(shown(repeats).split())
+    assert "≥ 24" in text and "≤ 1.5" in text and "≥ 7" not in text
+    assert "a: ≥ and ≤ are bounds, for aten::fft_rfft (2×) may multiply and could not be counted" in text
+
+
 def test_of_one_measurement_the_interval_is_shown() -> None:
     (row,) = measure_rows(Repeats((report(1.2),)))
     assert row["intervals"]["latency_cpu_b1_p50_ms"] == pytest.approx((1.1, 1.3))

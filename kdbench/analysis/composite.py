@@ -34,8 +34,11 @@ def netscore(top1: float, params: float, macs: float) -> float:
 
 
 def netscore_of(row: Row) -> float | None:
-    """Return the NetScore of a row by its means, or None where it has no positive accuracy, size or MACs."""
-    top1, params, macs = row.mean("top1"), row.mean("params"), row.mean("macs")
+    """Return the NetScore of a row by its means, or None where accuracy, size or MACs are not positive.
+
+    MACs that are a lower bound give none.
+    """
+    top1, params, macs = row.mean("top1"), row.mean("params"), row.fact("macs")
     return netscore(top1, params, macs) if top1 and params and macs else None
 
 

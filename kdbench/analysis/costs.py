@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,21 @@ class CostFiles:
         found = self.contents.get(teacher, {}).get("intervals", {}).get(model, {}).get(column)
         return None if found is None else (found[0], found[1])
 
-    def noise(self, teacher: str, column: str) -> str | None:
-        """Return what disturbed the pass that a timing column was taken in; None for all other columns."""
-        match = TIMED.match(column)
-        conditions = self.contents.get(teacher, {}).get("conditions", {})
-        passes = conditions.get("quiet", {}).get("during", {})
-        text = passes.get(match["pass"], {}).get("noise") if match else None
-        return f"the machine was not quiet while this was timed: {text}" if text else None
+    def disturbances(self, columns: Iterable[str]) -> str | None:
+        """Return what disturbed the passes that timing columns were taken in, by pass; None for nothing."""
+        wanted = {match["pass"] for column in columns if (match := TIMED.match(column))}
+        found: dict[str, None] = {}
+        for content in self.contents.values():
+            passes = content.get("conditions", {}).get("quiet", {}).get("during", {})
+            told = {name: state["noise"] for name, state in passes.items() if name in wanted}
+            found |= dict.fromkeys(f"{name}: {noise}" for name, noise in told.items() if noise)
+        return "; ".join(found) or None
+
+    def uncounted(self, teacher: str, model: str) -> str | None:
+        """Return which operators of a model may multiply and are not counted, with their calls."""
+        counts = self.contents.get(teacher, {}).get("conditions", {}).get("counts", {})
+        calls = counts.get(model, {}).get("uncounted", {})
+        return ", ".join(f"{name} ({times}×)" for name, times in calls.items()) or None
 
 
 def read_costs(summary: Summary) -> CostFiles:

@@ -13,6 +13,7 @@ import pandas as pd
 from kdbench.analysis.history import read_histories
 from kdbench.analysis.intervals import Interval, no_value, t_interval
 from kdbench.analysis.outcomes import Outcomes
+from kdbench.bounds import UNCOUNTED, Bound, bound_of
 from kdbench.column import Column
 from kdbench.store import RunDirectory, earlier_note, reason_of
 
@@ -60,6 +61,14 @@ class Row:
     def mean(self, column: str) -> float | None:
         """Return the mean of a column over the seeds, or None."""
         return self.metrics[column].mean if column in self.metrics else None
+
+    def bound(self, column: str) -> Bound | None:
+        """Return which bound the mean of a column is; None for a fact."""
+        return bound_of(column, self.mean(UNCOUNTED))
+
+    def fact(self, column: str) -> float | None:
+        """Return the mean of a column, or None where it is missing or a bound."""
+        return None if self.bound(column) else self.mean(column)
 
 
 @dataclass(frozen=True)

@@ -75,16 +75,26 @@ def report(
         bool,
         typer.Option("--rescore", help="First compute every metric anew from the stored predictions."),
     ] = False,
+    retime: Annotated[
+        bool,
+        typer.Option("--retime", help="First compute latencies and speed-ups anew from the stored samples."),
+    ] = False,
 ) -> None:
     """Rewrite tables, figures and the HTML page.
 
     All of it is made anew from the records of the run; nothing is trained. Exit status: 1 where a part of it
-    could not be made; the others are written. With --rescore the records
-    themselves get every metric that kdbench knows today, also those that the run was made without.
+    could not be made; the others are written. With --rescore the records themselves get every metric that
+    kdbench knows today, also those that the run was made without, and with --retime latencies and speed-ups
+    as kdbench states them today; nothing is measured.
     """
     from kdbench.console import ConsoleProgress
 
     with ConsoleProgress(out_console) as progress:
+        if retime:
+            from kdbench.runner.retiming import retime as time_again
+
+            count = time_again(path)
+            out_console.print(f"Stated the timings of {count} records anew.", highlight=False)
         if rescore:
             from kdbench.runner.rescore import rescore as score_again
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kdbench.bounds import UNCOUNTED
 from kdbench.column import Column
 from kdbench.efficiency.places import DEVICES, RUNTIME_TITLES, Dimensions, Place
 from kdbench.efficiency.protocol import SAMPLES_NEEDED
 
 _DEVICE_TITLES = {"cpu": "CPU", "cuda": "GPU"}
-_MLPERF = "MLPerf Inference rules: early-stopping counts"
+_MLPERF = "calls on the reference's pace; as many as MLPerf Inference's early stopping needs"
+# Written out in ``rounds``.
+_FOOTING = "median over rounds of the round's median / the reference's pace in that round"
 
 
 def columns(batch_sizes: Sequence[int], dimensions: Dimensions | None = None) -> list[Column]:
@@ -91,8 +94,8 @@ def _where(place: Place) -> str:
 def _timing_columns(place: Place) -> list[Column]:
     names, where = timing_names(place), _where(place)
     latencies = [
-        Column(names[f"p{percent}"], f"Latency p{percent}, {where}", "cost", "lower", "ms", "(0, ∞)", _MLPERF)
-        for percent in SAMPLES_NEEDED
+        Column(names[f"p{percent}"], f"Latency p{percent}, {where}", "cost", "lower", "ms", "(0, ∞)", source)
+        for percent, source in zip(SAMPLES_NEEDED, (_FOOTING, _MLPERF, _MLPERF), strict=True)
     ]
     return [
         *latencies,
@@ -103,7 +106,7 @@ def _timing_columns(place: Place) -> list[Column]:
             "higher",
             "examples/s",
             "(0, ∞)",
-            "batch / median latency",
+            "batch / latency p50",
         ),
         Column(
             names["speedup"],
@@ -112,7 +115,7 @@ def _timing_columns(place: Place) -> list[Column]:
             "higher",
             "×",
             "(0, ∞)",
-            "median over rounds of the reference's median latency / the model's, same run",
+            "latency p50 of the reference / latency p50, same run",
         ),
     ]
 
@@ -125,6 +128,15 @@ _COUNTS = [
     Column("params_training", "All parameters of student and method", "cost", "lower", "", "[0, ∞)", "torch"),
     Column(
         "macs", "Multiply-adds, one example", "cost", "lower", "", "[0, ∞)", "fvcore; conv + matmul, 1 each"
+    ),
+    Column(
+        UNCOUNTED,
+        "Calls that may multiply and are not counted",
+        "cost",
+        "none",
+        "",
+        "[0, ∞)",
+        "above 0 the multiply-adds are a lower bound",
     ),
     Column(
         "macs_fvcore",

@@ -1,9 +1,9 @@
 """What a model is made of: parameters, multiply-adds and bytes, counted without timing anything.
 
 The headline ``macs`` follows the published convention: convolutions, matrix products and recurrent layers,
-batch 1, evaluation mode, one multiply-add = 1. fvcore traces the model and counts; what it counts beyond
-the convention (batch norm, pooling) stays in ``macs_by_operator`` and out of the headline, and makes up
-``macs_fvcore`` with it.
+batch 1, evaluation mode, one multiply-add = 1. fvcore traces the model; what it counts beyond the convention
+(batch norm, pooling) stays in ``macs_by_operator`` and out of the headline, and makes up ``macs_fvcore`` with
+it. Where an operator that may multiply cannot be counted, the counts are lower bounds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdbench.efficiency.crosscheck import describe_difference
-from kdbench.efficiency.operators import HEADLINE, WITHOUT_MULTIPLICATION, analyse
+from kdbench.efficiency.traces import analyse
 from kdbench.errors import UserError
 from kdbench.shared_state import kept_settings
 
@@ -46,7 +46,8 @@ class Counts:
         arithmetic_intensity: 2·``macs`` / ``traffic_bytes``, in FLOP a byte: the operational intensity of the
             roofline model (Williams et al., 2009) under that traffic.
         macs_by_operator: what ``macs_fvcore`` sums.
-        uncounted: calls of the operators that multiply and that have no rule.
+        uncounted: calls of operators that may multiply matrices and could not be counted, by operator. Where
+            there is one, ``macs``, ``macs_fvcore``, ``activations`` and ``traffic_bytes`` are lower bounds.
         reasons: why a count is None, by its name.
         note: by which operators ``macs`` and ``macs_torch`` differ; None where they are equal.
     """
@@ -69,21 +70,26 @@ class Counts:
 
 @dataclass(frozen=True)
 class MultiplyAdds:
-    """One forward pass: multiply-adds of the convention and by operator, calls without a rule, and traffic.
+    """One forward pass: multiply-adds by operator, of the convention and beyond it, and what else it does.
 
-    ``activations`` and ``traffic_bytes`` are those of ``Counts``.
+    ``uncounted``, ``activations`` and ``traffic_bytes`` are those of ``Counts``.
     """
 
-    headline: int
-    by_operator: dict[str, int]
+    by_convention: dict[str, int]
+    beyond: dict[str, int]
     uncounted: dict[str, int]
     activations: int
     traffic_bytes: int
 
     @property
-    def by_convention(self) -> dict[str, int]:
-        """What the headline sums, by operator."""
-        return {name: value for name, value in self.by_operator.items() if name in HEADLINE}
+    def headline(self) -> int:
+        """The multiply-adds of the convention; a lower bound where anything is ``uncounted``."""
+        return sum(self.by_convention.values())
+
+    @property
+    def by_operator(self) -> dict[str, int]:
+        """All that was counted, by operator."""
+        return self.by_convention | self.beyond
 
 
 def count(model: nn.Module, input_shape: Sequence[int]) -> Counts:
@@ -106,7 +112,9 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> Counts:
         size = serialized_bytes(model.state_dict())
     except UserError as error:
         reasons["size_bytes"] = str(error)
-    if counted and counted.traffic_bytes:
+    if counted and counted.uncounted:
+        reasons["arithmetic_intensity"] = f"not all is counted: {', '.join(counted.uncounted)}"
+    elif counted and counted.traffic_bytes:
         intensity = 2 * counted.headline / counted.traffic_bytes
     elif counted:
         reasons["arithmetic_intensity"] = "the model has no convolution and no matrix product"
@@ -137,20 +145,16 @@ def count_nonzero(model: nn.Module) -> int:
 
 
 def count_multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> MultiplyAdds:
-    """Count one forward pass of batch 1 with fvcore and the handlers of ``operators``.
+    """Count one forward pass of batch 1 by the rules of this package and, beyond the convention, fvcore's.
 
     Raises whatever the model raises when it is traced.
     """
     with _untouched(model), _plain_operators():
         traced = analyse(model, _example(model, input_shape))
     return MultiplyAdds(
-        headline=sum(value for name, value in traced.macs.items() if name in HEADLINE),
-        by_operator=traced.macs,
-        uncounted={
-            name: times
-            for name, times in sorted(traced.unruled.items())
-            if name not in WITHOUT_MULTIPLICATION
-        },
+        by_convention=dict(traced.macs),
+        beyond=dict(traced.beyond),
+        uncounted=dict(sorted(traced.uncounted.items())),
         activations=traced.outputs,
         traffic_bytes=FP32_BYTES * traced.moved,
     )

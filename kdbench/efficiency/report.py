@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.bounds import UNCOUNTED
 from kdbench.efficiency.columns import columns, energy_name, memory_names, timing_names
 from kdbench.efficiency.intervals import Bounds
 from kdbench.efficiency.places import DEVICES
@@ -37,7 +38,7 @@ class CostReport:
 
     ``metrics`` and ``reasons`` are by label, then by column; every column of the cost family is in
     ``metrics``, and those that are None are in ``reasons``. ``intervals`` holds the 95 % interval of each
-    median latency and speed-up; ``samples`` the raw latencies (columns: SAMPLE_COLUMNS); ``conditions`` the
+    latency and speed-up; ``samples`` the raw latencies (columns: SAMPLE_COLUMNS); ``conditions`` the
     machine, the versions, the load, the protocol, under ``quiet`` what disturbed the timing, and under
     ``counts`` what the counts are made of, by label.
     """
@@ -93,6 +94,7 @@ def build_report(
         why: dict[str, str] = {}
         _add_counts(values, why, result, label, label in trained)
         _add_ratios(values, why, result, label, reference)
+        without_unknown_bounds(values, why, _uncounted(result, reference))
         intervals[label] = _add_timings(values, why, result, label, reference, protocol, has_cuda)
         _add_passes(values, why, result, label, protocol, has_cuda)
         metrics[label] = {column.name: values[column.name] for column in known}
@@ -108,6 +110,9 @@ def _add_counts(
         values[name] = counts[name] if counts else None
         if values[name] is None:
             why[name] = _not_counted(result, label, name)
+    values[UNCOUNTED] = _uncounted(result, label) if counts else None
+    if counts is None:
+        why[UNCOUNTED] = _not_counted(result, label, "macs")
     if counts and not trained:
         values["params_nonzero"] = None
         why["params_nonzero"] = "the model was measured at its initial weights"
@@ -131,6 +136,23 @@ def _add_ratios(
             why[name] = f"the reference '{reference}' has no {quantity}: {cause}"
         else:
             why[name] = f"the model's {quantity} is zero"
+
+
+def without_unknown_bounds(
+    values: dict[str, Number], why: dict[str, str], uncounted_of_reference: float
+) -> None:
+    """Leave out the figures that counts which are not complete say nothing of, not even as a bound."""
+    if values[UNCOUNTED] and values.get("arithmetic_intensity") is not None:
+        values["arithmetic_intensity"] = None
+        why["arithmetic_intensity"] = "not every operator that may multiply is counted"
+    if uncounted_of_reference and values["theoretical_speedup"] is not None:
+        values["theoretical_speedup"] = None
+        why["theoretical_speedup"] = "the multiply-adds of the reference are a lower bound"
+
+
+def _uncounted(result: WorkerResult, label: str | None) -> int:
+    counts = result.counts.get(label or "", {})
+    return sum(counts.get("uncounted", {}).values())
 
 
 def _add_timings(

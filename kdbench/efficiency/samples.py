@@ -1,17 +1,17 @@
-"""From raw latency samples to the figures of a table: percentiles, throughput, speed-up, intervals."""
+"""From raw latency samples to the figures of a table: latencies, throughput, speed-up, intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from kdbench.efficiency.columns import timing_names
-from kdbench.efficiency.intervals import Bounds, median_interval, ratio_interval
+from kdbench.efficiency.intervals import FEWEST_ROUNDS, Bounds
 from kdbench.efficiency.places import Place
 from kdbench.efficiency.protocol import SAMPLES_NEEDED
+from kdbench.efficiency.rounds import Rounds
 
 SAMPLE_COLUMNS = {
     "model": "str",
@@ -31,43 +31,13 @@ Values = dict[str, float | None]
 Reasons = dict[str, str]
 
 
-def percentiles(samples_ms: Sequence[float] | np.ndarray) -> tuple[Values, Reasons]:
-    """Return p50, p90 and p99 of latencies in ms, linearly interpolated between samples.
-
-    A percentile that the number of samples does not support is None, with the reason. The counts needed
-    (11, 64, 662) are the early-stopping counts of the MLPerf Inference rules.
-    """
-    values: Values = {}
-    reasons: Reasons = {}
-    for percent, needed in SAMPLES_NEEDED.items():
-        name = f"p{percent}"
-        if len(samples_ms) >= needed:
-            values[name] = float(np.percentile(samples_ms, percent))
-        else:
-            values[name] = None
-            reasons[name] = f"{name} needs {needed} samples; {len(samples_ms)} were taken"
-    return values, reasons
-
-
-def round_ratios(reference: pd.DataFrame, model: pd.DataFrame) -> np.ndarray:
-    """Return, for each round that both were timed in, the reference's median over the model's.
-
-    Both frames hold the columns ``round`` and ``ms`` of one place. A round sees the machine in one state, so
-    the ratio within a round is free of the drift between rounds.
-    """
-    medians = [frame.groupby("round")["ms"].median() for frame in (reference, model)]
-    return (medians[0] / medians[1]).dropna().to_numpy()
-
-
-def speedup(ratios: np.ndarray) -> tuple[float | None, str | None]:
-    """Return the median of the ratios of the rounds.
-
-    None, with the reason, with fewer rounds than a median supports.
-    """
-    needed = SAMPLES_NEEDED[50]
-    if len(ratios) < needed:
-        return None, f"the speed-up needs {needed} rounds with the reference; {len(ratios)} were timed"
-    return float(np.median(ratios)), None
+def read_samples(path: Path) -> pd.DataFrame:
+    """Return the samples of ``latency.parquet``; those from before there were runtimes get their place."""
+    samples = pd.read_parquet(path)
+    if "place" not in samples:
+        places = samples["device"].astype("str") + "_b" + samples["batch"].astype("str")
+        samples = samples.assign(place=places, precision="fp32", runtime="eager")
+    return samples[list(SAMPLE_COLUMNS)].astype(SAMPLE_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -80,30 +50,62 @@ class Figures:
 
 
 def summarise(samples: pd.DataFrame, label: str, reference: str | None, place: Place) -> Figures:
-    """Return the timing columns of one model in one place, from the samples of a run."""
+    """Return the timing columns of one model in one place, from the samples of a run.
+
+    Latencies, throughput and speed-up are on the footing of ``rounds``. A figure is None, with the reason,
+    where it has too few samples (of a percentile) or rounds, and where the machine was too noisy.
+    """
     names = timing_names(place)
-    there = samples[samples["place"] == place.name]
-    own = there[there["model"] == label]
-    values, reasons = percentiles(own["ms"].to_numpy())
+    rounds = Rounds.of(samples[samples["place"] == place.name], label, reference)
+    values: Values = dict.fromkeys(names)
+    reasons: Reasons = {}
     bounds: dict[str, Bounds | None] = {}
-    median = values["p50"]
-    values["throughput"] = None if median is None else 1000 * place.batch / median
-    if median is None:
-        reasons["throughput"] = reasons["p50"]
+    few = _too_few(rounds)
+    if few is not None:
+        reasons = dict.fromkeys(names, few)
     else:
-        bounds["p50"] = median_interval(own)
-    values["speedup"] = None
-    if reference is None:
-        reasons["speedup"] = NO_REFERENCE
-    else:
-        ratios = round_ratios(there[there["model"] == reference], own)
-        values["speedup"], reason = speedup(ratios)
-        if reason is not None:
-            reasons["speedup"] = reason
-        elif label != reference:
-            bounds["speedup"] = ratio_interval(ratios)
+        latency = rounds.latency()
+        if latency.noise is not None:
+            reasons = dict.fromkeys(names, latency.noise)
+        else:
+            values |= {"p50": latency.value, "throughput": 1000 * place.batch / latency.value}
+            bounds["p50"] = latency.interval
+            _add_percentiles(values, reasons, rounds)
+        if rounds.reference is not None:
+            ratio = rounds.speedup()
+            values["speedup"] = None if ratio.noise else ratio.value
+            bounds["speedup"] = ratio.interval
+            reasons.pop("speedup", None)
+            if ratio.noise is not None:
+                reasons["speedup"] = ratio.noise
+    if rounds.reference is None:
+        reasons["speedup"] = (
+            NO_REFERENCE if reference is None else f"the reference '{reference}' was not timed here"
+        )
     return Figures(
-        {names[key]: value for key, value in values.items()},
-        {names[key]: text for key, text in reasons.items()},
+        {names[key]: values[key] for key in names},
+        {names[key]: reasons[key] for key in names if key in reasons},
         {names[key]: pair for key, pair in bounds.items() if pair is not None},
     )
+
+
+def _too_few(rounds: Rounds) -> str | None:
+    if rounds.count >= FEWEST_ROUNDS:
+        return None
+    beside = "" if rounds.reference is None else " beside the reference"
+    return f"a latency needs {FEWEST_ROUNDS} rounds; {rounds.count} were timed{beside}"
+
+
+def _add_percentiles(values: Values, reasons: Reasons, rounds: Rounds) -> None:
+    """Add what lies beyond the median, where the number of samples supports it.
+
+    The counts needed (64, 662) are the early-stopping counts of the MLPerf Inference rules.
+    """
+    for percent, needed in SAMPLES_NEEDED.items():
+        name, taken = f"p{percent}", len(rounds.samples)
+        if percent == 50:
+            continue
+        if taken >= needed:
+            values[name] = rounds.percentile(percent)
+        else:
+            reasons[name] = f"{name} needs {needed} samples; {taken} were taken"

@@ -1,4 +1,4 @@
-"""The index of the zoo, made anew by ``make zoo`` after a model of the zoo has changed."""
+"""The index of the zoo, made anew by ``make zoo`` after a model of it or the way of counting has changed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from kdbench.efficiency.counts import count_multiply_adds
+from kdbench.errors import UserError
 from kdbench.models import build_model, families, feature_shapes, find_taps
-from kdbench.models.index import CLASSES, FILE, INPUT_SHAPE, fingerprint, sketch_of
+from kdbench.models.index import CLASSES, FILE, INPUT_SHAPE, counter_fingerprint, fingerprint, sketch_of
 
 
 def entries(names: Collection[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -22,11 +23,14 @@ def entries(names: Collection[str] | None = None) -> Iterator[tuple[str, dict[st
             model = build_model(name, input_shape=INPUT_SHAPE, num_classes=CLASSES)
             taps = find_taps(model, INPUT_SHAPE)
             sketch = sketch_of(model, taps, feature_shapes(model, taps, INPUT_SHAPE))
+            counted = count_multiply_adds(model, INPUT_SHAPE)
+            if counted.uncounted:
+                raise UserError(f"{name}: {', '.join(counted.uncounted)} is not counted: give it a rule.")
             counts = {
                 "params": sum(parameter.numel() for parameter in model.parameters()),
-                "macs": count_multiply_adds(model, INPUT_SHAPE).headline,
+                "macs": counted.headline,
             }
-            code = {"file": file, "source": fingerprint(file)}
+            code = {"file": file, "source": fingerprint(file), "counter": counter_fingerprint()}
             yield name, counts | {"sketch": asdict(sketch)} | code
 
 

@@ -31,6 +31,33 @@ same columns, with those of cost.
 """
 
 
+CLOSING = """\
+## Cost
+
+Latencies, throughput and speed-up have one footing, so that the figures of a row agree: the teacher's latency
+divided by the student's is the speed-up, and batch / latency the throughput. All models take turns in every
+round. Let s(r) be the median of a model's calls in round r, t(r) the teacher's, and T the median of t(r) over
+the rounds. The pace of the machine in a round is t(r) / T.
+
+| column | definition |
+|---|---|
+| `latency_*_p50_ms` ↓ | median over the rounds of s(r) / (t(r) / T); of the teacher itself T |
+| `latency_*_p90_ms`, `_p99_ms` ↓ | percentile of all calls / the pace of their round; rounds weigh alike |
+| `throughput_*_per_s` ↑ | batch / `latency_*_p50_ms` |
+| `speedup_*` ↑ | T / `latency_*_p50_ms`: one over the median of the rounds' s(r) / t(r) |
+
+Without a teacher the pace is 1. Intervals are of these figures, by drawing rounds. A figure is null, with the
+reason, where its 95 % interval or the interquartile range of its rounds is wider than half of it; the
+latencies of all models are null where that holds for T. Raw samples are kept as they were taken, and
+`kdbench report RUN --retime` computes the figures of an older run from them.
+
+`macs` counts convolutions, matrix products, recurrent layers and attention. `macs_uncounted` is the number
+of calls that may multiply matrices and could not be counted: operators without a rule, custom functions,
+scripts. Above 0, `macs`, `macs_fvcore` and `activations` are lower bounds (≥), `theoretical_speedup` is an
+upper bound (≤), and the model is on no Pareto front of multiply-adds.
+"""
+
+
 def document() -> str:
     """Return the README of the metrics: a table for each family, in display order.
 
@@ -42,7 +69,7 @@ def document() -> str:
     for family in dict.fromkeys(entry.column.family for entry in metrics):
         members = [entry for entry in metrics if entry.column.family == family]
         parts.append("\n".join(_table(family, members)) + "\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, CLOSING])
 
 
 def _table(family: str, members: list[Metric]) -> Iterator[str]:

@@ -2,13 +2,15 @@
 
 Planning and listing need no more than that of a model, and building all of them takes seconds. The index
 ``zoo.json`` ships with the package and is written by ``make zoo``. An entry counts only while the file that
-defines its model is, byte for byte, the one that it was made from; else the model is built and looked at.
+defines its model is, byte for byte, the one that it was made from; else the model is built and looked at. Its
+multiply-adds count only while the code that counts is the same as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,8 @@ _FOLDER = Path(__file__).parent
 FILE = _FOLDER / "zoo.json"
 # What decides how a model's taps are found, whichever model it is.
 _READER = "features.py"
+# What decides how multiply-adds are counted; the reading side must not import it.
+COUNTER = ("calls.py", "counts.py", "operators.py", "rules.py", "traces.py")
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,11 @@ class Sketch:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of the zoo at the literature's shape."""
+    """A model of the zoo at the literature's shape; ``macs`` is None where they are counted otherwise now."""
 
     name: str
     params: int
-    macs: int
+    macs: int | None
     sketch: Sketch
 
 
@@ -63,7 +67,7 @@ def indexed(name: str) -> Entry | None:
     return Entry(
         name,
         found["params"],
-        found["macs"],
+        found["macs"] if found.get("counter") == counter_fingerprint() else None,
         Sketch(
             Taps(tuple(sketch["taps"]["stages"]), sketch["taps"]["pooled"]),
             FeatureShapes(
@@ -84,7 +88,16 @@ def _index() -> dict[str, Any]:
 @cache
 def fingerprint(file: str) -> str | None:
     """Return a hash of the code that a model of the zoo depends on, given its file in this package."""
-    paths = [_FOLDER / name for name in (_READER, file)]
+    return _hash_of([_FOLDER / name for name in (_READER, file)])
+
+
+@cache
+def counter_fingerprint() -> str | None:
+    """Return a hash of the code that counts multiply-adds."""
+    return _hash_of([_FOLDER.parent / "efficiency" / name for name in COUNTER])
+
+
+def _hash_of(paths: Sequence[Path]) -> str | None:
     if not all(path.is_file() for path in paths):
         return None
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
-from kdbench.analysis.costs import read_costs
+from kdbench.analysis.costs import TIMED, CostFiles, read_costs
 from kdbench.analysis.evidence import example_interval
 from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
+from kdbench.bounds import BOUNDED, signed
 from kdbench.column import Column
 from kdbench.report import numerals
 from kdbench.report.evidence import raw_evidence
@@ -31,6 +32,13 @@ SHIFTED = (
     ("corruption_accuracy_mean", "corrupted", 10),
     ("agreement_corrupted", "agr. corrupted", 11),
 )
+# What latencies and speed-ups are; under every table that shows them.
+FOOTING = (
+    "Latencies are medians over rounds in which all models took turns, each round's median divided by the "
+    "teacher's pace in that round (its median there / its latency); speed-up is the teacher's latency / "
+    "the model's. A figure is a dash where its 95 % interval, or the middle half of its rounds, spans more "
+    "than half of it."
+)
 COUNTS = (("params", "params", 2), ("macs", "MACs", 5), ("size_bytes", "size", 9))
 
 
@@ -38,11 +46,15 @@ def cost_of_front(summary: Summary) -> str | None:
     """Return the cost that trade-offs are judged by: CPU latency at batch 1, another latency, or MACs."""
     latencies = [name for name in summary.columns if LATENCY.fullmatch(name)]
     latencies.sort(key=lambda name: name != "latency_cpu_b1_p50_ms")
-    return next((name for name in (*latencies, "macs") if summary.has(name)), None)
+    known = (name for name in (*latencies, "macs") if any(row.fact(name) is not None for row in summary.rows))
+    return next(known, None)
 
 
 def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | None]:
-    """Return whether each row is on the Pareto front of its teacher; None where a number is missing."""
+    """Return whether each row is on the Pareto front of its teacher.
+
+    None where a number is missing, or a cost is only known to be at least so much.
+    """
     directed = cost is not None and summary.columns[metric].direction != "none"
     if cost is None or not directed:
         return [None] * len(summary.rows)
@@ -50,7 +62,7 @@ def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | Non
     for teacher in summary.teacher_names:
         members = [index for index, row in enumerate(summary.rows) if row.teacher == teacher]
         values = [summary.rows[index].mean(metric) for index in members]
-        costs = [summary.rows[index].mean(cost) for index in members]
+        costs = [summary.rows[index].fact(cost) for index in members]
         front = pareto_front(
             values,
             costs,
@@ -88,13 +100,12 @@ def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) 
                 cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
             else:
                 cell = _metric_cell(row, heading.key, heading.key == metric, notes, decimals, marked)
-                noise = costs.noise(row.teacher, heading.key) if cell.note is None else None
                 if heading.key == metric:
                     cell = _with_examples(cell, summary, row, decimals)
-                cells.append(replace(cell, note=notes.number(noise)) if noise else cell)
+                cells.append(_as_bound(cell, row, heading.key, costs, notes))
         lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
     headings = (*_identity_headings(several), *shown)
-    legend = _legend(summary, metric, cost, judged)
+    legend = (*_legend(summary, metric, cost, judged), *_of_costs(summary, shown, costs))
     return Table(_title(summary, metric), headings, tuple(lines), legend, notes.texts)
 
 
@@ -175,6 +186,29 @@ def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: in
             numerals.with_interval(name, interval.mean, half, decimals), raw, note, interval.mean, hint
         )
     return Cell(numerals.number(name, interval.mean, decimals), raw, sort=interval.mean, hint=hint)
+
+
+def _as_bound(cell: Cell, row: Row, name: str, costs: CostFiles, notes: Notes) -> Cell:
+    """Return the cell of a cost as the bound that it is, with what was not counted; else as it stands."""
+    if name not in BOUNDED:
+        return cell
+    bound = row.bound(name)
+    raw = {**cell.raw, f"{name}_bound": bound}
+    if bound is None or row.mean(name) is None:
+        return replace(cell, raw=raw)
+    what = costs.uncounted(row.teacher, row.model) or "operators without a rule"
+    note = notes.number(f"a {bound} bound: {what} may multiply and could not be counted")
+    return replace(cell, text=signed(cell.text, bound), raw=raw, note=note)
+
+
+def _of_costs(summary: Summary, headings: Sequence[Heading], costs: CostFiles) -> Iterator[str]:
+    """Say what latencies and speed-ups rest on, and what disturbed them."""
+    timed = [heading.key for heading in headings if TIMED.match(heading.key) and summary.has(heading.key)]
+    if timed:
+        yield FOOTING
+    disturbed = costs.disturbances(timed)
+    if disturbed:
+        yield f"The machine was not quiet meanwhile ({disturbed}); what that left without meaning is a dash."
 
 
 def _with_examples(cell: Cell, summary: Summary, row: Row, decimals: int) -> Cell:

@@ -54,6 +54,8 @@ LATEX_SPECIALS = str.maketrans(
         "\0": "{}",
         "±": r"$\pm$",
         "×": r"$\times$",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
         "–": "--",
         "−": r"$-$",
         "↑": r"$\uparrow$",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kdbench.analysis.costs import CostFiles, read_costs
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import numerals
+from kdbench.report.headline import FOOTING
 from kdbench.report.table import Cell, Heading, Line, Notes, Table
 
 P50 = re.compile(
@@ -53,11 +54,17 @@ def runtime_table(summary: Summary) -> Table | None:
         for setting, found in columns.items()
         if any(row.mean(name) is not None for name in found.values())
     ]
-    legend = (
-        "Median latencies of one forward pass; all runtimes of a batch size took turns in the same rounds. "
+    legend: tuple[str, ...] = (
+        "Latencies of one forward pass; all runtimes of a batch size took turns in the same rounds. "
         "× is how many times faster than eager mode the runtime is. "
         "A runtime is timed only where its output is that of eager mode.",
+        FOOTING,
     )
+    disturbed = costs.disturbances(name for found in columns.values() for name in found.values())
+    if disturbed:
+        legend += (
+            f"The machine was not quiet meanwhile ({disturbed}); what that left without meaning is a dash.",
+        )
     return Table("Latency by runtime", tuple(_headings(runtimes, several)), tuple(lines), legend, notes.texts)
 
 
@@ -125,17 +132,16 @@ def _cells(
             )
             yield Cell(numerals.DASH, {f"{runtime}_p50_ms": None}, notes.number(reason))
         else:
-            yield _latency_cell(row, runtime, name, value, costs, notes)
+            yield _latency_cell(row, runtime, name, value, costs)
         if runtime != "eager":
             gain = eager / value if eager is not None and value else None
             text = numerals.DASH if gain is None else numerals.significant(gain, 3)
             yield Cell(text, {f"{runtime}_over_eager": gain}, sort=gain)
 
 
-def _latency_cell(row: Row, runtime: str, name: str, value: float, costs: CostFiles, notes: Notes) -> Cell:
+def _latency_cell(row: Row, runtime: str, name: str, value: float, costs: CostFiles) -> Cell:
     bounds = costs.interval(row.teacher, row.model, name)
     low, high = bounds or (None, None)
     hint = f"95 % interval {numerals.number(name, low)} to {numerals.number(name, high)}" if bounds else ""
     raw = {f"{runtime}_p50_ms": value, f"{runtime}_p50_low_ms": low, f"{runtime}_p50_high_ms": high}
-    note = notes.number(costs.noise(row.teacher, name))
-    return Cell(numerals.number(name, value), raw, note, value, hint)
+    return Cell(numerals.number(name, value), raw, sort=value, hint=hint)

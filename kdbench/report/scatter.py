@@ -48,7 +48,7 @@ def scatter_json(summary: Summary) -> str | None:
             "formats": dict.fromkeys(
                 ("tickformat", "hoverformat"), ".3~g" if cost.endswith("_ms") else ".3~s"
             ),
-            "x": [[_positive(row.mean(cost)) for row in members] for _, members in traces],
+            "x": [[_positive(row.fact(cost)) for row in members] for _, members in traces],
         }
         for cost in costs
     ]
@@ -60,7 +60,11 @@ def scatter_json(summary: Summary) -> str | None:
 
 def _costs(summary: Summary) -> list[str]:
     latencies = [name for name in summary.columns if LATENCY.fullmatch(name)]
-    return [name for name in (*latencies, *COUNTS) if name in summary.columns and summary.has(name)]
+    return [
+        name
+        for name in (*latencies, *COUNTS)
+        if name in summary.columns and any(map(_positive, (row.fact(name) for row in summary.rows)))
+    ]
 
 
 def _positive(value: float | None) -> float | None:

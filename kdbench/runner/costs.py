@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
-from kdbench.efficiency.columns import is_timing
+from kdbench.efficiency.columns import columns, is_timing
 from kdbench.efficiency.places import Dimensions, split_threads
+from kdbench.efficiency.restating import FOOTING, restate
+from kdbench.efficiency.samples import read_samples
 from kdbench.entries import MeasureEntry, ModelEntry
+from kdbench.models.index import counter_fingerprint
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.plan.code import refuse_edited
@@ -42,6 +46,13 @@ class Costs:
         """Return the id of the measurement that a teacher's students were part of."""
         return self._by_teacher[teacher].id
 
+    def hold_for(self, record: Mapping[str, Any], teacher: str, model: ModelEntry) -> bool:
+        """Return whether a record holds the costs of its model as they are today."""
+        metrics = self._by_teacher[teacher].metrics[model.shown]
+        names = metrics.keys() - set(OF_THE_CELL)
+        same = all(record["metrics"].get(name) == metrics[name] for name in names)
+        return same and record.get("cost_id") == self.id(teacher)
+
     def add_to(self, scores: Scores, teacher: str, model: ModelEntry) -> None:
         """Add a model's costs, as measured beside a teacher, to its scores."""
         measured = self._by_teacher[teacher]
@@ -58,7 +69,10 @@ class Costs:
 
 
 def measure_costs(plan: Plan, directory: RunDirectory, progress: Progress) -> Costs:
-    """Measure every model of a plan, or read what was measured before under the same settings."""
+    """Measure every model of a plan, or read what was measured before under the same settings.
+
+    What was timed before is stated as it is today, and counted anew where the code that counts has changed.
+    """
     measured = {}
     for teacher in plan.teachers:
         models = {
@@ -101,7 +115,8 @@ def _measured(
         key["parameters"] = parameters
     id = content_id(key)
     folder = directory.path / "costs" / id
-    if not (folder / "cost.json").is_file():
+    file = folder / "cost.json"
+    if not file.is_file():
         # Not what is in an edited file meanwhile, under the id of what was there when the plan was made.
         refuse_edited(plan)
         report = measure(
@@ -114,7 +129,13 @@ def _measured(
         )
         refuse_edited(plan)
         _write(directory, id, report)
-    content = read_json(folder / "cost.json")
+    content = read_json(file)
+    if content.get("footing") != FOOTING:
+        content = restate(content, read_samples(folder / "latency.parquet"))
+        write_json(file, content)
+    if content.get("counter") != counter_fingerprint():
+        content = _counted_anew(content, jobs, plan, teacher.label, progress)
+        write_json(file, content)
     return Measured(id, content["metrics"], content["reasons"])
 
 
@@ -133,6 +154,31 @@ def _parameters(plan: Plan, teacher: TeacherPlan) -> dict[str, str]:
     return {label: config["parameters"] for label, config in configs.items() if "parameters" in config}
 
 
+def _counted_anew(
+    content: dict[str, Any], jobs: list[ModelJob], plan: Plan, reference: str, progress: Progress
+) -> dict[str, Any]:
+    """Return the content of a cost file with the counts that the code of today gives; timings stay."""
+    report = measure(
+        jobs,
+        input_shape=plan.input_shape,
+        num_classes=plan.outputs,
+        reference=reference,
+        protocol=Protocol(devices=()),
+        progress=progress,
+    )
+    names = {column.name for column in columns(())}
+    found: dict[str, dict[str, dict[str, Any]]] = {
+        "metrics": {label: dict(values) for label, values in report.metrics.items()},
+        "reasons": {label: dict(texts) for label, texts in report.reasons.items()},
+    }
+    for kind, by_label in found.items():
+        for label, values in by_label.items():
+            kept = {name: value for name, value in content[kind][label].items() if name not in names}
+            by_label[label] = {name: value for name, value in values.items() if name in names} | kept
+    conditions = content["conditions"] | {"counts": report.conditions["counts"]}
+    return content | found | {"conditions": conditions, "counter": counter_fingerprint()}
+
+
 def _write(directory: RunDirectory, id: str, report: CostReport) -> None:
     folder = directory.path / "costs" / id
     write_atomic(folder / "latency.parquet", report.samples.to_parquet(index=False))
@@ -143,5 +189,7 @@ def _write(directory: RunDirectory, id: str, report: CostReport) -> None:
             "intervals": report.intervals,
             "reasons": report.reasons,
             "conditions": report.conditions,
+            "footing": FOOTING,
+            "counter": counter_fingerprint(),
         },
     )

@@ -245,14 +245,22 @@ class _Run:
                 shutil.rmtree(self.directory.folder("cells", cell.id))
 
     def _refresh_costs(self, costs: Costs) -> None:
-        """Put costs into records that were written under other measuring settings, or by another suite."""
+        """Put costs into records that hold others: of other settings, of another suite, or stated before."""
         for teacher in self.plan.teachers:
             record = self.directory.record("teachers", teacher.id)
-            if record and record.get("cost_id") != costs.id(teacher.label):
+            if (
+                record
+                and record["status"] == "ok"
+                and not costs.hold_for(record, teacher.label, teacher.entry)
+            ):
                 self._rewrite(record, costs, teacher.label, teacher.entry)
         for cell in self.plan.cells:
             record = self.directory.record("cells", cell.id)
-            if record and record["status"] == "ok" and record.get("cost_id") != costs.id(cell.teacher):
+            if (
+                record
+                and record["status"] == "ok"
+                and not costs.hold_for(record, cell.teacher, cell.inference)
+            ):
                 self._rewrite(record, costs, cell.teacher, cell.inference)
 
     def _rewrite(self, record: dict[str, Any], costs: Costs, teacher: str, model: ModelEntry) -> None:

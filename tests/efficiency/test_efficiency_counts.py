@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 import safetensors.torch
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from kdbench.efficiency.counts import (
     count_nonzero,
     serialized_bytes,
 )
+from kdbench.efficiency.operators import is_plain
 
 
 class Sequences(nn.Module):
@@ -60,6 +63,33 @@ def test_convolution_is_output_times_kernel_over_groups(
     assert counted.by_operator == {"conv": counted.headline}
 
 
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (lambda x: nn.functional.conv1d(x[0], torch.zeros(6, 8, 3), padding="same"), 4 * 8 * 6 * 8 * 3),
+        (lambda x: nn.functional.conv2d(x, torch.zeros(6, 4, 4, 4), padding="same"), 64 * 6 * 4 * 16),
+        (lambda x: nn.functional.conv2d(x, torch.zeros(4, 1, 5, 5), padding="same", groups=4), 64 * 4 * 25),
+        (lambda x: nn.functional.conv2d(x, torch.zeros(6, 4, 3, 3), padding="valid"), 36 * 6 * 4 * 9),
+        (lambda x: nn.functional.conv2d(x[0], torch.zeros(6, 4, 3, 3), padding="same"), 64 * 6 * 4 * 9),
+        (
+            lambda x: nn.functional.conv3d(x[:, None], torch.zeros(2, 1, 3, 3, 3), padding="same"),
+            256 * 2 * 27,
+        ),
+        (
+            lambda x: torch.conv_tbc(torch.zeros(7, 2, 8), torch.zeros(3, 8, 5), torch.zeros(5), 1),
+            7 * 2 * 5 * 24,
+        ),
+        (
+            lambda x: torchvision.ops.deform_conv2d(x, torch.zeros(1, 18, 6, 6), torch.zeros(6, 2, 3, 3)),
+            36 * 6 * 2 * 9,
+        ),
+    ],
+)
+def test_every_kind_of_convolution_is_output_times_weights_of_one(expression, expected: int) -> None:
+    counted = count_multiply_adds(Computes(expression), (4, 8, 8))
+    assert (counted.headline, counted.uncounted) == (expected, {})
+
+
 def test_transposed_convolution_counts_the_input_positions() -> None:
     # Every input element meets every weight of its channel: 5·5 positions, 3 → 2 channels, 3×3 kernel.
     assert count_multiply_adds(nn.ConvTranspose2d(3, 2, 3), (3, 5, 5)).headline == 25 * 3 * 2 * 9
@@ -76,10 +106,42 @@ def test_transposed_convolution_counts_the_input_positions() -> None:
         (lambda x: torch.einsum("bchw,bcwk->bchk", x, x), 3 * 8 * 8 * 8),
         (lambda x: torch.einsum("bchw,kw->bchk", x, torch.zeros(1001, 8)), 3 * 8 * 8 * 1001),
         (lambda x: nn.functional.linear(x, torch.zeros(7, 8)), 3 * 8 * 8 * 7),
+        (
+            lambda x: torch.einsum("ab,bc,cd->ad", torch.zeros(2, 8), x[0, 0], torch.zeros(8, 3)),
+            2 * 64 + 2 * 24,
+        ),
+        (lambda x: torch.einsum("...ij,...jk->...ik", x, x), 3 * 8 * 8 * 8),
+        (lambda x: torch.addbmm(x[0, 0], x[0], x[0]), 3 * 8 * 8 * 8),
+        (lambda x: torch.addmv(x[0, 0, 0], x[0, 0], x[0, 0, 0]), 8 * 8),
+        (lambda x: torch.zeros(8, 8).addmm_(x[0, 0], x[0, 0]), 8 * 8 * 8),
+        (lambda x: torch.addr(x[0, 0], x[0, 0, 0], x[0, 0, 0]), 8 * 8),
+        (lambda x: torch.outer(x[0, 0, 0], x[0, 0, 0]), 8 * 8),
+        (lambda x: torch.kron(x[0, 0], x[0, 0]), 64 * 64),
+        (lambda x: torch.vdot(x[0, 0, 0], x[0, 0, 0]), 8),
+        (lambda x: torch.linalg.vecdot(x, x), 3 * 8 * 8),
+        (lambda x: torch.inner(x[0, 0], x[0, 0]), 8 * 8 * 8),
+        (lambda x: torch.tensordot(x[0], x[0], dims=([0, 1], [0, 1])), 3 * 8 * 8 * 8),
+        (lambda x: torch.linalg.multi_dot([torch.zeros(2, 8), x[0, 0], torch.zeros(8, 5)]), 2 * 64 + 2 * 40),
+        (lambda x: torch.linalg.matrix_power(x, 3), 2 * 3 * 8 * 8 * 8),
+        # The product with the first input, then with the second.
+        (lambda x: nn.functional.bilinear(x[0, 0], x[0, 1], torch.zeros(5, 8, 8)), 8 * 5 * (8 * 8 + 8)),
+        (lambda x: torch.cdist(x[0, 0], x[0, 1]), 8 * 8 * 8),
+        (lambda x: nn.functional.pdist(x[0, 0]), 28 * 8),
+        (lambda x: nn.functional.affine_grid(x[:, 0, :2, :3], (1, 3, 5, 5), align_corners=False), 25 * 2 * 3),
+        (
+            lambda x: torch._int_mm(
+                torch.zeros(24, 8, dtype=torch.int8), torch.zeros(8, 16, dtype=torch.int8)
+            ),
+            24 * 8 * 16,
+        ),
+        (lambda x: torch._foreach_mm([x[0, 0], x[0, 1]], [x[0, 0], x[0, 1]])[0], 2 * 8 * 8 * 8),
+        (lambda x: torch.gru_cell(x[:, 0, 0], *map(torch.zeros, [(1, 5), (15, 8), (15, 5)])), 15 * (8 + 5)),
+        (lambda x: torch.rnn_tanh_cell(x[:, 0, 0], *map(torch.zeros, [(1, 5), (5, 8), (5, 5)])), 5 * (8 + 5)),
     ],
 )
 def test_matrix_products_are_output_times_contracted_length(expression, expected: int) -> None:
-    assert count_multiply_adds(Computes(expression), (3, 8, 8)).headline == expected
+    counted = count_multiply_adds(Computes(expression), (3, 8, 8))
+    assert (counted.headline, counted.uncounted) == (expected, {})
 
 
 GATES = {nn.GRU: 3, nn.LSTM: 4, nn.RNN: 1}
@@ -127,6 +189,36 @@ def test_attention_counts_both_products_whether_or_not_torch_would_fuse_it() -> 
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+class Fused(nn.Module):
+    """Calls the operators that torch fuses attention and encoder layers into."""
+
+    def __init__(self, layer: nn.TransformerEncoderLayer, whole: bool) -> None:
+        super().__init__()
+        self.layer, self.whole = layer, whole
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens, layer, own = images[:, 0], self.layer, self.layer.self_attn
+        weights = (own.in_proj_weight, own.in_proj_bias, own.out_proj.weight, own.out_proj.bias)
+        if not self.whole:
+            return torch._native_multi_head_attention(tokens, tokens, tokens, 8, 2, *weights)[0]
+        norms = (layer.norm1.weight, layer.norm1.bias, layer.norm2.weight, layer.norm2.bias)
+        inner = (layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias)
+        return torch._transformer_encoder_layer_fwd(
+            tokens, 8, 2, *weights, False, False, 1e-5, *norms, *inner
+        )
+
+
+def test_fused_attention_counts_as_its_parts_do() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    whole, attention = (count_multiply_adds(Fused(layer, kind), (1, 6, 8)) for kind in (True, False))
+    assert whole.headline == count_multiply_adds(Sequences(layer), (1, 6, 8)).headline
+    assert attention.headline == whole.headline - 2 * 6 * 8 * 16
+    assert whole.uncounted == attention.uncounted == {}
+    x = torch.zeros(1, 2, 6, 4)
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    assert count_multiply_adds(Computes(lambda i: flash(i, x, x)[0]), (2, 6, 4)).headline == 2 * 2 * 6 * 6 * 4
+
+
 def test_batch_norm_and_pooling_are_counted_but_not_in_the_headline() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1))
     counts = count(model, (1, 4, 4))
@@ -146,25 +238,113 @@ def test_where_the_two_counters_differ_a_note_says_so() -> None:
     )
 
 
-def test_what_multiplies_and_has_no_rule_is_reported() -> None:
-    class Doubled(torch.autograd.Function):
-        @staticmethod
-        def forward(context, value: Tensor) -> Tensor:
-            return value * 2
+class Squared(torch.autograd.Function):
+    """A function of which a trace shows no more than its name."""
 
-        @staticmethod
-        def backward(context, gradient: Tensor) -> Tensor:
-            return gradient * 2
+    @staticmethod
+    def forward(context, value: Tensor) -> Tensor:
+        return value @ value
 
-    def expression(images: Tensor) -> Tensor:
-        pooled = nn.functional.max_pool2d(torch.relu(images + images), 2)
-        return Doubled.apply(torch.fft.rfft(pooled * pooled).real)
+    @staticmethod
+    def backward(context, gradient: Tensor) -> Tensor:
+        return gradient
 
-    uncounted = count_multiply_adds(Computes(expression), (1, 8, 8)).uncounted
-    assert uncounted["aten::mul"] == 1
-    assert uncounted["aten::fft_rfft"] == 1
-    assert uncounted["prim::PythonOp.Doubled"] == 1
-    assert not {"aten::add", "aten::max_pool2d", "aten::relu"} & set(uncounted)
+
+@torch.jit.script
+def scripted(value: Tensor) -> Tensor:
+    if bool(value.sum() >= 0):
+        return value @ value
+    return value
+
+
+@torch.library.custom_op("kdbench_tests::product", mutates_args=())
+def product(first: Tensor, second: Tensor) -> Tensor:
+    return first @ second
+
+
+@pytest.mark.parametrize(
+    ("expression", "name"),
+    [
+        (Squared.apply, "prim::PythonOp.Squared"),
+        (scripted, "prim::CallFunction"),
+        (lambda x: product(x, x), "kdbench_tests::product"),
+        (lambda x: torch.fft.rfft(x).real, "aten::fft_rfft"),
+        (
+            lambda x: torch.stft(x.flatten(), 16, window=torch.ones(16), return_complex=True).real,
+            "aten::stft",
+        ),
+        (torch.linalg.inv, "aten::linalg_inv"),
+        (lambda x: torch.linalg.norm(x[0, 0], "nuc"), "aten::linalg_norm"),
+    ],
+)
+def test_what_may_multiply_and_is_not_counted_makes_lower_bounds(expression, name: str) -> None:
+    weight = torch.zeros(3, 1, 2, 2)
+    model = Computes(lambda x: nn.functional.conv2d(x, weight).sum() + expression(x + torch.eye(8)).sum())
+    counts = count(model, (1, 8, 8))
+    assert (counts.macs, counts.uncounted) == (49 * 3 * 4, {name: 1})
+    assert counts.arithmetic_intensity is None
+    assert counts.reasons["arithmetic_intensity"] == f"not all is counted: {name}"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        lambda x: x * x + torch.sigmoid(x) / 3,
+        lambda x: nn.functional.avg_pool2d(nn.functional.layer_norm(x, (8,)), 2),
+        lambda x: nn.functional.interpolate(x, scale_factor=2.0, mode="bicubic"),
+        lambda x: nn.functional.cosine_similarity(x, x),
+        lambda x: torch.linalg.norm(x),
+        lambda x: torch.quantile(x, 0.3),
+        lambda x: torch._foreach_mul([x], [x])[0],
+        lambda x: torch.einsum("bcii->bc", x),
+        lambda x: x[x > 0],
+        lambda x: torchvision.ops.roi_align(x, [torch.zeros(1, 4)], 2),
+    ],
+)
+def test_what_multiplies_no_matrices_leaves_the_count_exact(expression) -> None:
+    counted = count_multiply_adds(Computes(expression), (1, 8, 8))
+    assert (counted.headline, counted.uncounted) == (0, {})
+
+
+def test_no_operator_whose_name_says_that_it_multiplies_is_taken_for_plain() -> None:
+    multiplies = re.compile(
+        r"mm(_|$)|matmul|linear|conv(_|\d|olution)|attention|\bv?dot|_dot$|einsum|rnn|lstm$|gru$|_cell$|trilinear"
+        r"|cdist|pdist|mv_?$|addr_?$|outer|fft_(?!f?r?fftfreq)|stft|cholesky|svd|_qr$|linalg_lu|(?<!re)solve|inverse"
+        r"|linalg_inv|matrix_exp|matrix_power|transformer|multi_head|affine_grid|tensordot|kron"
+    )
+    # Interpolation, gates of a cell whose products came before, and what handles weights.
+    harmless = re.compile(
+        r"upsample|_thnn_fused|slice_inverse|_weights?$|plan_cache|fftfreq|_use_cudnn|_sparse_c|detach"
+    )
+    names = {schema.name for schema in torch._C._jit_get_all_schemas()}
+    names = {name for name in names if name.startswith(("aten::", "torchvision::", "quantized::"))}
+    multiplying = {name for name in names if multiplies.search(name) and not harmless.search(name)}
+    assert len(multiplying) > 150
+    assert {name for name in multiplying if is_plain(name)} == set()
+
+
+class ConvMixer(nn.Sequential):
+    """Patches of 2 in 16 channels, two depthwise 5×5 and pointwise blocks; padded by 2 or by a word."""
+
+    def __init__(self, padding: int | str) -> None:
+        blocks = [
+            nn.Sequential(nn.Conv2d(16, 16, 5, groups=16, padding=padding), nn.GELU(), nn.Conv2d(16, 16, 1))
+            for _ in range(2)
+        ]
+        super().__init__(
+            nn.Conv2d(3, 16, 2, 2), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)
+        )
+
+
+def test_padding_that_is_named_counts_as_padding_that_is_numbered() -> None:
+    named, numbered = (count_multiply_adds(ConvMixer(padding), (3, 16, 16)) for padding in ("same", 2))
+    assert named == numbered
+    # 8 × 8 positions: patches, twice depthwise and pointwise; then the classifier.
+    assert named.headline == 64 * (16 * 3 * 4 + 2 * (16 * 25 + 16 * 16)) + 160
+    layer = nn.Sequential(
+        nn.Conv2d(3, 4, 9, padding="same"), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6)
+    )
+    assert count(layer, (3, 8, 4)).macs == 32 * 3 * 4 * 81 + 24 == 31_128
 
 
 class Restless(nn.Module):

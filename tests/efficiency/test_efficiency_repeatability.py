@@ -54,6 +54,6 @@ def test_what_is_beyond_its_limit_is_named_and_noise_is_told(script: ModuleType)
     rows = list(script.rows_of(repeats, (1,), {}))
     assert rows[1].faults == ["speed-up 10.0%", "A/A 5.0%"]
     assert all(row.noisy for row in rows)
-    text = "\n".join(script.table(rows, repeats))
-    assert "The machine was noisy (cpu_b1: loud)." in text
+    text = "\n".join(script.table(rows, [run.noise for run in repeats.reports]))
+    assert "- 2: cpu_b1: loud" in text
     assert "| resnet8 | 1 | 5 | 9.1% | 2.000 | 10.0% | – | speed-up 10.0%, A/A 5.0% |" in text

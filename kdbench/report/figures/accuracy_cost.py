@@ -45,6 +45,7 @@ def caption(summary: Summary) -> str:
         "Methods that cost the same are set side by side around their common cost.",
         captions.truncation(low),
         captions.examples(summary),
+        _bounds(summary),
         _left_out(summary),
     ]
     return " ".join(part for part in parts if part)
@@ -84,7 +85,7 @@ def _costs(summary: Summary) -> list[str]:
     names = [
         name for name in (*COUNTS, *filter(LATENCY.fullmatch, summary.columns)) if name in summary.columns
     ]
-    return [name for name in names if any((row.mean(name) or 0) > 0 for row in summary.measured)]
+    return [name for name in names if any((row.fact(name) or 0) > 0 for row in summary.measured)]
 
 
 def _left_out(summary: Summary) -> str:
@@ -94,8 +95,17 @@ def _left_out(summary: Summary) -> str:
     return f"Not measured: {', '.join(missing)} ({'; '.join(reasons)})." if missing else ""
 
 
+def _bounds(summary: Summary) -> str:
+    names = dict.fromkeys(row.model for row in summary.rows if row.bound("macs"))
+    return (
+        f"Without a point, since not all of their multiply-adds are counted: {', '.join(names)}."
+        if names
+        else ""
+    )
+
+
 def _panel(axes: Axes, summary: Summary, rows: Sequence[Row], cost: str) -> tuple[list[Label], list[Mark]]:
-    points = [(row, price) for row in rows if (price := row.mean(cost)) is not None and price > 0]
+    points = [(row, price) for row in rows if (price := row.fact(cost)) is not None and price > 0]
     prices = [price for _, price in points]
     low, high = min(prices), max(prices)
     pad = max((high / low) ** 0.09, 1.25)
