@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
-from kdbench.analysis.costs import read_costs
+from kdbench.analysis.costs import LATENCY, read_costs
 from kdbench.analysis.evidence import example_interval
 from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
@@ -19,7 +18,6 @@ from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
 from kdbench.tasks import name_in, task_of
 
 FRONT = "◆"
-LATENCY = re.compile(r"latency_(?P<device>[a-z]+)_b(?P<batch>\d+)_p50_ms")
 # Beside the headline metric: column, short title, importance (0 stays in the narrowest terminal).
 QUALITY = (("agreement", "agreement", 3), ("error_consistency", "error cons.", 8))
 QUALITY_AFTER = (("ece", "ECE", 6), ("kl_teacher_student", "KL(t‖s)", 7))

@@ -180,9 +180,10 @@ def test_a_figure_without_data_says_what_is_missing(write_run):
         discover()["learning_curves"].draw(summarise(path))
 
 
-def test_styles_tell_many_methods_apart():
-    methods = ["scratch", *(f"m{index}" for index in range(24))]
-    styles = style.method_styles(methods)
+def test_styles_tell_many_methods_apart(write_run):
+    methods = ("scratch", *(f"m{index}" for index in range(24)))
+    run = write_run(students=("mlp_64",), methods=methods, seeds=(0,), epochs=1)
+    styles = style.method_styles(summarise(run))
     assert len({(look.color, look.face) for look in styles.values()}) == 25
     assert len({(look.color, look.dashes) for look in styles.values()}) == 25
 
