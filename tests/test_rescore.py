@@ -235,7 +235,7 @@ def test_the_command_scores_before_it_reports(copied: RunDirectory, monkeypatch:
     age(copied, features=True)
     known: list[set[str]] = []
 
-    def write_report(path: Path, out: Path | None) -> Path:
+    def write_report(path: Path, out: Path | None, page: str) -> Path:
         known.append(set(RunDirectory(path).columns()))
         return copied.path / "report" / "index.html"
 

@@ -70,7 +70,9 @@ def find(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Fin
         return result
     sign = -1.0 if column.direction == "lower" else 1.0
     values = {_key(row): sign * (row.mean(metric) or 0.0) for row in rows}
-    leaders = [row for row in rows if values[_key(row)] == max(values.values())]
+    # Means of the same numbers in another order differ by their rounding.
+    top = max(values.values())
+    leaders = [row for row in rows if math.isclose(values[_key(row)], top, rel_tol=1e-12)]
     family = [row for row in rows if row.teacher == leaders[0].teacher]
     costs = read_costs(summary)
     cost = next((name for name in _costs(summary) if all(_figure(costs, row, name) for row in family)), None)

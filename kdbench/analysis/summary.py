@@ -118,6 +118,11 @@ class Summary:
         """Return the summary without the rows that repeat a method with a random teacher."""
         return replace(self, students=tuple(row for row in self.students if row.method not in self.repeats))
 
+    def repeats_alone(self) -> Summary:
+        """Return the summary with no other rows than those that repeat a method with a random teacher."""
+        alone = tuple(row for row in self.students if row.method in self.repeats)
+        return replace(self, teachers=(), students=alone)
+
     @property
     def test_size(self) -> int:
         """The number of examples in the test split."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,6 +59,13 @@ def compare(
 def report(
     path: RunArgument,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default RUN/report.")] = None,
+    page: Annotated[
+        Literal["full", "lean"],
+        typer.Option(
+            "--page",
+            help="full: one file with an interactive chart, 5 MB; lean: linked figures and no such chart.",
+        ),
+    ] = "full",
     rescore: Annotated[
         bool,
         typer.Option("--rescore", help="First compute every metric anew from the stored predictions."),
@@ -78,8 +85,8 @@ def report(
     from kdbench.store import RunDirectory, write_results
 
     write_results(RunDirectory.open(path))
-    page = write_report(path, out)
-    out_console.print(f"Wrote {page.parent}. Next: open {page}", highlight=False, soft_wrap=True)
+    index = write_report(path, out, page)
+    out_console.print(f"Wrote {index.parent}. Next: open {index}", highlight=False, soft_wrap=True)
 
 
 def list_(

@@ -38,7 +38,7 @@ def _best(summary: Summary, found: Findings) -> Iterator[str]:
     word = "the most accurate" if plain(found.metric) == "top1" else f"the best {column.title}"
     basis = "its mean" if len(best.row.values[found.metric]) > 1 else "its one seed"
     of = f"By {basis}, {word} of {found.judged:,} rows is" if found.judged > 1 else "The one row is"
-    tied = f" (level with {_joined([_name(row) for row in found.tied])})" if found.tied else ""
+    tied = f" (level with {_joined([_full_name(summary, row) for row in found.tied])})" if found.tied else ""
     teacher = _against_teacher(summary, best.against, found.judged)
     yield f"{of} {_name(best.row)}{tied}: {_described(summary, best, teacher)}."
 
@@ -116,7 +116,7 @@ def _largest(summary: Summary, shown: Sequence[Comparison]) -> str:
     """Return in brackets which of the differences that are shown is the largest."""
     largest = max(shown, key=lambda found: abs(found.difference or 0.0))
     most = "most " if len(shown) > 1 else ""
-    return f" ({most}{_name(largest)}, {_difference(summary, largest)})"
+    return f" ({most}{_full_name(summary, largest)}, {_difference(summary, largest)})"
 
 
 def _gaps(summary: Summary) -> Iterator[str]:
@@ -202,6 +202,12 @@ def _place(device: str, batch: str) -> str:
 def _name(found: Row | Comparison) -> str:
     """Return a row by its labels: ``mlp_32 by kd``."""
     return f"{found.student} by {found.method}"
+
+
+def _full_name(summary: Summary, found: Row | Comparison) -> str:
+    """Return a row by its labels, of which its teacher is one where there are several."""
+    teacher = f" (teacher {found.teacher})" if len(summary.teacher_names) > 1 else ""
+    return f"{_name(found)}{teacher}"
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -11,13 +11,16 @@ from kdbench.analysis.published import find_published
 from kdbench.analysis.standings import REFERENCE, standings
 from kdbench.analysis.summary import Failure, Summary
 from kdbench.report import numerals
+from kdbench.report.answer import answer
 from kdbench.report.claims import difference_table, how_to_read
+from kdbench.report.columns import split
 from kdbench.report.exemplars import exemplar_claims
-from kdbench.report.fidelity import control_claims
+from kdbench.report.fidelity import control_claims, control_table
 from kdbench.report.gallery import Plate
 from kdbench.report.headline import main_table
 from kdbench.report.published import cautions, published_table
 from kdbench.report.ranking import standings_table
+from kdbench.report.recipe import method_table, recipe_table, setting
 from kdbench.report.runtimes import runtime_table
 from kdbench.report.table import Table
 from kdbench.tasks import name_in
@@ -29,15 +32,24 @@ STAMPS = ("device", "precision", "threads", "data_checksum", "git", "kdbench")
 
 @dataclass(frozen=True)
 class Content:
-    """The parts of a report, in the order in which it shows them."""
+    """The parts of a report, in the order in which it shows them.
+
+    ``main`` is the whole headline table, ``headline`` and ``further`` are its columns in two tables.
+    """
 
     title: str
     description: str
+    answer: tuple[str, ...]
     facts: Facts
-    reading: tuple[str, ...]
     main: Table
+    headline: Table
+    reading: tuple[str, ...]
+    recipes: tuple[Table, ...]
+    setting: Facts
+    further: Table | None
     tasks: Mapping[str, Table]
     differences: Table
+    control_table: Table | None
     controls: tuple[str, ...]
     exemplars: tuple[str, ...]
     over_kd: Table | None
@@ -58,14 +70,22 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
     comparisons = compare_methods(summary)
     published = find_published(summary)
     exemplars, without_exemplars = exemplar_claims(summary)
+    main = main_table(summary)
+    headline, further = split(main)
     return Content(
         title=f"{manifest['suite']}: knowledge distillation on {manifest['dataset']}",
         description=manifest.get("description", ""),
+        answer=tuple(answer(summary)),
         facts=_facts(summary),
+        main=main,
+        headline=headline,
         reading=tuple(how_to_read(summary, comparisons)),
-        main=main_table(summary),
+        recipes=tuple(table for table in (recipe_table(summary), method_table(summary)) if table),
+        setting=setting(summary),
+        further=further,
         tasks={task: main_table(summary, name_in(task, "top1")) for task in manifest.get("tasks", {})},
         differences=difference_table(summary),
+        control_table=control_table(summary),
         controls=tuple(control_claims(summary)),
         exemplars=tuple(exemplars),
         over_kd=_over_kd(summary),
@@ -110,7 +130,7 @@ def _facts(summary: Summary) -> Facts:
         ("examples", ", ".join(f"{size:,} {split}" for split, size in sizes.items())),
         ("teachers", ", ".join(summary.teacher_names) or numerals.DASH),
         ("students", f"{len(summary.student_names)}"),
-        ("methods", f"{len(summary.methods)}"),
+        ("methods", f"{len(summary.without_repeats().methods)}"),
         ("seeds", ", ".join(map(str, manifest["seeds"]))),
         ("records", done),
     )

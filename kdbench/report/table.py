@@ -64,8 +64,11 @@ class Table:
     legend: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def only(self, keys: Collection[str], title: str, legend: tuple[str, ...]) -> Table:
-        """Return the table with the columns of these keys alone, and the notes that their cells refer to."""
+    def only(self, keys: Collection[str], title: str | None = None, legend: Sequence[str] = ()) -> Table:
+        """Return the columns of these keys as a table of its own, with the notes that its cells refer to.
+
+        Without a title it keeps that of the whole table.
+        """
         kept = [index for index, heading in enumerate(self.headings) if heading.key in keys]
         notes = Notes()
         lines = [
@@ -73,7 +76,7 @@ class Table:
             for line in self.lines
         ]
         headings = tuple(self.headings[index] for index in kept)
-        return Table(title, headings, tuple(lines), legend, notes.texts)
+        return Table(title or self.title, headings, tuple(lines), tuple(legend), notes.texts)
 
     def as_rows(self) -> list[dict[str, Any]]:
         """Return the raw values, one dictionary a row, keyed by column names; JSON can hold them."""
