@@ -38,7 +38,7 @@ class Findings:
     column that all their rows have a figure of; ``noise`` says what disturbed it. Of the rows that cost less
     than the best and less than every better one, ``near`` is the cheapest that ``nearest`` does not tell from
     the best, which are then ``alike``, and where there is none it is the best of them. ``cheapest`` is the
-    best row of the cheapest student. ``overshadowed``: by the means no student of this teacher is better than
+    best of the rows that cost least. ``overshadowed``: by the means no student of this teacher is better than
     it, and none is cheaper. ``methods`` are the comparisons with ``baseline``.
     """
 

@@ -63,10 +63,10 @@ def _cheap(summary: Summary, found: Findings) -> Iterator[str]:
         difference = f"{_difference(summary, nearest)} from it"
         yield f"{_nearness(found, nearest, by)} {_name(near.row)}: {_described(summary, near, difference)}."
         by = ""
-    if near is None or near.row.student != cheapest.row.student:
+    if near is None or near.row is not cheapest.row:
         teacher = _against_teacher(summary, cheapest.against, found.judged)
         what = _described(summary, cheapest, teacher)
-        yield f"The cheapest student{by} is {cheapest.row.student}, best by {cheapest.row.method}: {what}."
+        yield f"Cheapest of all{by} is {_name(cheapest.row)}: {what}."
 
 
 def _nearness(found: Findings, nearest: Comparison, by: str) -> str:

@@ -17,10 +17,10 @@ def is_cost(key: str) -> bool:
     return key in COSTS or LATENCY.fullmatch(key) is not None or key.startswith("speedup_")
 
 
-def split(table: Table) -> tuple[Table, Table | None]:
+def split(table: Table, title: str = "Further measures of quality") -> tuple[Table, Table | None]:
     """Return the headline table as two: what is judged beside its costs, and what else is known of quality.
 
-    The second one is None where there is nothing else.
+    The second one, with this title, is None where there is nothing else.
     """
     keys = [heading.key for heading in table.headings]
     end = max((place for place, key in enumerate(keys) if is_cost(key)), default=len(keys) - 1)
@@ -28,4 +28,4 @@ def split(table: Table) -> tuple[Table, Table | None]:
     rest = [key for key in keys if key not in first]
     headline = table.only(first, legend=table.legend)
     labels = [key for key in keys if key in LABELS]
-    return headline, table.only([*labels, *rest], "Further measures of quality") if rest else None
+    return headline, table.only([*labels, *rest], title) if rest else None

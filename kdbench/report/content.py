@@ -34,7 +34,8 @@ STAMPS = ("device", "precision", "threads", "data_checksum", "git", "kdbench")
 class Content:
     """The parts of a report, in the order in which it shows them.
 
-    ``main`` is the whole headline table, ``headline`` and ``further`` are its columns in two tables.
+    ``main`` is the whole headline table, ``headline`` and ``further`` are its columns in two tables; so are
+    ``of_tasks`` those of the whole tables in ``tasks``.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Content:
     setting: Facts
     further: Table | None
     tasks: Mapping[str, Table]
+    of_tasks: tuple[Table, ...]
     differences: Table
     control_table: Table | None
     controls: tuple[str, ...]
@@ -72,6 +74,8 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
     exemplars, without_exemplars = exemplar_claims(summary)
     main = main_table(summary)
     headline, further = split(main)
+    tasks = {task: main_table(summary, name_in(task, "top1")) for task in manifest.get("tasks", {})}
+    of_tasks = [split(table, f"Further measures of quality: {task}") for task, table in tasks.items()]
     return Content(
         title=f"{manifest['suite']}: knowledge distillation on {manifest['dataset']}",
         description=manifest.get("description", ""),
@@ -83,7 +87,8 @@ def gather(summary: Summary, plates: Iterable[Plate]) -> Content:
         recipes=tuple(table for table in (recipe_table(summary), method_table(summary)) if table),
         setting=setting(summary),
         further=further,
-        tasks={task: main_table(summary, name_in(task, "top1")) for task in manifest.get("tasks", {})},
+        tasks=tasks,
+        of_tasks=tuple(table for parts in of_tasks for table in parts if table),
         differences=difference_table(summary),
         control_table=control_table(summary),
         controls=tuple(control_claims(summary)),

@@ -27,7 +27,7 @@ def _lines(content: Content, figures: str) -> Iterator[str]:
     yield from _list(f"**{name}**: {escape_markdown(value)}" for name, value in content.setting)
     if content.differences.lines:
         yield f"## {escape_markdown(content.differences.title)}\n\n{as_markdown(content.differences)}"
-    for table in (content.further, *content.tasks.values(), content.over_kd, content.ranks, content.runtimes):
+    for table in (content.further, *content.of_tasks, content.over_kd, content.ranks, content.runtimes):
         if table:
             yield f"## {escape_markdown(table.title)}\n\n{as_markdown(table)}"
     if content.controls:

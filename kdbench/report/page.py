@@ -36,7 +36,7 @@ def as_page(content: Content, summary: Summary, figures: str | None = None) -> s
                 (table.title, as_html(table))
                 for table in (
                     content.further,
-                    *content.tasks.values(),
+                    *content.of_tasks,
                     content.over_kd,
                     content.ranks,
                     content.runtimes,

@@ -217,9 +217,7 @@ def test_the_cheapest_is_told_apart_from_the_one_that_comes_near(told: Write) ->
     rows = {**FOUR, ("tiny", "scratch"): (0.70, 0.71, 0.72)}
     _, near, cheapest, _ = told(rows, costs=costs)
     assert " is mlp by scratch: " in near
-    assert cheapest.startswith(
-        "The cheapest student is tiny, best by scratch: 71.00 ± 2.48 %, −24.00 points "
-    )
+    assert cheapest.startswith("Cheapest of all is tiny by scratch: 71.00 ± 2.48 %, −24.00 points ")
     assert "40× faster (CPU, batch 1), 3,000× fewer MACs and 300× fewer parameters" in cheapest
 
 
