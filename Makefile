@@ -2,7 +2,7 @@
 # make test   the whole test-suite
 # make check  formatting, lint and types
 # make zoo    rewrite the index of the zoo, after a model of it or the way of counting has changed
-# make publish RUN=quickstart   copy a run to results/ without weights, logits and the large page
+# make publish RUN=quickstart   copy a run to results/ without weights and logits, with a report of lean page
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -33,7 +33,9 @@ zoo: $(INSTALLED)
 publish:
 	mkdir -p results/$(RUN)
 	tar -C runs/$(RUN) --exclude='*.safetensors' --exclude='.lock' --exclude='./cohorts' \
-		--exclude=index.html --exclude='*.pdf' -cf - . | tar -C results/$(RUN) -xf -
+		--exclude=./report -cf - . | tar -C results/$(RUN) -xf -
+	$(VENV)/bin/kdbench report results/$(RUN) --page lean
+	rm -f results/$(RUN)/report/figures/*.pdf
 	$(VENV)/bin/kdbench check results/$(RUN) --records-only
 
 clean:

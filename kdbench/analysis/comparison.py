@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -74,14 +75,18 @@ def compare_methods(
         raise unknown("baseline", baseline, summary.methods)
     controls = {(row.teacher, row.student): row for row in summary.students if row.method == baseline}
     found = [
-        _compare(summary, row, controls.get((row.teacher, row.student)), metric, baseline)
+        compare_rows(summary, row, controls.get((row.teacher, row.student)), metric, baseline)
         for row in summary.students
         if row.method != baseline and (row.method in summary.repeats) == repeats
     ]
     return corrected(found, summary.columns[metric].direction)
 
 
-def _compare(summary: Summary, row: Row, control: Row | None, metric: str, baseline: str) -> Comparison:
+def compare_rows(summary: Summary, row: Row, control: Row | None, metric: str, baseline: str) -> Comparison:
+    """Return a student's row against another, paired by seed; ``corrected`` gives it a verdict.
+
+    ``baseline`` is what sentences call the other row, which may be absent.
+    """
     assert row.student is not None and row.method is not None
     empty = Comparison(row.teacher, row.student, row.method, baseline, metric, n=0)
     if control is None:
@@ -102,15 +107,24 @@ def _compare(summary: Summary, row: Row, control: Row | None, metric: str, basel
     )
     if len(seeds) == 1:
         return replace(result, reason="one seed in common: a paired test needs at least two")
-    if is_constant(differences, scale=max(abs(v) for seed in seeds for v in (ours[seed], theirs[seed]))):
+    return tested(result, differences, max(abs(v) for seed in seeds for v in (ours[seed], theirs[seed])))
+
+
+def tested(found: Comparison, differences: NDArray[np.float64], scale: float) -> Comparison:
+    """Return a comparison with the t test that its n ≥ 2 differences have mean zero, or why there is none.
+
+    ``scale`` is the size of the numbers whose differences they are: what is equal but for their rounding has
+    no variance to test against.
+    """
+    if is_constant(differences, scale):
         return replace(
-            result, reason=f"the {len(seeds)} differences are all equal: no variance to test against"
+            found, reason=f"the {len(differences)} differences are all equal: no variance to test against"
         )
     interval = t_interval(differences)
     p = float(stats.ttest_1samp(differences, 0.0).pvalue)
     if not math.isfinite(p):
         raise ArithmeticError(f"paired t test of {differences.tolist()} gave {p}")
-    return replace(result, low=interval.low, high=interval.high, p=p, sd=interval.sd)
+    return replace(found, low=interval.low, high=interval.high, p=p, sd=interval.sd)
 
 
 def _why_unpaired(ours: Mapping[int, float], theirs: Mapping[int, float], baseline: str) -> str:

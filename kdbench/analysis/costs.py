@@ -10,6 +10,7 @@ from typing import Any
 from kdbench.analysis.summary import Summary
 from kdbench.store import read_json
 
+LATENCY = re.compile(r"latency_(?P<device>[a-z]+)_b(?P<batch>\d+)_p50_ms")
 TIMED = re.compile(r"(?:latency|throughput|speedup)_(?P<pass>(?:cpu|cuda)_b\d+(?:_t\d+)?)(?=_|$)")
 
 

@@ -73,7 +73,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in rows, with what a reader must know besides: failures, missing cells, why numbers are null."""
+    """A run in rows, with what a reader must know besides: failures, missing cells, why numbers are null.
+
+    ``run_methods`` (repeats with a random teacher last) and ``run_students`` are the labels of the whole run
+    in the order of its plan, also in the summary of a part of it: by them a method and a student look the
+    same wherever they are drawn.
+    """
 
     run: RunDirectory
     manifest: Mapping[str, Any]
@@ -84,6 +89,8 @@ class Summary:
     failures: tuple[Failure, ...]
     footnotes: Mapping[str, tuple[str, ...]]
     unfinished: int
+    run_methods: tuple[str, ...]
+    run_students: tuple[str, ...]
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -119,6 +126,11 @@ class Summary:
     def without_repeats(self) -> Summary:
         """Return the summary without the rows that repeat a method with a random teacher."""
         return replace(self, students=tuple(row for row in self.students if row.method not in self.repeats))
+
+    def repeats_alone(self) -> Summary:
+        """Return the summary with no other rows than those that repeat a method with a random teacher."""
+        alone = tuple(row for row in self.students if row.method in self.repeats)
+        return replace(self, teachers=(), students=alone)
 
     @property
     def test_size(self) -> int:
@@ -194,7 +206,15 @@ def summarise(run: RunDirectory | str | Path) -> Summary:
             if (reasons := _distinct(reason for row in rows for reason in row.reasons.get(name, ())))
         },
         unfinished=len(manifest["teachers"]) + len(manifest["cells"]) - len(records),
+        run_methods=_run_methods(records),
+        run_students=_distinct(record["student"] for record in records if record["student"] is not None),
     )
+
+
+def _run_methods(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    cells = [record for record in records if record["method"] is not None]
+    cells.sort(key=lambda cell: (bool(cell.get("control_of")), cell["method"] != "scratch"))
+    return _distinct(cell["method"] for cell in cells)
 
 
 def _row(members: list[Mapping[str, Any]], columns: Mapping[str, Column]) -> Row:

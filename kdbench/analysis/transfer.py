@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
-from kdbench.analysis.comparison import Comparison, compare_methods, corrected
-from kdbench.analysis.intervals import is_constant, t_interval
+from kdbench.analysis.comparison import Comparison, compare_methods, corrected, tested
 from kdbench.analysis.summary import Row, Summary
 
 EXCESS = "agreement_excess"
@@ -57,11 +55,7 @@ def _excess(row: Row) -> Comparison:
     result = replace(result, difference=float(differences.mean()))
     if n == 1:
         return replace(result, reason="one seed: a test needs at least two")
-    if is_constant(differences, scale=1.0):
-        return replace(result, reason=f"the {n} values are all equal: no variance to test against")
-    interval = t_interval(differences)
-    p = float(stats.ttest_1samp(differences, 0.0).pvalue)
-    return replace(result, low=interval.low, high=interval.high, p=p)
+    return tested(result, differences, scale=1.0)
 
 
 def against_random_teachers(summary: Summary, metric: str = "top1") -> list[Comparison]:

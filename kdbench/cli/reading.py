@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -71,6 +71,13 @@ def compare(
 def report(
     path: RunArgument,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default RUN/report.")] = None,
+    page: Annotated[
+        Literal["full", "lean"],
+        typer.Option(
+            "--page",
+            help="full: one file with an interactive chart, 5 MB; lean: linked figures and no such chart.",
+        ),
+    ] = "full",
     rescore: Annotated[
         bool,
         typer.Option("--rescore", help="First compute every metric anew from the stored predictions."),
@@ -105,10 +112,10 @@ def report(
 
         write_results(RunDirectory.open(path))
         failures: list[str] = []
-        page = write_report(path, out, failed=failures.append, progress=progress)
+        index = write_report(path, out, page, failed=failures.append, progress=progress)
     print_failures(failures)
     out_console.print(
-        f"Wrote {escaped(page.parent)}. Next: open {escaped(page)}", highlight=False, soft_wrap=True
+        f"Wrote {escaped(index.parent)}. Next: open {escaped(index)}", highlight=False, soft_wrap=True
     )
     if failures:
         raise typer.Exit(1)

@@ -15,8 +15,10 @@ from kdbench.analysis.composite import netscore_of
 from kdbench.analysis.published import find_published
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.printable import printable
+from kdbench.report.answer import answer
 from kdbench.report.claims import how_to_read, statements
 from kdbench.report.evidence import detectable_note, examples_note
+from kdbench.report.fidelity import control_table
 from kdbench.report.headline import main_table
 from kdbench.report.published import cautions, with_published
 from kdbench.report.rendering import print_table
@@ -31,7 +33,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Return the rows of the comparison table, keyed by column names; JSON can hold them.
 
-    A row has its identity (role, teacher, student, method), n, each shown column with ``_low`` and
+    A row has its identity (role, teacher, student, method), ``control_of`` (the method that it repeats with a
+    random teacher; these controls come last, without costs), n, each shown column with ``_low`` and
     ``_high``, ``difference`` with its interval, ``p``, ``p_holm`` and ``verdict``, ``pareto``, and
     ``netscore`` (of top-1 in percent, parameters in M, MACs in G). Of a
     difference it also has ``detectable`` (the smallest that the run could have shown), ``p_better`` and what
@@ -45,10 +48,15 @@ def compare(
     summary = summarise(path)
     table = main_table(summary, metric, baseline)
     shown = with_published(table, summary, find_published(summary)) if published else table
-    return [
-        found | {"netscore": netscore_of(row)}
-        for found, row in zip(shown.as_rows(), summary.rows, strict=True)
+    rows = [
+        found | {"control_of": None, "netscore": netscore_of(row)}
+        for found, row in zip(shown.as_rows(), summary.without_repeats().rows, strict=True)
     ]
+    controls = control_table(summary, metric, baseline)
+    if controls is None:
+        return rows
+    empty = dict.fromkeys(rows[0])
+    return rows + [empty | row | {"control_of": summary.repeats[row["method"]]} for row in controls.as_rows()]
 
 
 def render(
@@ -58,7 +66,7 @@ def render(
     baseline: str = CONTROL,
     published: bool = False,
 ) -> None:
-    """Print the comparison table, a sentence for each claim, and what to know when reading them."""
+    """Print the comparison table and its controls, a sentence a claim, how to read them, and the answer."""
     summary = summarise(path)
     table = main_table(summary, metric, baseline)
     comparisons = compare_methods(summary, metric, baseline)
@@ -66,6 +74,10 @@ def render(
     if found is not None and found.matches:
         table = with_published(table, summary, found)
     print_table(table, console)
+    controls = control_table(summary, metric, baseline)
+    if controls is not None:
+        console.print()
+        print_table(controls, console)
     console.print()
     for sentence in _claims(summary, comparisons):
         console.print(Text(_hanging(sentence, console.width)))
@@ -75,6 +87,11 @@ def render(
         console.print(Text(_hanging(f"Note: {text}", console.width)))
     for text in _failures(summary):
         console.print(Text(_hanging(text, console.width), style="red"))
+    console.print()
+    # Last, where it is in sight when all is printed.
+    console.print(Text("In short", style="bold"))
+    for sentence in answer(summary, metric, baseline):
+        console.print(Text(_hanging(sentence, console.width)))
 
 
 def _claims(summary: Summary, comparisons: list[Comparison]) -> list[str]:

@@ -11,14 +11,17 @@ from kdbench.analysis.published import find_published
 from kdbench.analysis.standings import REFERENCE, standings
 from kdbench.analysis.summary import Failure, Summary
 from kdbench.report import numerals
+from kdbench.report.answer import answer
 from kdbench.report.attempts import Attempts
 from kdbench.report.claims import difference_table, how_to_read
+from kdbench.report.columns import split
 from kdbench.report.exemplars import exemplar_claims
-from kdbench.report.fidelity import control_claims
+from kdbench.report.fidelity import control_claims, control_table
 from kdbench.report.gallery import Plate
 from kdbench.report.headline import main_table
 from kdbench.report.published import cautions, published_table
 from kdbench.report.ranking import standings_table
+from kdbench.report.recipe import method_table, recipe_table, setting
 from kdbench.report.runtimes import runtime_table
 from kdbench.report.table import Table
 from kdbench.tasks import name_in
@@ -33,15 +36,26 @@ STAMPS = ("device", "precision", "threads", "data_checksum", "git", "kdbench")
 
 @dataclass(frozen=True)
 class Content:
-    """The parts of a report, in the order in which it shows them."""
+    """The parts of a report, in the order in which it shows them.
+
+    ``main`` is the whole headline table, ``headline`` and ``further`` are its columns in two tables; so are
+    ``of_tasks`` those of the whole tables in ``tasks``.
+    """
 
     title: str
     description: str
+    answer: tuple[str, ...]
     facts: Facts
-    reading: tuple[str, ...]
     main: Table
+    headline: Table
+    reading: tuple[str, ...]
+    recipes: tuple[Table, ...]
+    setting: Facts
+    further: Table | None
     tasks: Mapping[str, Table]
+    of_tasks: tuple[Table, ...]
     differences: Table
+    control_table: Table | None
     controls: tuple[str, ...]
     exemplars: tuple[str, ...]
     over_kd: Table | None
@@ -64,17 +78,32 @@ def gather(summary: Summary, plates: Iterable[Plate], attempts: Attempts | None 
     comparisons = make("the comparison of methods", [], compare_methods, summary)
     published = make("the list of published figures", None, find_published, summary)
     exemplars, without_exemplars = make("the examples", NO_EXAMPLES, exemplar_claims, summary)
+    main = make("the results", NO_TABLE, main_table, summary)
+    headline, further = split(main)
+    tasks = {
+        task: make(f"the results of {task}", NO_TABLE, main_table, summary, name_in(task, "top1"))
+        for task in manifest.get("tasks", {})
+    }
+    of_tasks = [split(table, f"Further measures of quality: {task}") for task, table in tasks.items()]
+    recipes = (
+        make("the recipe", None, recipe_table, summary),
+        make("the methods' hyper-parameters", None, method_table, summary),
+    )
     return Content(
         title=f"{manifest['suite']}: knowledge distillation on {manifest['dataset']}",
         description=manifest.get("description", ""),
+        answer=make("the answer", NO_TEXTS, lambda: tuple(answer(summary))),
         facts=_facts(summary),
+        main=main,
+        headline=headline,
         reading=make("how to read this", NO_TEXTS, lambda: tuple(how_to_read(summary, comparisons))),
-        main=make("the results", NO_TABLE, main_table, summary),
-        tasks={
-            task: make(f"the results of {task}", NO_TABLE, main_table, summary, name_in(task, "top1"))
-            for task in manifest.get("tasks", {})
-        },
+        recipes=tuple(table for table in recipes if table),
+        setting=make("the setting", (), setting, summary),
+        further=further,
+        tasks=tasks,
+        of_tasks=tuple(table for parts in of_tasks for table in parts if table),
         differences=make("the differences", NO_TABLE, difference_table, summary),
+        control_table=make("the table of controls", None, control_table, summary),
         controls=make("the controls", NO_TEXTS, lambda: tuple(control_claims(summary))),
         exemplars=tuple(exemplars),
         over_kd=make("the differences from kd", None, _over_kd, summary),
@@ -127,7 +156,7 @@ def _facts(summary: Summary) -> Facts:
         ("examples", ", ".join(f"{size:,} {split}" for split, size in sizes.items())),
         ("teachers", ", ".join(summary.teacher_names) or numerals.DASH),
         ("students", f"{len(summary.student_names)}"),
-        ("methods", f"{len(summary.methods)}"),
+        ("methods", f"{len(summary.without_repeats().methods)}"),
         ("seeds", ", ".join(map(str, manifest["seeds"]))),
         ("records", done),
     )

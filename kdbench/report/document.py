@@ -17,17 +17,23 @@ def _lines(content: Content, figures: str) -> Iterator[str]:
     yield f"# {escape_markdown(content.title)}\n"
     if content.description:
         yield f"{escape_markdown(content.description.strip())}\n"
+    yield from (f"{escape_markdown(sentence)}\n" for sentence in content.answer)
     yield from _list(f"**{name}**: {escape_markdown(value)}" for name, value in content.facts)
+    yield f"## Results\n\n{as_markdown(content.headline)}"
     yield "## How to read this\n"
     yield from _list(map(escape_markdown, (*content.warnings, *content.reading)))
-    yield f"## Results\n\n{as_markdown(content.main)}"
+    yield "## Recipe\n"
+    yield from map(as_markdown, content.recipes)
+    yield from _list(f"**{name}**: {escape_markdown(value)}" for name, value in content.setting)
     if content.differences.lines:
         yield f"## {escape_markdown(content.differences.title)}\n\n{as_markdown(content.differences)}"
-    for table in (*content.tasks.values(), content.over_kd, content.ranks, content.runtimes):
+    for table in (content.further, *content.of_tasks, content.over_kd, content.ranks, content.runtimes):
         if table:
             yield f"## {escape_markdown(table.title)}\n\n{as_markdown(table)}"
     if content.controls:
         yield "## Controls\n"
+        if content.control_table:
+            yield as_markdown(content.control_table)
         yield from _list(map(escape_markdown, content.controls))
     if content.exemplars:
         yield "## Examples that change for good\n"

@@ -1,4 +1,4 @@
-"""What the controls say: whether agreement with the teacher is more than accuracy alone gives."""
+"""What the controls say: whether a method gives more than accuracy and regularisation alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,25 @@ from kdbench.analysis.summary import Summary
 from kdbench.analysis.transfer import Transfer, against_random_teachers, transfers
 from kdbench.report import numerals
 from kdbench.report.claims import statements
+from kdbench.report.columns import is_cost
+from kdbench.report.headline import main_table
+from kdbench.report.table import Table
+
+
+def control_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table | None:
+    """Return the rows with a random teacher, which cost what the methods do that they repeat.
+
+    None where the run has none. Raises UserError for an unknown metric or baseline.
+    """
+    if not summary.repeats:
+        return None
+    table = main_table(summary, metric, baseline, repeats=True)
+    keys = [heading.key for heading in table.headings if not is_cost(heading.key) or heading.key == metric]
+    legend = (
+        *(text for text in table.legend if text.startswith("Δ")),
+        "These rows are controls and no results: a family of their own in that correction, and in no figure.",
+    )
+    return table.only(keys, f"Controls: {summary.columns[metric].title} with a random teacher", legend)
 
 
 def control_claims(summary: Summary) -> list[str]:
@@ -20,7 +39,7 @@ def control_claims(summary: Summary) -> list[str]:
         return claims
     claims.append(
         "With a random teacher, a method learns from its teacher's logits in an order that is random for "
-        "each example: what it then still gains is regularisation, not transfer. Figures leave it out."
+        "each example: what it then still gains is regularisation, not transfer."
     )
     regularised = compare_methods(summary, repeats=True)
     return claims + statements(summary, [*regularised, *against_random_teachers(summary)])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
-from kdbench.analysis.costs import TIMED, CostFiles, read_costs
+from kdbench.analysis.costs import LATENCY, TIMED, CostFiles, read_costs
 from kdbench.analysis.evidence import example_interval
 from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
@@ -20,10 +19,13 @@ from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
 from kdbench.tasks import name_in, task_of
 
 FRONT = "◆"
-LATENCY = re.compile(r"latency_(?P<device>[a-z]+)_b(?P<batch>\d+)_p50_ms")
-# Beside the headline metric: column, short title, importance (0 stays in the narrowest terminal).
-QUALITY = (("agreement", "agreement", 3), ("error_consistency", "error cons.", 8))
-QUALITY_AFTER = (("ece", "ECE", 6), ("kl_teacher_student", "KL(t‖s)", 7))
+# After the metric that judges and the costs: column, short title, importance (0 stays in every terminal).
+QUALITY = (
+    ("agreement", "agreement", 3),
+    ("error_consistency", "error cons.", 8),
+    ("ece", "ECE", 6),
+    ("kl_teacher_student", "KL(t‖s)", 7),
+)
 # Shown where a run has a number in them: not every run is of shifted or of long-tailed data.
 SHIFTED = (
     ("accuracy_many", "many-shot", 10),
@@ -74,15 +76,19 @@ def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | Non
     return result
 
 
-def main_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table:
+def main_table(
+    summary: Summary, metric: str = "top1", baseline: str = CONTROL, *, repeats: bool = False
+) -> Table:
     """Return the headline table: every (student, method), the teachers first, judged by ``metric``.
 
-    Raises UserError for an unknown metric or baseline.
+    With ``repeats`` it is of the controls that repeat a method with a random teacher, which are else left
+    out: they are no result to choose from, and have no front. Raises UserError for an unknown metric or
+    baseline.
     """
-    judged = compare_methods(summary, metric, baseline)
-    repeated = compare_methods(summary, metric, baseline, repeats=True)
-    comparisons = {(c.teacher, c.student, c.method): c for c in (*judged, *repeated)}
-    notes, cost = Notes(), cost_of_front(summary)
+    judged = compare_methods(summary, metric, baseline, repeats=repeats)
+    comparisons = {(c.teacher, c.student, c.method): c for c in judged}
+    summary = summary.repeats_alone() if repeats else summary.without_repeats()
+    notes, cost = Notes(), None if repeats else cost_of_front(summary)
     decimals = numerals.percent_decimals(summary.test_size)
     shown = _measured_headings(summary, metric, cost)
     several = len(summary.teacher_names) > 1
@@ -150,19 +156,19 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
     )
     front = Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)
     headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta]
-    quality = [(name_in(task, name), title, rank) for name, title, rank in (*QUALITY, *QUALITY_AFTER)]
+    quality = [(name_in(task, name), title, rank) for name, title, rank in QUALITY]
     if cost is not None and column.direction != "none":
         headings.append(front)
     if metric != "top1":
         headings += heading("top1", "top-1", 1)
     shifted = [(name_in(task, name), title, rank) for name, title, rank in SHIFTED]
     shifted = [entry for entry in shifted if summary.has(entry[0])]
-    for name, title, importance in (*quality, *shifted, *COUNTS):
-        headings += heading(name, title, importance)
     if cost is not None and (match := LATENCY.fullmatch(cost)):
         device, batch = match["device"], match["batch"]
         headings += heading(cost, f"{device} b{batch} p50", 1)
         headings += heading(f"speedup_{device}_b{batch}", f"speed-up b{batch}", 4)
+    for name, title, importance in (*COUNTS, *quality, *shifted):
+        headings += heading(name, title, importance)
     return headings
 
 
@@ -264,8 +270,6 @@ def _legend(
             f"Δ is the paired difference from {comparisons[0].baseline}: ▲ {words[0]}, ▼ {words[1]} "
             f"(p < 0.05, Holm over {over}), ○ no difference shown."
         )
-        if summary.repeats:
-            lines.append("Rows with a random teacher are controls, a family of their own in that correction.")
     elif comparisons:
         lines.append(f"Δ is the paired difference from {comparisons[0].baseline}; none could be tested.")
     if cost is not None and column.direction != "none":

@@ -39,7 +39,7 @@ def with_published(table: Table, summary: Summary, published: Published) -> Tabl
     )
     decimals = numerals.percent_decimals(summary.test_size)
     lines = []
-    for row, line in zip(summary.rows, table.lines, strict=True):
+    for row, line in zip(summary.without_repeats().rows, table.lines, strict=True):
         cells = _compared(row, published, notes, decimals)
         lines.append(replace(line, cells=(*line.cells[:place], *cells, *line.cells[place:])))
     # What was asked for shall not be the first to leave a narrow terminal.

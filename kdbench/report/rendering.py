@@ -12,7 +12,7 @@ from typing import Literal
 
 import jinja2
 import rich.table
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
@@ -85,6 +85,8 @@ def environment() -> jinja2.Environment:
     )
     # A line must not break between a number and its sign, nor around the = of n = 3.
     made.filters["bound"] = lambda text: re.sub(r" ([%↑↓])| (=) ", _unbroken, text)
+    # Long labels have no spaces to wrap at.
+    made.filters["breakable"] = lambda text: escape(text).replace(",", Markup(",<wbr>"))
     return made
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from kdbench.analysis.costs import LATENCY
 from kdbench.analysis.summary import Row, Summary
 from kdbench.printable import printable
 from kdbench.report import numerals, style
-from kdbench.report.headline import LATENCY
 
 COUNTS = ("params", "macs", "size_bytes")
 # plotly's names for the markers of the figures.
@@ -27,13 +27,17 @@ SYMBOLS = {
     "<": "triangle-left",
     ">": "triangle-right",
 }
+# What they add for the faces of the figures; there is no half-filled marker.
+SUFFIXES = {"full": "", "open": "-open", "left": "-open-dot"}
 
 
 def scatter_json(summary: Summary) -> str | None:
     """Return the chart as JSON: a plotly figure, and for each cost its title and the x of every trace.
 
-    The first cost is the one that is shown at the start. None where there is nothing to show.
+    The first cost is the one that is shown at the start. As in the figures, random teachers are left out.
+    None where there is nothing to show.
     """
+    summary = summary.without_repeats()
     rows = [row for row in summary.rows if row.mean("top1") is not None]
     costs = _costs(summary)
     if not costs or not any(row.role == "student" for row in rows):
@@ -88,11 +92,11 @@ def _layout() -> dict[str, Any]:
 
 
 def _trace(summary: Summary, name: str, members: list[Row]) -> go.Scatter:
-    looks, markers = style.method_styles(summary.methods), style.kind_markers(summary.student_names)
+    looks, markers = style.method_styles(summary), style.kind_markers(summary)
     color = style.INK if name == "teacher" else looks[name].color
-    opened = name != "teacher" and looks[name].face != "full"
+    face = "full" if name == "teacher" else looks[name].face
     shapes = ["star" if row.student is None else SYMBOLS[markers[row.student]] for row in members]
-    symbols = [f"{shape}-open" if opened else shape for shape in shapes]
+    symbols = [f"{shape}{SUFFIXES[face]}" for shape in shapes]
     halves = [row.metrics["top1"].half_width for row in members]
     return go.Scatter(
         name=_escaped(name),

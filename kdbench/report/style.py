@@ -126,9 +126,13 @@ def _broken(text: Text, figure: Figure) -> str:
     return "\n".join(lines)
 
 
-def method_styles(methods: Sequence[str]) -> dict[str, MethodStyle]:
-    """Return a style for each method: the control in open grey, the others through the palette."""
-    styles = {}
+def method_styles(summary: Summary) -> dict[str, MethodStyle]:
+    """Return a style for each method of the run: ``scratch`` in open grey, the others through the palette.
+
+    This alone decides how a method looks in every figure and chart of a report. It goes by the whole run,
+    whatever part of it is drawn.
+    """
+    methods, styles = summary.run_methods, {}
     others = [method for method in methods if method != CONTROL]
     for index, method in enumerate(others):
         turn = index // len(PALETTE)
@@ -146,10 +150,10 @@ def kind_of(student: str) -> str:
     return found.group().lower() if found else name
 
 
-def kind_markers(students: Sequence[str]) -> dict[str, str]:
-    """Return a marker for each student; students of one architecture family share it."""
-    kinds = list(dict.fromkeys(map(kind_of, students)))
-    return {student: KINDS[kinds.index(kind_of(student)) % len(KINDS)] for student in students}
+def kind_markers(summary: Summary) -> dict[str, str]:
+    """Return a marker for each student of the run; students of one architecture family share it."""
+    kinds = list(dict.fromkeys(map(kind_of, summary.run_students)))
+    return {student: KINDS[kinds.index(kind_of(student)) % len(KINDS)] for student in summary.run_students}
 
 
 def legend_handles(summary: Summary, rows: Sequence[Row]) -> list[Line2D]:
@@ -158,12 +162,13 @@ def legend_handles(summary: Summary, rows: Sequence[Row]) -> list[Line2D]:
     size: Any = {"linestyle": "none", "markersize": 6.5}
     methods = [
         Line2D([], [], marker="o", label=method, **size, **style.marker_face)
-        for method, style in method_styles(summary.methods).items()
+        for method, style in method_styles(summary).items()
         if method in shown
     ]
     markers: dict[str, list[str]] = {}
-    for student, marker in kind_markers(summary.student_names).items():
-        markers.setdefault(marker, []).append(kind_of(student))
+    for student, marker in kind_markers(summary).items():
+        if student in summary.student_names:
+            markers.setdefault(marker, []).append(kind_of(student))
     kinds = [
         Line2D([], [], marker=marker, color=FAINT, label=" / ".join(dict.fromkeys(names)), **size)
         for marker, names in markers.items()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MARKS = {
@@ -64,9 +64,27 @@ class Table:
     legend: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def only(self, keys: Collection[str], title: str | None = None, legend: Sequence[str] = ()) -> Table:
+        """Return the columns of these keys as a table of its own, with the notes that its cells refer to.
+
+        Without a title it keeps that of the whole table.
+        """
+        kept = [index for index, heading in enumerate(self.headings) if heading.key in keys]
+        notes = Notes()
+        lines = [
+            replace(line, cells=tuple(_renumbered(line.cells[index], self.notes, notes) for index in kept))
+            for line in self.lines
+        ]
+        headings = tuple(self.headings[index] for index in kept)
+        return Table(title or self.title, headings, tuple(lines), tuple(legend), notes.texts)
+
     def as_rows(self) -> list[dict[str, Any]]:
         """Return the raw values, one dictionary a row, keyed by column names; JSON can hold them."""
         return [{key: value for cell in line.cells for key, value in cell.raw.items()} for line in self.lines]
+
+
+def _renumbered(cell: Cell, texts: Sequence[str], notes: Notes) -> Cell:
+    return cell if cell.note is None else replace(cell, note=notes.number(texts[cell.note - 1]))
 
 
 class Notes:

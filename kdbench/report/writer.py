@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kdbench.analysis.summary import summarise
 from kdbench.progress import Progress
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FIGURES = "figures"
 FAILURES = "failures.txt"
+# One file with everything in it, or a small one with links to the figures and no interactive chart.
+PageForm = Literal["full", "lean"]
 
 
 def warn(text: str) -> None:
@@ -31,6 +33,7 @@ def warn(text: str) -> None:
 def write_report(
     path: str | Path,
     out: str | Path | None = None,
+    page: PageForm = "full",
     *,
     failed: Callable[[str], None] = warn,
     progress: Progress | None = None,
@@ -41,11 +44,11 @@ def write_report(
     each further task, differences.csv and .tex, differences_from_kd.csv and .tex where kd is not the only
     method, ranks.csv and .tex where there are three methods and students to rank, runtimes.csv and .tex where
     more than eager mode was timed, published.csv and .tex where papers report figures for any row,
-    summary.csv (every metric with its interval), and
-    figures/ in PNG, SVG and PDF. A part that cannot be made leaves the others alone: it is named in the
-    report, ``failed`` is told of it in a line, and its traceback is in failures.txt. Raises UserError where
-    ``path`` is not a run directory or ``out`` cannot be written. ``progress`` is
-    told how far the figures are, which take most of the time.
+    summary.csv (every metric with its interval), and figures/ in PNG, SVG and PDF. A ``lean`` page links
+    those figures and leaves out the interactive chart, whose library is 4.5 MB. A part that cannot be made
+    leaves the others alone: it is named in the report, ``failed`` is told of it in a line, and its traceback
+    is in failures.txt. ``progress`` is told how far the figures are, which take most of the time. Raises
+    UserError where ``path`` is not a run directory or ``out`` cannot be written.
     """
     # Drawing needs half a second of imports, which 'kdbench compare' does without.
     from kdbench.report.content import gather
@@ -67,7 +70,7 @@ def write_report(
             files |= {f"{name}.csv": partial(as_csv, table), f"{name}.tex": partial(as_latex, table)}
     files["summary.csv"] = lambda: summary.frame().to_csv(index=False)
     files["report.md"] = lambda: as_document(content, FIGURES)
-    files["index.html"] = lambda: as_page(content, summary, attempts)
+    files["index.html"] = lambda: as_page(content, summary, attempts, FIGURES if page == "lean" else None)
     for name, make in files.items():
         text = attempts.make(name, None, make)
         if text is None and name == "index.html":

@@ -77,7 +77,7 @@ def test_what_cannot_be_tested_has_its_reason(controlled: Callable[..., Summary]
 def test_equal_excesses_are_not_tested(controlled: Callable[..., Summary]) -> None:
     (kd,) = transfers(controlled({"kd": (0.02, 0.02, 0.02)}))
     assert kd.excess.difference == pytest.approx(0.02) and kd.excess.p is None and kd.excess.low is None
-    assert kd.excess.reason == "the 3 values are all equal: no variance to test against"
+    assert kd.excess.reason == "the 3 differences are all equal: no variance to test against"
     assert kd.beyond is not None and kd.beyond.reason == "the run holds no scratch of small"
 
 

@@ -6,8 +6,10 @@ import json
 import pytest
 from rich.console import Console
 
+from kdbench.analysis.summary import summarise
 from kdbench.errors import UserError
 from kdbench.report import compare, render
+from kdbench.report.answer import answer
 
 
 def printed(path, width=100, **arguments) -> str:
@@ -26,6 +28,44 @@ def test_rows_are_what_json_can_hold(synthetic_run):
     assert kd["difference_low"] < kd["difference"] < kd["difference_high"]
     assert kd["p"] < kd["p_holm"] < 0.05
     assert (kd["verdict"], kd["pareto"]) == ("better", True)
+
+
+def test_controls_come_last_and_apart(write_run):
+    methods = ("scratch", "fitnet", "fitnet (random teacher)", "kd(temperature=4)")
+    path = write_run(students=("mlp_64",), methods=methods)
+    for file in path.glob("cells/*/record.json"):
+        record = json.loads(file.read_text())
+        if "random" in record["method"]:
+            record["control_of"] = "fitnet"
+            # Better and cheaper than any result: no front and no answer may name it.
+            record["metrics"]["top1"] = 0.999 - 0.0001 * record["seed"]
+            file.write_text(json.dumps(record))
+    rows = compare(path)
+    assert [(row["method"], row["control_of"]) for row in rows] == [
+        (None, None),
+        ("scratch", None),
+        ("fitnet", None),
+        ("kd(temperature=4)", None),
+        ("fitnet (random teacher)", "fitnet"),
+    ]
+    assert rows[3]["pareto"] is True
+    assert rows[4]["pareto"] is None
+    assert rows[4]["top1"] == pytest.approx(0.9989)
+    assert {key for row in rows for key in row} == set(rows[0])
+    results, controls = printed(path).split("Controls: Top-1 accuracy with a random teacher")
+    assert "random teacher" not in results
+    assert "99.9 ± 0.0" in controls
+    assert "random teacher" not in controls.split("In short")[1]
+
+
+def test_the_last_lines_are_the_answer(synthetic_run):
+    text = printed(synthetic_run)
+    last = " ".join(text.split("\nIn short\n")[1].split())
+    assert last == " ".join(answer(summarise(synthetic_run)))
+    assert last.startswith("By its mean, the most accurate of 16 rows is cnn_8 by kd(temperature=4): ")
+    nll = printed(synthetic_run, metric="nll", baseline="fitnet").split("\nIn short\n")[1]
+    assert "the best Negative log-likelihood of 16 rows" in nll
+    assert "Against fitnet" in nll
 
 
 def test_metric_and_baseline_can_be_chosen(synthetic_run):

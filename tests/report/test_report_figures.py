@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from kdbench.report import gallery, style
 from kdbench.report.captions import seeds, truncation
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.gallery import discover, save
+from kdbench.report.scatter import scatter_json
 from kdbench.report.style import label_rows, new_figure, styled
 
 AXES = ("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change", "corruption")
@@ -180,11 +182,43 @@ def test_a_figure_without_data_says_what_is_missing(write_run):
         discover()["learning_curves"].draw(summarise(path))
 
 
-def test_styles_tell_many_methods_apart():
-    methods = ["scratch", *(f"m{index}" for index in range(24))]
-    styles = style.method_styles(methods)
+def test_styles_tell_many_methods_apart(write_run):
+    methods = ("scratch", *(f"m{index}" for index in range(24)))
+    run = write_run(students=("mlp_64",), methods=methods, seeds=(0,), epochs=1)
+    styles = style.method_styles(summarise(run))
     assert len({(look.color, look.face) for look in styles.values()}) == 25
     assert len({(look.color, look.dashes) for look in styles.values()}) == 25
+
+
+def test_a_method_and_a_student_look_the_same_in_every_chart(write_run):
+    methods = ("scratch", "kd (random teacher)", "kd(temperature=4)", "fitnet")
+    path = write_run(
+        teachers=("cnn_64", "vgg_13"), methods=methods, seeds=(0,), epochs=1, failing=frozenset()
+    )
+    for file in path.glob("cells/*/record.json"):
+        record = json.loads(file.read_text())
+        if record["method"] == "kd (random teacher)":
+            record["control_of"] = "kd(temperature=4)"
+        # The second teacher has a method and a student fewer.
+        absent = "kd" in record["method"] or record["student"] == "mlp_64"
+        if record["teacher"] == "vgg_13" and absent:
+            file.unlink()
+        else:
+            file.write_text(json.dumps(record))
+    summary = summarise(path)
+    _, part = list(summary.without_repeats().by_teacher())[1]
+    assert (part.methods, "mlp_64" in part.student_names) == (("scratch", "fitnet"), False)
+    looks, markers = style.method_styles(summary), style.kind_markers(summary)
+    assert style.method_styles(part) == looks
+    assert style.kind_markers(part) == markers
+    figure = [handle for handle in style.legend_handles(part, part.rows) if handle.get_label() == "fitnet"]
+    assert [handle.get_color() for handle in figure] == [looks["fitnet"].color]
+    chart = json.loads(scatter_json(summary))["figure"]["data"]
+    drawn = {trace["name"]: trace["marker"]["color"] for trace in chart}
+    assert drawn == {"teacher": style.INK} | {
+        method: looks[method].color for method in methods if "random" not in method
+    }
+    assert looks["kd(temperature=4)"].color == style.PALETTE[0]
 
 
 @pytest.mark.parametrize(

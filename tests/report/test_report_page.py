@@ -4,13 +4,18 @@ import csv
 import json
 import re
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from kdbench.analysis.summary import summarise
+from kdbench.cli import app
 from kdbench.errors import UserError
 from kdbench.report import gallery, write_report
+from kdbench.report.answer import answer
 
 
 class Loads(HTMLParser):
@@ -145,6 +150,31 @@ def test_the_tables_are_written_with_raw_numbers(report):
     with (report / "summary.csv").open() as file:
         columns = next(csv.reader(file))
     assert {"top1", "top1_sd", "top1_low", "top1_high", "top1_n", "nll_best_val"} <= set(columns)
+
+
+def test_page_and_document_open_with_the_answer(report, synthetic_run):
+    sentences = answer(summarise(synthetic_run))
+    page = unescape((report / "index.html").read_text()).replace("\u00a0", " ")
+    document = re.sub(r"\\(.)", r"\1", (report / "report.md").read_text())
+    for text, headings in (
+        (page, ("<h2>Results", "<h2>How to read this")),
+        (document, ("## Results", "## How")),
+    ):
+        places = [text.index(part) for part in (*sentences, *headings)]
+        assert places == sorted(places)
+
+
+def test_a_lean_page_links_its_figures_and_has_no_library(write_run, one_figure):
+    run = write_run(students=("mlp_64",), methods=("scratch", "fitnet"), epochs=1)
+    result = CliRunner().invoke(app, ["report", str(run), "--page", "lean"], catch_exceptions=False)
+    assert result.exit_code == 0
+    index = run / "report" / "index.html"
+    page = index.read_text()
+    assert len(page) < 100_000
+    assert Loads(page).sources == ["figures/learning_curves.svg"]
+    assert (index.parent / "figures" / "learning_curves.svg").is_file()
+    assert "plotly" not in page.lower()
+    assert "By its mean, the most accurate of 2 rows" in page
 
 
 def test_names_cannot_become_markup(write_run, one_figure, tmp_path):

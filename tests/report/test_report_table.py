@@ -9,6 +9,7 @@ from rich.console import Console
 
 from kdbench.analysis.summary import summarise
 from kdbench.report.abbreviation import shorten_labels
+from kdbench.report.columns import split
 from kdbench.report.headline import main_table
 from kdbench.report.rendering import (
     as_csv,
@@ -183,6 +184,29 @@ def test_the_main_table_marks_differences_fronts_and_nulls(synthetic_run):
     assert teacher["agreement"].text == "–"
     assert table.notes[teacher["agreement"].note - 1] == "it is the teacher"
     assert json.loads(json.dumps(table.as_rows(), allow_nan=False)) == table.as_rows()
+
+
+def test_costs_stand_beside_accuracy(synthetic_run):
+    table = main_table(summarise(synthetic_run))
+    headline, further = split(table)
+    keys = [heading.key for heading in headline.headings]
+    assert keys == [
+        *("student", "method", "n", "top1", "difference", "pareto"),
+        *("latency_cpu_b1_p50_ms", "speedup_cpu_b1", "params", "macs", "size_bytes", "agreement"),
+    ]
+    assert [heading.key for heading in further.headings] == [
+        *("student", "method", "error_consistency", "ece", "kl_teacher_student")
+    ]
+    assert len(headline.lines) == len(further.lines) == len(table.lines)
+    assert headline.legend == table.legend
+
+
+def test_a_part_of_a_table_keeps_the_notes_of_its_cells():
+    part = SMALL.only({"student", "ece"}, "part")
+    assert [heading.key for heading in part.headings] == ["student", "ece"]
+    assert part.notes == ("it is the <teacher>",)
+    assert part.lines[0].cells[1].note == 1
+    assert (part.title, part.legend) == ("part", ())
 
 
 def test_another_metric_leads_the_table_and_keeps_accuracy(synthetic_run):

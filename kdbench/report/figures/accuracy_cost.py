@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from kdbench.analysis.costs import LATENCY
 from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import captions, style
 from kdbench.report.figures import NothingToDraw
-from kdbench.report.headline import LATENCY
 from kdbench.report.labels import Label, Mark, place
 
 ORDER = 1
@@ -139,8 +139,8 @@ def _front(axes: Axes, points: Sequence[tuple[Row, float]]) -> tuple[set[str], l
 def _points(
     axes: Axes, summary: Summary, points: Sequence[tuple[Row, float]]
 ) -> tuple[list[Label], list[Mark]]:
-    methods = style.method_styles(summary.methods)
-    markers = style.kind_markers(summary.student_names)
+    methods = style.method_styles(summary)
+    markers = style.kind_markers(summary)
     marks: list[Mark] = []
     groups: dict[str, list[Mark]] = {}
     for (row, _), x in zip(points, _spread(points, summary, axes), strict=True):

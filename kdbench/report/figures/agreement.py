@@ -94,8 +94,8 @@ def _independent(axes: Axes, summary: Summary) -> None:
 def _points(
     axes: Axes, summary: Summary, rows: tuple[Row, ...], column: str, scale: float
 ) -> tuple[list[Label], list[Mark]]:
-    methods = style.method_styles(summary.methods)
-    markers = style.kind_markers(summary.student_names)
+    methods = style.method_styles(summary)
+    markers = style.kind_markers(summary)
     places: dict[tuple[str, str], tuple[float, float]] = {}
     marks: list[Mark] = []
     tops: dict[str, Label] = {}

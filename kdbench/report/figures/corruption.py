@@ -55,7 +55,7 @@ def draw(summary: Summary) -> Figure:
         raise NothingToDraw("no student was shown corrupted images")
     across = min(len(students), 4 if len(students) <= 12 else MOST_ACROSS)
     down = math.ceil(len(students) / across)
-    methods = style.method_styles(summary.methods)
+    methods = style.method_styles(summary)
     shown = [method for method in methods if any(curve.method == method for curve in curves)]
     figure = style.new_figure(
         title(summary), width=max(2.9 * across, 7.5) + 0.4, height=2.5 * down + 1.0 + 0.06 * len(shown)

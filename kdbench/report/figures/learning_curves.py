@@ -60,7 +60,7 @@ def draw(summary: Summary) -> Figure:
     students = [name for name in summary.student_names if name in set(curves["student"])]
     across = min(len(students), 4 if len(students) <= 12 else MOST_ACROSS)
     down = math.ceil(len(students) / across)
-    methods = style.method_styles(summary.methods)
+    methods = style.method_styles(summary)
     shown = [method for method in summary.methods if method in set(curves["method"])]
     figure = style.new_figure(
         title(summary), width=max(2.9 * across, 6.0) + 0.4, height=2.3 * down + 1.0 + 0.06 * len(shown)
