@@ -14,9 +14,12 @@ from hypothesis import HealthCheck, settings
 
 from kdbench.suite import Suite
 
-# a busy machine is not a fault of the code
-settings.register_profile("kdbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("kdbench")
+# A busy machine is not a fault of the code. The test-suite tries the same examples each time, so that it fails
+# for what changed and for nothing else; `make fuzz` looks for new ones.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", patient, derandomize=True, max_examples=40)
+settings.register_profile("fuzz", patient, max_examples=2_000, print_blob=True)
+settings.load_profile("repeatable")
 
 SMALL = """
 description: a suite that trains in seconds
