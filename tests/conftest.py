@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from kdbench.suite import Suite
 
-# A busy machine is not a fault of the code. The test-suite tries the same examples each time, so that it fails
+# A busy machine is not a fault of the code. The suite tries the same examples each time, so that it fails
 # for what changed and for nothing else; `make fuzz` looks for new ones.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("repeatable", patient, derandomize=True, max_examples=40)
