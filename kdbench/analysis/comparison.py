@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from kdbench.analysis.aggregate import probability_of_improvement
 from kdbench.analysis.evidence import ExampleEvidence, evidence
@@ -136,12 +135,17 @@ def corrected(comparisons: list[Comparison], direction: Direction) -> list[Compa
     return result
 
 
-def _holm(ps: Sequence[float | None]) -> Iterator[float | None]:
-    """Yield the corrected p-values in their order, None where nothing was tested."""
-    tested = [p for p in ps if p is not None]
-    adjusted = iter(multipletests(tested, alpha=ALPHA, method="holm")[1] if tested else ())
-    for p in ps:
-        yield None if p is None else float(next(adjusted))
+def _holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Return the corrected p-values in their order, None where nothing was tested.
+
+    Of m, the i-th smallest is multiplied by m − i + 1, and none is smaller than the one before it.
+    """
+    tested = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    adjusted: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, (p, place) in enumerate(tested):
+        adjusted[place] = largest = max(largest, min(1.0, p * (len(tested) - rank)))
+    return adjusted
 
 
 def _judged(comparison: Comparison, p_holm: float, direction: Direction) -> Comparison:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -35,7 +35,6 @@ def test_a_difference_is_the_paired_t_test_of_scipy(summary_of):
     assert found.verdict == "no difference shown"
 
 
-@settings(max_examples=settings.default.max_examples // 4)
 @given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=8))
 def test_p_values_are_corrected_by_holms_definition(ps):
     table = [Comparison("t", "s", f"m{i}", "scratch", "top1", 3, 0.1, p=p) for i, p in enumerate(ps)]
