@@ -22,9 +22,9 @@ def interquartile_mean(tasks: Sequence[Scores]) -> Interval:
     """Return the mean of the middle half of all scores, tasks and seeds together, with its interval.
 
     The lowest and highest ⌊n/4⌋ of the n scores are left out, so that one task that fails or shines does not
-    decide. The interval is of the mean that other seeds would give for the same tasks. With h scores kept, all
-    clipped to the lowest and highest of them, and v_t = n_t·s²_t/n of the n_t clipped scores of a task, which
-    have the variance s²_t, it is Student's with the variance (n − 1)/(h(h − 1))·Σ v_t and
+    decide. The interval is of the mean that other seeds would give for the same tasks. With h scores kept,
+    all clipped to the lowest and highest of them, and v_t = n_t·s²_t/n of the n_t clipped scores of a task,
+    which have the variance s²_t, it is Student's with the variance (n − 1)/(h(h − 1))·Σ v_t and
     (h − 1)/(n − 1)·(Σ v_t)²/Σ(v_t²/(n_t − 1)) degrees of freedom. There is none for fewer than 4 tasks.
     Source: Agarwal et al. 2021, arXiv 2108.13264, for the mean; Tukey & McLaughlin 1963 and Satterthwaite
     1946 for the interval.
@@ -65,11 +65,11 @@ def mean_probability_of_improvement(tasks: Sequence[Scores]) -> Interval:
     """Return the mean of P(A > B) over T tasks, each (n, 2), with its interval.
 
     It holds the p with |P − p| ≤ t·√V(p) + Σ n⁻²/T², where V(p) = p(1 − p)·Σ [1 + (n − 1)·((1 − p)/(2 − p)
-    + p/(1 + p))]/(n²T²) is the variance for exponential scores and sums are over the tasks. The quantile t has
-    Σ 2(n − 1) degrees of freedom, and the last term is the mean step by which P can change; with the normal
-    quantile and without the step, an interval of few seeds covers as few as 88 % where P is near 0 or 1. A and
-    B are taken as independent, which is on the safe side where a shared seed makes them alike. Source: Hanley
-    & McNeil 1982; Newcombe 2006, Statistics in Medicine 25, method 5.
+    + p/(1 + p))]/(n²T²) is the variance for exponential scores and sums are over the tasks. The quantile t
+    has Σ 2(n − 1) degrees of freedom, and the last term is the mean step by which P can change; with the
+    normal quantile and without the step, an interval of few seeds covers as few as 88 % where P is near 0
+    or 1. A and B are taken as independent, which is on the safe side where a shared seed makes them alike.
+    Source: Hanley & McNeil 1982; Newcombe 2006, Statistics in Medicine 25, method 5.
     """
     value = float(np.mean([probability_of_improvement(task) for task in tasks]))
     seeds = np.array([len(task) for task in tasks], dtype=np.float64)

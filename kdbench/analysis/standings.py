@@ -72,12 +72,13 @@ def standings(summaries: Sequence[Summary], metric: str = "top1", baseline: str 
 
     Ranked are the methods that more than half of the tasks have, on the tasks that have all of them, by the
     mean over seeds. Where there is nothing to rank, ``ranking`` says why. Raises UserError for a run that is
-    given twice and an unknown metric or baseline.
+    given twice, for runs that hold the same cells, and for an unknown metric or baseline.
     """
     _refuse_mistakes(summaries, metric, baseline)
     direction = summaries[0].columns[metric].direction
     sign = -1.0 if direction == "lower" else 1.0
     found = [task for summary in summaries for task in _tasks(summary, metric)]
+    _refuse_repetitions(summaries)
     methods, tasks = _complete(found) if direction != "none" else ([], [])
     means = sign * np.array([[_mean(task, name, metric) for name in methods] for task in tasks])
     ranking = rank_methods(means, methods) if tasks else _nothing(metric, direction, found, methods)
@@ -109,6 +110,26 @@ def _refuse_mistakes(summaries: Sequence[Summary], metric: str, baseline: str) -
     known = {method for summary in summaries for method in summary.methods}
     if baseline != CONTROL and baseline not in known:
         raise unknown("baseline", baseline, known)
+
+
+def _refuse_repetitions(summaries: Sequence[Summary]) -> None:
+    """Refuse runs of the same cells: a student that counts twice would be evidence that nobody has."""
+    owners: dict[tuple[str, str, str | None, str | None], Summary] = {}
+    for summary in summaries:
+        shared = []
+        for row in summary.measured:
+            cell = (summary.manifest["dataset"], row.teacher, row.student, row.method)
+            if owners.setdefault(cell, summary) is not summary:
+                shared.append(cell)
+        if shared:
+            dataset, _, student, method = shared[0]
+            first, second = owners[shared[0]].run.path, summary.run.path
+            more = f" and {len(shared) - 1:,} more" if len(shared) > 1 else ""
+            raise UserError(
+                f"{first} and {second} hold the same cells ({student} with {method} on {dataset}{more}): ranks "
+                "take students for independent and count each once. Give runs of other students, teachers or "
+                f"datasets, or print the two one by one: kdbench compare {first}; kdbench compare {second}."
+            )
 
 
 def _nothing(metric: str, direction: str, found: Sequence[Task], methods: Sequence[str]) -> Ranking:

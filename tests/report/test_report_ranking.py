@@ -31,7 +31,7 @@ def printed(paths, width=100, **arguments) -> str:
 
 @pytest.fixture
 def second_run(write_run) -> Path:
-    return write_run(students=("mlp_64", "cnn_8"), failing=frozenset())
+    return write_run(students=("mlp_128", "cnn_16"), failing=frozenset())
 
 
 def store_outcomes(run: Path) -> None:
