@@ -18,6 +18,7 @@ from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval, critical_t, is_constant, no_value
 from kdbench.analysis.ranks import Ranking, rank_methods
 from kdbench.analysis.summary import Row, Summary
+from kdbench.column import unknown_column
 from kdbench.errors import UserError, unknown
 from kdbench.store import canonical_json
 
@@ -104,7 +105,7 @@ def _refuse_mistakes(summaries: Sequence[Summary], metric: str, baseline: str) -
     paths = [summary.run.path.resolve() for summary in summaries]
     for summary, path in zip(summaries, paths, strict=True):
         if metric not in summary.columns:
-            raise unknown("metric", metric, summary.columns)
+            raise unknown_column(metric, summary.columns)
         if paths.count(path) > 1:
             raise UserError(f"{summary.run.path} is given twice: a run counts once.")
     known = {method for summary in summaries for method in summary.methods}
@@ -126,8 +127,8 @@ def _refuse_repetitions(summaries: Sequence[Summary]) -> None:
             first, second = owners[shared[0]].run.path, summary.run.path
             more = f" and {len(shared) - 1:,} more" if len(shared) > 1 else ""
             raise UserError(
-                f"{first} and {second} hold the same cells ({student} with {method} on {dataset}{more}): ranks "
-                "take students for independent and count each once. Give runs of other students, teachers or "
+                f"{first} and {second} hold the same cells ({student} with {method} on {dataset}{more}): "
+                "ranks count each student once. Give runs of other students, teachers or "
                 f"datasets, or print the two one by one: kdbench compare {first}; kdbench compare {second}."
             )
 

@@ -110,6 +110,11 @@ def test_another_baseline(summary_of):
 
 def test_unknown_names_are_refused_with_the_nearest(summary_of):
     summary = summary_of({("s", "scratch"): SCRATCH, ("s", "kd"): CLEAR})
+    for name in ("accuracy", "Accuracy", "top-1", "ACC"):
+        with pytest.raises(UserError, match=rf"unknown metric '{name}'\. Did you mean 'top1'"):
+            compare_methods(summary, name)
+    with pytest.raises(UserError, match=r"unknown metric 'latency'\. Did you mean 'latency_cpu_b1_p50_ms'"):
+        compare_methods(summary, "latency")
     with pytest.raises(UserError, match=r"unknown metric 'top'\. Did you mean 'top1'"):
         compare_methods(summary, "top")
     with pytest.raises(UserError, match=r"unknown baseline 'scrach'\. Did you mean 'scratch'"):
