@@ -1,8 +1,8 @@
 """Carry out a suite again and again, each time in a fork that may be killed; started by test_resume.py.
 
 Usage: python killed_run.py SUITE. Each line ``N OUT`` of the standard input is a run into OUT that kills
-itself at its N-th event, or with N = 0 goes to its end. It is answered by two numbers: the exit code, negative
-for a signal, and the number of events that there were. Torch is imported once for all of them.
+itself at its N-th event, or with N = 0 goes to its end. It is answered by two numbers: the exit code,
+negative for a signal, and the number of events that there were. Torch is imported once for all of them.
 
 Events are training steps and the renames that finish a file: before the rename, and after it.
 """
