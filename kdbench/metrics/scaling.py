@@ -20,8 +20,9 @@ from kdbench.metrics.registry import metric
 from kdbench.metrics.tensors import Undefined, derive, log_probabilities, per_example
 
 GUO = "Guo et al. 2017, arXiv 1706.04599"
-# The logarithm of a temperature leaves what float64 can divide by beyond this.
-LARGEST_LOG = 700.0
+# Temperatures are looked at up to so many times the mean spread of the logits: there all classes are as
+# likely to a thousandth, and the NLL is so flat that rounding comes to decide where its minimum is.
+FLATTEST = 2.0**10
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -29,9 +30,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     In β = 1/T the NLL is convex and its slope mean(Σ_k p_k z_k − z_y), with p = softmax(βz), rises: the root
     is bracketed by doubling or halving T from 1, then found by Brent's method. Shapes: (V, K), (V,).
-    Raises Undefined where there is no root: where every label has the highest logit the NLL has no minimum
-    above T = 0; where labels have on average no higher logits than the mean of all classes, it has none
-    below T = ∞.
+    Raises Undefined where every label has the highest logit, so that the NLL has no minimum above T = 0, and
+    where labels have on average hardly higher logits than other classes, so that it has none below 2^10 times
+    the mean spread (highest less lowest logit of a row), or none at all.
 
     >>> from torch import tensor
     >>> logits = tensor([[3.0, 0.0]] * 4)  # right three times of four: p = 3/4 at z/T = ln 3
@@ -39,7 +40,10 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     3.0
     """
 
-    def slope_at(beta: float) -> float:
+    @cache
+    def slope(log_temperature: float) -> float:
+        beta = math.exp(-log_temperature)
+
         def excess(rows: Tensor, targets: Tensor) -> Tensor:
             z = rows.double()
             z = z - z.amax(dim=1, keepdim=True)
@@ -48,27 +52,25 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
         return float(per_example(excess, logits, labels).mean())
 
-    @cache
-    def slope(log_temperature: float) -> float:
-        return slope_at(math.exp(-log_temperature))
-
     if not math.isfinite(slope(0.0)):
         raise Undefined("the validation logits are too large for a temperature to be fitted")
+    if bool((logits.gather(1, labels[:, None])[:, 0] == logits.amax(dim=1)).all()):
+        raise Undefined("no temperature is best: on validation, every label has the highest logit")
+    if slope(math.log(FLATTEST * _mean_spread(logits))) >= 0:
+        raise Undefined(
+            "no temperature is best: on validation, labels have hardly higher logits than other classes"
+        )
     # The slope falls as T rises: above 0 the model is too sure, and T must grow.
     too_sure = slope(0.0) > 0
-    if too_sure and slope_at(0.0) >= 0:
-        raise Undefined(
-            "no temperature is best: on validation, labels have no higher logits than other classes"
-        )
-    if not too_sure and bool((logits.gather(1, labels[:, None])[:, 0] == logits.amax(dim=1)).all()):
-        raise Undefined("no temperature is best: on validation, every label has the highest logit")
     step = math.log(2) if too_sure else -math.log(2)
     low = high = 0.0
     while (slope(high) > 0) == too_sure:
         low, high = high, high + step
-        if abs(high) > LARGEST_LOG:
-            raise Undefined(f"the best temperature is not within e^±{LARGEST_LOG:g}")
     return math.exp(brentq(slope, low, high, xtol=1e-12))
+
+
+def _mean_spread(logits: Tensor) -> float:
+    return float(per_example(lambda rows: rows.amax(1).double() - rows.amin(1), logits).mean())
 
 
 derive("fitted", "", fit_temperature, ("validation_logits", "validation_labels"))

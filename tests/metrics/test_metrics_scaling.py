@@ -67,7 +67,7 @@ def test_validation_that_is_all_right_has_no_temperature() -> None:
 @pytest.mark.parametrize("labels", [[1, 0], [1, 1]])
 def test_validation_no_better_than_a_guess_has_no_temperature(labels: list[int]) -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
-    with pytest.raises(Undefined, match="labels have no higher logits than other classes"):
+    with pytest.raises(Undefined, match="labels have hardly higher logits than other classes"):
         fit_temperature(logits, torch.tensor(labels))
 
 
@@ -79,7 +79,9 @@ def test_a_temperature_is_found_wherever_it_is(scale: float) -> None:
     assert found == pytest.approx(3 * scale / math.log(3), rel=1e-9)
 
 
-@pytest.mark.parametrize(("label", "reason"), [(0, "every label has the highest"), (3, "no higher logits")])
+@pytest.mark.parametrize(
+    ("label", "reason"), [(0, "every label has the highest"), (3, "hardly higher logits")]
+)
 def test_the_reason_for_no_temperature_is_true_of_the_labels(label: int, reason: str) -> None:
     logits = torch.tensor([[0.125, 0.0, 0.0, -1e4]])
     with pytest.raises(Undefined, match=reason):
@@ -102,6 +104,16 @@ def test_examples_that_differ_in_a_constant_stay_tied_after_scaling() -> None:
     assert plain["temperature_fitted"] == pytest.approx(3 / math.log(3))
     for name in ("ece_adaptive_scaled", "ece_scaled", "mce_scaled", "nll_scaled", "classwise_ece_scaled"):
         assert moved[name] == plain[name]
+
+
+def test_a_minimum_that_rounding_decides_is_none() -> None:
+    """Labels ahead by a ten thousandth of the spread: at the best temperature all classes are as likely."""
+    logits = torch.tensor([[1.0 + 2e-4, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    for scale in (1e-6, 1.0, 1e6):
+        with pytest.raises(Undefined, match="hardly higher logits"):
+            fit_temperature(scale * logits, torch.tensor([0, 1]))
+    ahead = torch.tensor([[1.01, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    assert 40 < fit_temperature(ahead, torch.tensor([0, 1])) < 1024
 
 
 def test_logits_beyond_the_range_of_a_temperature() -> None:
