@@ -1,5 +1,6 @@
 # make run    the quickstart suite, in an environment of its own
 # make test   the whole test-suite
+# make fuzz   the property tests with fresh seeds and fifty times the examples
 # make check  formatting, lint and types
 # make zoo    rewrite the index of the zoo, after a model of it or the way of counting has changed
 # make publish RUN=quickstart   copy a run to results/ without weights and logits, with a report of lean page
@@ -7,13 +8,16 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test check zoo publish clean
+.PHONY: run test fuzz check zoo publish clean
 
 run: $(INSTALLED)
 	$(VENV)/bin/kdbench run quickstart
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
+
+fuzz: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m hypothesis --hypothesis-profile fuzz --numprocesses 2 --dist worksteal
 
 check: $(INSTALLED)
 	$(VENV)/bin/ruff format --check kdbench tests benchmarks

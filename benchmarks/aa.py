@@ -9,7 +9,6 @@ interval covers it. Written are ``aa.json`` and ``aa.md``.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -51,13 +50,10 @@ def main() -> None:
     cells = comparisons * 2 * SEEDS
     kdbench.run(Suite.model_validate(SUITE | {"seeds": list(range(cells))}), options.run)
     (row,) = (summary := summarise(options.run)).measured
-    # statsmodels collects garbage in each correction: what is loaded need not be searched every time
-    gc.freeze()
     parts = {
         "A configuration against itself": list(false_positives(summary, row, cells)),
         "Known truth, simulated": list(coverages(repetitions=40 if options.quick else 2_500)),
     }
-    gc.unfreeze()
     accuracy = row.metrics["top1"]
     assert accuracy.mean is not None and accuracy.sd is not None
     about = (

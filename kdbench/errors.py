@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UserError(Exception):
@@ -15,20 +15,28 @@ def refuse(text: str) -> None:
     raise UserError(text)
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for the candidate nearest to ``name``, or an empty string."""
+def nearest(name: str, candidates: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
+    """Return `` Did you mean 'x'?`` for the candidate nearest to ``name``, or an empty string.
+
+    ``synonyms`` maps what people call a candidate to its name; one that they use goes before a like spelling.
+    """
     folded = {_fold(candidate): candidate for candidate in candidates}
+    meant = {_fold(synonym): own for synonym, own in (synonyms or {}).items() if own in folded.values()}
+    if own := meant.get(_fold(str(name))):
+        return f" Did you mean '{own}'?"
     close = difflib.get_close_matches(_fold(str(name)), list(folded), n=1, cutoff=0.6)
     return f" Did you mean '{folded[close[0]]}'?" if close else ""
 
 
 def _fold(name: str) -> str:
-    """Return a name without what people mix up: case, and letters that look like digits."""
-    return name.lower().translate(str.maketrans("oil", "011"))
+    """Return a name without what people mix up: case, strokes, and letters that look like digits."""
+    return name.lower().translate(str.maketrans("oil-", "011_"))
 
 
-def unknown(kind: str, name: str, candidates: Iterable[str]) -> UserError:
+def unknown(
+    kind: str, name: str, candidates: Iterable[str], synonyms: Mapping[str, str] | None = None
+) -> UserError:
     """Return the error for a name that is not known: the nearest right one, or all that are allowed."""
     candidates = sorted(candidates)
-    hint = nearest(name, candidates) or f" Known: {', '.join(candidates)}."
+    hint = nearest(name, candidates, synonyms) or f" Known: {', '.join(candidates)}."
     return UserError(f"unknown {kind} '{name}'.{hint}")

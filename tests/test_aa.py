@@ -50,9 +50,9 @@ def test_the_simulated_truth_is_what_simulation_gives(benchmark) -> None:
     ours, theirs = checks.outcomes(np.random.default_rng(0), 40, 5_000, 0.1, gain=0.3)
     assert (ours - theirs).mean() == pytest.approx(checks.true_difference(0.3, 0.1), abs=0.015)
     assert checks.true_difference(0.0, 0.1) == 0
-    levels = np.linspace(0.0, 3.0, 10)
-    scores = np.random.default_rng(1).normal(levels, 1.0, (40_000, 10))
-    assert checks._middle_half(levels) == pytest.approx(stats.trim_mean(scores.ravel(), 0.25), abs=0.01)
+    for kind in checks.KINDS:
+        scores = checks._scores(kind, np.random.default_rng(1), (100_000,))
+        assert (scores.mean(), scores.std()) == (pytest.approx(0, abs=0.02), pytest.approx(1, abs=0.02))
 
 
 def write_cells(suite: Suite, out: Path) -> None:

@@ -145,6 +145,9 @@ def test_several_runs_are_ranked(
 
     shutil.copytree(finished, tmp_path / "copy")
     one, two, figure = str(finished), str(tmp_path / "copy"), tmp_path / "ranks.png"
+    assert "hold the same cells" in fails(capsys, monkeypatch, "compare", one, two)
+    manifest = tmp_path / "copy" / "run.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "other digits"}))
     rows = json.loads(invoke("compare", one, two, "--json"))
     assert {row["method"] for row in rows} == {"scratch", "kd(temperature=2)"}
     assert "2 methods: Friedman's test needs at least 3" in invoke("compare", one, two)

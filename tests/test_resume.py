@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from kdbench.store import RunDirectory, load
 
@@ -30,24 +32,32 @@ measure: {latency: false}
 RECORDS = 15
 
 
-def start(suite: Path, events: int, out: Path) -> subprocess.CompletedProcess[str]:
-    script = Path(__file__).parent / "killed_run.py"
-    return subprocess.run(
-        [
-            sys.executable,
-            str(script),
-            str(events),
-            "run",
-            str(suite),
-            *("--quiet", "--device", "cpu"),
-            "--out",
-            str(out),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent.parent,
-    )
+class Runs:
+    """Runs of the suite one after the other, each in a process of its own that can be killed."""
+
+    def __init__(self, suite: Path) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "killed_run.py"), str(suite)]
+        root = Path(__file__).parent.parent
+        self.process = subprocess.Popen(
+            command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root
+        )
+
+    def start(self, events: int, out: Path) -> tuple[int, int]:
+        """Return the exit code of a run that is killed at its n-th event, and how many there were."""
+        assert self.process.stdin and self.process.stdout
+        print(events, out, file=self.process.stdin, flush=True)
+        code, count = self.process.stdout.readline().split()
+        return int(code), int(count)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Runs]:
+    suite = tmp_path / "killed.yaml"
+    suite.write_text(SUITE)
+    started = Runs(suite)
+    yield started
+    started.process.communicate()
+    assert started.process.returncode == 0
 
 
 def finished(out: Path) -> dict[Path, int]:
@@ -55,25 +65,21 @@ def finished(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in done}
 
 
-def test_a_killed_run_ends_like_one_that_was_not_killed(tmp_path: Path) -> None:
-    suite = tmp_path / "killed.yaml"
-    suite.write_text(SUITE)
-    whole = start(suite, 0, tmp_path / "whole" / "run")
-    assert whole.returncode == 0, whole.stderr
-    total = int(re.findall(r"events (\d+)", whole.stdout)[-1])
-    moments = sorted(random.Random(20261121).sample(range(1, total - 60), KILLS))
+def test_a_killed_run_ends_like_one_that_was_not_killed(runs: Runs, tmp_path: Path) -> None:
+    code, total = runs.start(0, tmp_path / "whole" / "run")
+    assert code == 0
+    moments = sorted(random.Random(20261121).sample(range(1, total - 20), KILLS))
     cut = tmp_path / "cut" / "run"
     done: dict[Path, int] = {}
     before = 0
     for moment in moments:
-        killed = start(suite, moment - before, cut)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert runs.start(moment - before, cut) == (-signal.SIGKILL, moment - before)
         before = moment
         now = finished(cut)
         assert all(now[path] == stamp for path, stamp in done.items()), "a finished cell was written again"
         done = now
-    last = start(suite, 0, cut)
-    assert last.returncode == 0, last.stderr
+    assert 0 < len(done) < RECORDS
+    assert runs.start(0, cut)[0] == 0
     now = finished(cut)
     assert all(now[path] == stamp for path, stamp in done.items())
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from kdbench.analysis.aggregate import probability_of_improvement
 from kdbench.analysis.evidence import ExampleEvidence, evidence
 from kdbench.analysis.intervals import is_constant, t_interval
 from kdbench.analysis.power import detectable_difference
 from kdbench.analysis.summary import Row, Summary
-from kdbench.column import Direction
+from kdbench.column import Direction, unknown_column
 from kdbench.errors import unknown
 
 ALPHA = 0.05
@@ -33,8 +32,10 @@ class Comparison:
     ``low`` and ``high`` bound the 95 % t interval of the mean difference and are not corrected; ``p`` is of
     the paired t test, ``p_holm`` after Holm's correction, and ``verdict`` goes by ``p_holm``. ``sd`` is the
     standard deviation of the differences, and ``detectable`` the smallest difference that as many pairs with
-    this ``sd`` would show in 80 % of runs, tested at 0.05 over the number of comparisons. ``improvement`` is
-    the probability, from two seeds on, that the method betters the baseline in one training of each.
+    this ``sd`` would show in 80 % of runs, tested at 0.05 over the number of comparisons; where that is more
+    than ``possible``, which the range of the metric leaves on either side of the baseline, it is None.
+    ``improvement`` is the probability, from two seeds on, that the method betters the baseline in one
+    training of each.
     ``examples`` says what the test examples add. What could not be computed is None, with the reason.
     """
 
@@ -52,9 +53,15 @@ class Comparison:
     verdict: Verdict | None = None
     reason: str | None = None
     sd: float | None = None
+    possible: float = math.inf
     detectable: float | None = None
     improvement: float | None = None
     examples: ExampleEvidence = NO_EVIDENCE
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether seeds spread so much that no difference that is possible would be shown."""
+        return self.sd is not None and self.detectable is None
 
 
 def compare_methods(
@@ -70,7 +77,7 @@ def compare_methods(
     None with a reason.
     """
     if metric not in summary.columns:
-        raise unknown("metric", metric, summary.columns)
+        raise unknown_column(metric, summary.columns)
     if baseline != CONTROL and baseline not in summary.methods:
         raise unknown("baseline", baseline, summary.methods)
     controls = {(row.teacher, row.student): row for row in summary.students if row.method == baseline}
@@ -98,9 +105,11 @@ def compare_rows(summary: Summary, row: Row, control: Row | None, metric: str, b
     differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
     sign = -1.0 if summary.columns[metric].direction == "lower" else 1.0
     pairs = sign * np.array([(ours[seed], theirs[seed]) for seed in seeds])
+    (lowest, highest), level = summary.columns[metric].bounds, np.mean([theirs[seed] for seed in seeds])
     result = replace(
         empty,
         n=len(seeds),
+        possible=float(max(highest - level, level - lowest)),
         difference=float(differences.mean()),
         improvement=probability_of_improvement(pairs) if len(seeds) > 1 else None,
         examples=evidence(summary.outcomes, row, control, seeds, metric),
@@ -145,17 +154,22 @@ def corrected(comparisons: list[Comparison], direction: Direction) -> list[Compa
         judged = found if p is None else _judged(found, p, direction)
         if found.sd is not None:
             smallest = detectable_difference(found.sd, found.n, ALPHA / tested)
-            judged = replace(judged, detectable=smallest)
+            judged = replace(judged, detectable=smallest if smallest <= found.possible else None)
         result.append(replace(judged, examples=replace(found.examples, p_holm=p_examples)))
     return result
 
 
-def _holm(ps: Sequence[float | None]) -> Iterator[float | None]:
-    """Yield the corrected p-values in their order, None where nothing was tested."""
-    tested = [p for p in ps if p is not None]
-    adjusted = iter(multipletests(tested, alpha=ALPHA, method="holm")[1] if tested else ())
-    for p in ps:
-        yield None if p is None else float(next(adjusted))
+def _holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Return the corrected p-values in their order, None where nothing was tested.
+
+    Of m, the i-th smallest is multiplied by m − i + 1, and none is smaller than the one before it.
+    """
+    tested = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    adjusted: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, (p, place) in enumerate(tested):
+        adjusted[place] = largest = max(largest, min(1.0, p * (len(tested) - rank)))
+    return adjusted
 
 
 def _judged(comparison: Comparison, p_holm: float, direction: Direction) -> Comparison:

@@ -20,9 +20,10 @@ class ExampleEvidence:
     """A difference over the N test examples.
 
     ``low`` and ``high`` bound the paired bootstrap interval over examples, for the models as they were
-    trained; ``both_low`` and ``both_high`` the interval over seeds and examples together. ``p`` is McNemar's
-    over all seeds, ``p_holm`` after Holm's correction, ``p_by_seed`` McNemar's of each seed. What could not
-    be computed is None; ``reason`` says why where all of it is.
+    trained; ``both_low`` and ``both_high`` the interval over seeds and examples together, of which
+    ``both_reason`` says why there is none, or why it is that over seeds. ``p`` is McNemar's over all seeds,
+    ``p_holm`` after Holm's correction, ``p_by_seed`` McNemar's of each seed. What could not be computed is
+    None; ``reason`` says why where all of it is.
     """
 
     n: int | None = None
@@ -30,6 +31,7 @@ class ExampleEvidence:
     high: float | None = None
     both_low: float | None = None
     both_high: float | None = None
+    both_reason: str | None = None
     p_by_seed: tuple[float, ...] = ()
     p: float | None = None
     p_holm: float | None = None
@@ -55,17 +57,29 @@ def _evidence(ours: Sequence[Hits], theirs: Sequence[Hits]) -> ExampleEvidence:
     by_example, by_seed = differences.mean(axis=0), differences.mean(axis=1)
     # Models that agree on every example leave nothing to draw from: a width of zero would claim certainty.
     low, high = (None, None) if is_constant(by_example, scale=1.0) else over_examples(by_example)
-    several = len(by_seed) > 1 and not is_constant(by_seed, scale=1.0)
-    both_low, both_high = over_seeds_and_examples(differences) if several else (None, None)
+    no_both = _why_not_both(len(by_seed), len(by_example), equal=is_constant(by_seed, scale=1.0))
+    both = over_seeds_and_examples(differences) if no_both is None else None
     return ExampleEvidence(
         n=len(by_example),
         low=low,
         high=high,
-        both_low=both_low,
-        both_high=both_high,
+        both_low=both.low if both else None,
+        both_high=both.high if both else None,
+        both_reason=both.reason if both else no_both,
         p_by_seed=tuple(mcnemar(a, b) for a, b in zip(ours, theirs, strict=True)),
         p=mcnemar_over_seeds(ours, theirs),
     )
+
+
+def _why_not_both(seeds: int, examples: int, *, equal: bool) -> str | None:
+    """Return why there is no interval over seeds and examples, where there is none."""
+    if seeds < 2:
+        return "one seed: an interval over seeds and examples needs at least two"
+    if equal:
+        return f"the {seeds} differences by seed are all equal: no spread to estimate"
+    if examples < 2:
+        return "one test example: an interval over seeds and examples needs at least two"
+    return None
 
 
 def example_interval(

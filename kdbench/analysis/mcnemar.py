@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.stats import contingency_tables
 
 from kdbench.analysis.outcomes import Hits
 
@@ -19,13 +18,14 @@ def mcnemar(ours: Hits, theirs: Hits) -> float:
     """Return the p-value of McNemar's test that two models are right equally often, (N,) and (N,).
 
     With b examples that only the first has right and c that only the second has: exact (binomial) where
-    b + c < 25, else (|b − c| − 1)²/(b + c) against χ² with one degree of freedom. Source: McNemar, 1947;
-    Edwards, 1948, for the correction of continuity.
+    b + c < 25, else max(|b − c| − 1, 0)²/(b + c) against χ² with one degree of freedom. Source: McNemar,
+    1947; Edwards, 1948, for the correction of continuity, which never takes |b − c| beyond zero.
     """
     only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    table = [[int((ours & theirs).sum()), only_ours], [only_theirs, int((~ours & ~theirs).sum())]]
-    exact = only_ours + only_theirs < EXACT_BELOW
-    return float(contingency_tables.mcnemar(table, exact=exact, correction=True).pvalue)
+    differing = only_ours + only_theirs
+    if differing < EXACT_BELOW:
+        return min(1.0, 2 * float(stats.binom.cdf(min(only_ours, only_theirs), differing, 0.5)))
+    return float(stats.chi2.sf(max(abs(only_ours - only_theirs) - 1, 0) ** 2 / differing, df=1))
 
 
 def mcnemar_over_seeds(ours: Sequence[Hits], theirs: Sequence[Hits]) -> float:

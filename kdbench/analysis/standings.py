@@ -18,6 +18,7 @@ from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval, critical_t, is_constant, no_value
 from kdbench.analysis.ranks import Ranking, rank_methods
 from kdbench.analysis.summary import Row, Summary
+from kdbench.column import unknown_column
 from kdbench.errors import UserError, unknown
 from kdbench.store import canonical_json
 
@@ -72,12 +73,13 @@ def standings(summaries: Sequence[Summary], metric: str = "top1", baseline: str 
 
     Ranked are the methods that more than half of the tasks have, on the tasks that have all of them, by the
     mean over seeds. Where there is nothing to rank, ``ranking`` says why. Raises UserError for a run that is
-    given twice and an unknown metric or baseline.
+    given twice, for runs that hold the same cells, and for an unknown metric or baseline.
     """
     _refuse_mistakes(summaries, metric, baseline)
     direction = summaries[0].columns[metric].direction
     sign = -1.0 if direction == "lower" else 1.0
     found = [task for summary in summaries for task in _tasks(summary, metric)]
+    _refuse_repetitions(summaries)
     methods, tasks = _complete(found) if direction != "none" else ([], [])
     means = sign * np.array([[_mean(task, name, metric) for name in methods] for task in tasks])
     ranking = rank_methods(means, methods) if tasks else _nothing(metric, direction, found, methods)
@@ -103,12 +105,32 @@ def _refuse_mistakes(summaries: Sequence[Summary], metric: str, baseline: str) -
     paths = [summary.run.path.resolve() for summary in summaries]
     for summary, path in zip(summaries, paths, strict=True):
         if metric not in summary.columns:
-            raise unknown("metric", metric, summary.columns)
+            raise unknown_column(metric, summary.columns)
         if paths.count(path) > 1:
             raise UserError(f"{summary.run.path} is given twice: a run counts once.")
     known = {method for summary in summaries for method in summary.methods}
     if baseline != CONTROL and baseline not in known:
         raise unknown("baseline", baseline, known)
+
+
+def _refuse_repetitions(summaries: Sequence[Summary]) -> None:
+    """Refuse runs of the same cells: a student that counts twice would be evidence that nobody has."""
+    owners: dict[tuple[str, str, str | None, str | None], Summary] = {}
+    for summary in summaries:
+        shared = []
+        for row in summary.measured:
+            cell = (summary.manifest["dataset"], row.teacher, row.student, row.method)
+            if owners.setdefault(cell, summary) is not summary:
+                shared.append(cell)
+        if shared:
+            dataset, _, student, method = shared[0]
+            first, second = owners[shared[0]].run.path, summary.run.path
+            more = f" and {len(shared) - 1:,} more" if len(shared) > 1 else ""
+            raise UserError(
+                f"{first} and {second} hold the same cells ({student} with {method} on {dataset}{more}): "
+                "ranks count each student once. Give runs of other students, teachers or "
+                f"datasets, or print the two one by one: kdbench compare {first}; kdbench compare {second}."
+            )
 
 
 def _nothing(metric: str, direction: str, found: Sequence[Task], methods: Sequence[str]) -> Ranking:

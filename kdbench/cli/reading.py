@@ -39,7 +39,8 @@ def compare(
 
     One run: means with intervals over seeds, differences with corrected significance, Pareto marks.
 
-    Several runs: the methods by mean rank over all students (Friedman, Nemenyi), interquartile means.
+    Several runs, of different students, teachers or datasets: the methods by mean rank over all students
+    (Friedman, Nemenyi), interquartile means.
 
     A published figure is that of the paper that proposes the method, else of CRD's table (ICLR 2020), else of
     the first paper in the table that ships with kdbench; what a run did otherwise than the papers is told.

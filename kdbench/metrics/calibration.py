@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdbench.metrics.ranking import ranked
+from kdbench.metrics.ranking import RESOLUTION, ranked
 from kdbench.metrics.registry import metric
 from kdbench.metrics.tensors import row_blocks
 
@@ -34,7 +34,8 @@ class ReliabilityBins:
 def reliability_bins(confidences: Tensor, correct: Tensor, bins: int = BINS) -> ReliabilityBins:
     """Return the count, mean confidence and accuracy of each of ``bins`` bins of equal width on [0, 1].
 
-    Bin m of M holds the confidences in ((m − 1)/M, m/M], so 1 is in the last bin; 0 is in the first.
+    Bin m of M holds the confidences in ((m − 1)/M, m/M], so 1 is in the last bin; 0 is in the first. What
+    lies above an edge by less than 2^−40 is on it, as the ⅓ of three equal logits that rounding lifts.
     Shapes: confidences (N,) in [0, 1], correct (N,) boolean. Raises ValueError where the shapes
     disagree, a confidence is outside [0, 1], or ``bins`` is under 1. Source: Guo et al. 2017.
 
@@ -53,7 +54,7 @@ def reliability_bins(confidences: Tensor, correct: Tensor, bins: int = BINS) -> 
     if not bool(((confidences >= 0) & (confidences <= 1)).all()):
         raise ValueError("a confidence is outside [0, 1]")
     edges = torch.arange(bins + 1, dtype=torch.float64) / bins
-    index = torch.bucketize(confidences, edges[1:-1])
+    index = torch.bucketize(confidences, edges[1:-1] + 1 / RESOLUTION)
     counts = torch.bincount(index, minlength=bins).tolist()
 
     def mean(weights: Tensor) -> tuple[float | None, ...]:
@@ -169,7 +170,7 @@ def classwise_ece(log_probs: Tensor, labels: Tensor, bins: int = BINS) -> float:
     0.25
     """
     count, classes = log_probs.shape
-    edges = torch.arange(1, bins, dtype=torch.float64, device=log_probs.device) / bins
+    edges = torch.arange(1, bins, dtype=torch.float64, device=log_probs.device) / bins + 1 / RESOLUTION
     # n·(share − mean) is a sum of 1[y = k] − p_k, so the counts of the bins are not needed.
     gaps = torch.zeros(classes, bins, dtype=torch.float64, device=log_probs.device)
     for block in row_blocks(log_probs):
@@ -177,7 +178,7 @@ def classwise_ece(log_probs: Tensor, labels: Tensor, bins: int = BINS) -> float:
         difference = p.neg()
         difference[torch.arange(len(own), device=own.device), own] += 1
         # Probabilities sum to 1: fewer than ``bins`` of a row lie above the first bin, whose sum is the rest.
-        above = p > 1 / bins if bins > 1 else torch.zeros_like(p, dtype=torch.bool)
+        above = p > edges[0] if bins > 1 else torch.zeros_like(p, dtype=torch.bool)
         rows, columns = above.nonzero(as_tuple=True)
         place = columns * bins + torch.bucketize(p[rows, columns], edges)
         gaps.view(-1).index_add_(0, place, difference[rows, columns])

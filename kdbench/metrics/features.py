@@ -15,10 +15,16 @@ from torch import Tensor
 from kdbench.metrics.registry import metric
 from kdbench.metrics.tensors import Undefined, derive, row_blocks
 
+# Of the powers of two that float64 holds.
+LARGEST_EXPONENT = 1023
+
 
 @dataclass(frozen=True)
 class GramProducts:
     """What CKA needs of two centred matrices X and Y with Gram matrices K = XXᵀ and L = YYᵀ.
+
+    X and Y are each divided by a power of two, which changes no bit of what `cka_pooled` and
+    `cka_pooled_debiased` make of them, and without which fourth powers leave the range of float64.
 
     Attributes:
         norms: tr KK = ‖XᵀX‖², tr LL = ‖YᵀY‖² and tr KL = ‖XᵀY‖² (Frobenius).
@@ -29,8 +35,14 @@ class GramProducts:
     diagonals: Tensor
 
 
-def _centred(rows: Tensor, mean: Tensor) -> Tensor:
-    return rows.double() - mean
+def _scale(rows: Tensor) -> float:
+    """Return the power of two that takes the largest entry to between 1 and 2."""
+    exponent = math.frexp(float(rows.abs().amax()))[1] - 1
+    return math.ldexp(1.0, min(-exponent, LARGEST_EXPONENT))
+
+
+def _scaled(rows: Tensor, scale: float) -> Tensor:
+    return rows.to(torch.float64, copy=True).mul_(scale)
 
 
 def gram_products(features: Tensor, teacher_features: Tensor) -> GramProducts:
@@ -41,13 +53,14 @@ def gram_products(features: Tensor, teacher_features: Tensor) -> GramProducts:
     >>> from torch import tensor
     >>> x = tensor([[1.0], [-1.0]])
     >>> gram_products(x, 2 * x).norms
-    {'kk': 4.0, 'll': 64.0, 'kl': 16.0}
+    {'kk': 4.0, 'll': 4.0, 'kl': 4.0}
     """
     for whose, tensor in (("student", features), ("teacher", teacher_features)):
         if bool((tensor.amax(dim=0) == tensor.amin(dim=0)).all()):
             raise Undefined(f"the {whose}'s pooled features are the same for every example")
     pair = (features, teacher_features)
-    means = [tensor.mean(dim=0, dtype=torch.float64) for tensor in pair]
+    scales = [_scale(tensor) for tensor in pair]
+    means = [_scaled(tensor, scale).mean(dim=0) for tensor, scale in zip(pair, scales, strict=True)]
     widths = [tensor.shape[1] for tensor in pair]
     kinds = {"kk": (0, 0), "ll": (1, 1), "kl": (0, 1)}
     sums = {
@@ -55,7 +68,10 @@ def gram_products(features: Tensor, teacher_features: Tensor) -> GramProducts:
     }
     diagonals = []
     for block in row_blocks(pair[widths[1] > widths[0]]):
-        both = [_centred(tensor[block], mean) for tensor, mean in zip(pair, means, strict=True)]
+        both = [
+            _scaled(tensor[block], scale).sub_(mean)
+            for tensor, scale, mean in zip(pair, scales, means, strict=True)
+        ]
         for kind, (i, j) in kinds.items():
             sums[kind].addmm_(both[i].T, both[j])
         diagonals.append(torch.stack([part.square().sum(dim=1) for part in both], dim=1))

@@ -15,7 +15,9 @@ from kdbench.metrics.tensors import Undefined, per_example, row_blocks
 
 def _centred(rows: Tensor) -> Tensor:
     rows = rows.double()
-    return rows - rows.mean(dim=1, keepdim=True)
+    # Less the highest first: the mean of a row that lies far from 0 would round away what differs in it.
+    rows = rows - rows.amax(dim=1, keepdim=True)
+    return rows.sub_(rows.mean(dim=1, keepdim=True))
 
 
 def _unit(rows: Tensor) -> Tensor:

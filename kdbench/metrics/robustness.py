@@ -106,7 +106,8 @@ def corruption_means(
     values[DROP.name] = before - after if before is not None and after is not None else None
     for column in COLUMNS:
         if values[column.name] is None:
-            reasons[column.name] = "logits are not finite on corrupted images"
+            only_clean = column is DROP and after is not None
+            reasons[column.name] = f"logits are not finite on {'clean' if only_clean else 'corrupted'} images"
     if no_agreement is not None:
         reasons[AGREEMENT.name] = no_agreement
     return values, reasons

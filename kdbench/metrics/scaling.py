@@ -3,7 +3,7 @@
 A distilled student often differs from its teacher in nothing but the scale of its logits. Scaling changes
 no prediction; it asks what calibration the model could have had for free. Shapes as in
 `kdbench.metrics.tensors`. Every metric raises ValueError where shapes disagree, and Undefined where there
-are no examples, no validation split, or no finite temperature that is best.
+are no examples, no validation split, or no temperature that is best (see `fit_temperature`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from kdbench.metrics.registry import metric
 from kdbench.metrics.tensors import Undefined, derive, log_probabilities, per_example
 
 GUO = "Guo et al. 2017, arXiv 1706.04599"
-# The temperatures that are looked at; beyond them the softmax is uniform, or one-hot, for any usual logits.
-LOWEST, HIGHEST = 2.0**-10, 2.0**10
+# Temperatures are looked at up to so many times the mean spread of the logits: there all classes are as
+# likely to a thousandth, and the NLL is so flat that rounding comes to decide where its minimum is.
+FLATTEST = 2.0**10
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -29,8 +30,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     In β = 1/T the NLL is convex and its slope mean(Σ_k p_k z_k − z_y), with p = softmax(βz), rises: the root
     is bracketed by doubling or halving T from 1, then found by Brent's method. Shapes: (V, K), (V,).
-    Raises Undefined where it is not within [2^−10, 2^10]: where every label has the highest logit the NLL
-    falls without end as T → 0; where labels have no higher logits than other classes, as T → ∞.
+    Raises Undefined where every label has the highest logit, so that the NLL has no minimum above T = 0, and
+    where labels have on average hardly higher logits than other classes, so that it has none below 2^10 times
+    the mean spread (highest less lowest logit of a row), or none at all.
 
     >>> from torch import tensor
     >>> logits = tensor([[3.0, 0.0]] * 4)  # right three times of four: p = 3/4 at z/T = ln 3
@@ -52,18 +54,23 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     if not math.isfinite(slope(0.0)):
         raise Undefined("the validation logits are too large for a temperature to be fitted")
+    if bool((logits.gather(1, labels[:, None])[:, 0] == logits.amax(dim=1)).all()):
+        raise Undefined("no temperature is best: on validation, every label has the highest logit")
+    if slope(math.log(FLATTEST * _mean_spread(logits))) >= 0:
+        raise Undefined(
+            "no temperature is best: on validation, labels have hardly higher logits than other classes"
+        )
     # The slope falls as T rises: above 0 the model is too sure, and T must grow.
-    step = math.log(2) if slope(0.0) > 0 else -math.log(2)
+    too_sure = slope(0.0) > 0
+    step = math.log(2) if too_sure else -math.log(2)
     low = high = 0.0
-    while (slope(high) > 0) == (step > 0):
+    while (slope(high) > 0) == too_sure:
         low, high = high, high + step
-        if not math.log(LOWEST) <= high <= math.log(HIGHEST):
-            raise Undefined(
-                f"the NLL on validation falls beyond T = {HIGHEST:g}: labels have no higher logits"
-                if step > 0
-                else f"the NLL on validation falls beyond T = {LOWEST:g}: its predictions are all right"
-            )
     return math.exp(brentq(slope, low, high, xtol=1e-12))
+
+
+def _mean_spread(logits: Tensor) -> float:
+    return float(per_example(lambda rows: rows.amax(1).double() - rows.amin(1), logits).mean())
 
 
 derive("fitted", "", fit_temperature, ("validation_logits", "validation_labels"))
@@ -82,8 +89,8 @@ def temperature_fitted(fitted: float) -> float:
     """Return the temperature that minimises the NLL on validation: argmin_T −mean log softmax(z/T)_y.
 
     Above 1 the model is too sure, under 1 not sure enough. See `fit_temperature`. Shapes: (V, K), (V,).
-    Range [2^−10, 2^10]. Raises Undefined where the minimum is not in that range, as where all of validation
-    is right. Source: Guo et al. 2017.
+    Range (0, ∞). Raises Undefined where no temperature is best, as where all of validation is right.
+    Source: Guo et al. 2017.
 
     >>> from torch import tensor
     >>> logits = tensor([[math.log(9), 0.0]] * 4)  # says 9/10, is right three times of four

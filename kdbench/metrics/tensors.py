@@ -229,11 +229,17 @@ def per_example(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 
 
 def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the log-softmax of z/T (N, K) in float64, without a float64 copy of the logits z."""
+    """Return the log-softmax of z/T (N, K) in float64, without a float64 copy of the logits z.
+
+    What is divided is z less the highest logit of its row, so that a constant added to a row costs no digits
+    and rows that differ in nothing else get the same bits.
+    """
     result = torch.empty(logits.shape, dtype=torch.float64, device=logits.device)
     for block in row_blocks(logits):
         rows = logits[block].double()
-        torch.log_softmax(rows if temperature == 1 else rows / temperature, dim=1, out=result[block])
+        if temperature != 1:
+            rows = (rows - rows.amax(dim=1, keepdim=True)).div_(temperature)
+        torch.log_softmax(rows, dim=1, out=result[block])
     return result
 
 

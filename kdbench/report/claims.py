@@ -14,6 +14,7 @@ from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.report import numerals
 from kdbench.report.evidence import (
+    NOTHING,
     detectable_note,
     examples_note,
     has_examples,
@@ -98,7 +99,7 @@ def _without_values(comparisons: Sequence[Comparison], column: Column) -> set[st
         "examples": [found.examples.low for found in comparisons],
         "mcnemar": [found.examples.p for found in comparisons],
         "p_better": [found.improvement for found in comparisons if column.direction != "none"],
-        "detectable": [found.detectable for found in comparisons],
+        "detectable": [found.sd for found in comparisons],
     }
     empty = {key for key, known in values.items() if all(value is None for value in known)}
     return empty if "both" in empty else {*empty, "examples"}
@@ -150,13 +151,17 @@ def _cells(found: Comparison, notes: Notes, decimals: int, *, told: bool) -> dic
         "interval": Cell(
             interval, {"difference_low": found.low, "difference_high": found.high}, sort=found.low
         ),
-        "both": Cell(both, sort=examples.both_low),
+        "both": Cell(both, note=notes.number(examples.both_reason), sort=examples.both_low),
         "examples": Cell(alone, sort=examples.low),
         "p": Cell(numerals.p_value(found.p), {"p": found.p}, sort=found.p),
         "p_holm": Cell(numerals.p_value(found.p_holm), {"p_holm": found.p_holm}, sort=found.p_holm),
         "mcnemar": Cell(numerals.p_value(examples.p_holm), note=note, sort=examples.p_holm),
         "p_better": Cell(better, sort=found.improvement),
-        "detectable": Cell(numerals.number(found.metric, found.detectable, decimals), sort=found.detectable),
+        "detectable": Cell(
+            numerals.number(found.metric, found.detectable, decimals),
+            note=notes.number(NOTHING if found.shows_nothing else None),
+            sort=found.detectable,
+        ),
         "verdict": Cell(
             verdict,
             {"verdict": found.verdict, "reason": found.reason} | raw_evidence(found),
@@ -203,12 +208,16 @@ def _more(found: Comparison, decimals: int) -> Iterator[str]:
     """Yield what test examples add to a claim, and what it could have shown."""
     examples = found.examples
     if both := interval_text(found.metric, examples.both_low, examples.both_high, decimals):
-        yield f"over seeds and examples {both}"
+        yield (
+            "over seeds and examples the same" if examples.both_reason else f"over seeds and examples {both}"
+        )
     elif alone := interval_text(found.metric, examples.low, examples.high, decimals):
         yield f"over examples {alone}"
     if examples.p_holm is not None:
         yield f"McNemar {p_text(examples.p_holm)}"
-    if found.detectable is not None:
+    if found.shows_nothing:
+        yield "could show nothing"
+    elif found.detectable is not None:
         yield f"could show {numerals.number(found.metric, found.detectable, decimals)}"
 
 

@@ -40,10 +40,11 @@ def compare(
     difference it also has ``detectable`` (the smallest that the run could have shown), ``p_better`` and what
     the ``examples`` tell: ``difference_examples_low`` (bootstrap over test examples), ``difference_both_low``
     (over seeds and examples), each with its ``_high``, ``mcnemar_p``, ``_by_seed`` and ``_holm``. What could
-    not be computed is None. With ``published`` it also has ``published`` (a proportion, like ``top1``),
-    ``published_epoch``, ``published_source`` and ``published_difference``, all None for a row without a
-    published figure, and ``published_note``, which says in what the row was made otherwise than the figure,
-    or why there are no figures. Raises UserError for a path, metric or baseline that does not exist.
+    not be computed is None; ``detectable_reason`` and ``difference_both_reason`` say why. With ``published``
+    it also has ``published`` (a proportion, like ``top1``), ``published_epoch``, ``published_source`` and
+    ``published_difference``, all None for a row without a published figure, and ``published_note``, which
+    says in what the row was made otherwise than the figure, or why there are no figures. Raises UserError for
+    a path, metric or baseline that does not exist.
     """
     summary = summarise(path)
     table = main_table(summary, metric, baseline)

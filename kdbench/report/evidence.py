@@ -9,18 +9,22 @@ from kdbench.analysis.comparison import Comparison
 from kdbench.analysis.power import POWER
 from kdbench.report import numerals
 
+NOTHING = "seeds spread so much that no possible difference would be shown"
+
 
 def raw_evidence(found: Comparison | None) -> dict[str, Any]:
     """Return the values for machines; all are None where there is no comparison."""
     examples = found.examples if found is not None else None
     return {
         "detectable": found.detectable if found else None,
+        "detectable_reason": NOTHING if found and found.shows_nothing else None,
         "p_better": found.improvement if found else None,
         "examples": examples.n if examples else None,
         "difference_examples_low": examples.low if examples else None,
         "difference_examples_high": examples.high if examples else None,
         "difference_both_low": examples.both_low if examples else None,
         "difference_both_high": examples.both_high if examples else None,
+        "difference_both_reason": examples.both_reason if examples else None,
         "mcnemar_p_by_seed": list(examples.p_by_seed) if examples else None,
         "mcnemar_p": examples.p if examples else None,
         "mcnemar_p_holm": examples.p_holm if examples else None,
@@ -56,13 +60,18 @@ def why_no_examples(comparisons: Sequence[Comparison]) -> list[str]:
 
 def detectable_note(comparisons: Sequence[Comparison]) -> list[str]:
     """Return how to read the smallest difference that a run could have shown."""
-    tested = sum(found.detectable is not None for found in comparisons)
+    tested = sum(found.sd is not None for found in comparisons)
     if not tested:
         return []
+    nothing = (
+        " Nothing could be shown where that is more than the range of the metric leaves."
+        if any(found.shows_nothing for found in comparisons)
+        else ""
+    )
     level = f"0.05/{tested:,}, the first step of Holm's correction" if tested > 1 else "0.05"
     return [
         f"'Could show' is the smallest true difference that such a run shows in {100 * POWER:.0f} % of "
-        f"repetitions, tested at {level}; it rests on the spread of the same few seeds."
+        f"repetitions, tested at {level}; it rests on the spread of the same few seeds.{nothing}"
     ]
 
 

@@ -137,10 +137,10 @@ def _interval_cell(name: str, interval: Interval, notes: Notes, text: Callable[[
     }
     if interval.mean is None:
         return Cell(numerals.DASH, raw, notes.number(interval.reason))
-    bounds = ""
+    bounds = numerals.DASH
     if interval.low is not None and interval.high is not None:
-        bounds = f" [{text(interval.low)}, {text(interval.high)}]"
-    return Cell(f"{text(interval.mean)}{bounds}", raw, notes.number(interval.reason), interval.mean)
+        bounds = f"{text(interval.low)}, {text(interval.high)}"
+    return Cell(f"{text(interval.mean)} [{bounds}]", raw, notes.number(interval.reason), interval.mean)
 
 
 def verdict(found: Standings) -> Iterator[str]:
@@ -177,8 +177,8 @@ def _told_apart(ranking: Ranking) -> str:
 
 def _reading(found: Standings) -> Iterator[str]:
     yield (
-        "IQM is the mean of the middle half of all scores. Brackets are 95 % intervals of a bootstrap over "
-        "the seeds of each student."
+        "IQM is the mean of the middle half of all scores. Brackets are 95 % intervals over the seeds of "
+        "these students; other students are not covered."
     )
     if any(row.ari is not None for row in found.rows):
         yield (

@@ -12,11 +12,11 @@ import pytest
 from kdbench.analysis.summary import Summary, summarise
 
 COLUMNS = (
-    ("top1", "task", "higher"),
-    ("nll", "task", "lower"),
-    ("both_right", "fidelity", "none"),
-    ("agreement", "fidelity", "higher"),
-    ("latency_cpu_b1_p50_ms", "cost", "lower"),
+    ("top1", "task", "higher", "[0, 1]"),
+    ("nll", "task", "lower", "[0, ∞)"),
+    ("both_right", "fidelity", "none", "[0, 1]"),
+    ("agreement", "fidelity", "higher", "[0, 1]"),
+    ("latency_cpu_b1_p50_ms", "cost", "lower", "(0, ∞)"),
 )
 
 # (student, method) -> seed -> value of the metric; None is a failed cell, text a null with that reason.
@@ -70,8 +70,8 @@ def write_records(tmp_path: Path) -> Callable[..., Path]:
             (folder / "record.json").write_text(json.dumps(entry))
             manifest[folders[entry["role"]]].append(entry["id"])
         columns = [
-            {"name": name, "title": name, "family": family, "direction": direction}
-            for name, family, direction in COLUMNS
+            {"name": name, "title": name, "family": family, "direction": direction, "range": span}
+            for name, family, direction, span in COLUMNS
         ]
         (tmp_path / "columns.json").write_text(json.dumps(columns))
         (tmp_path / "run.json").write_text(json.dumps(manifest))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -35,7 +35,6 @@ def test_a_difference_is_the_paired_t_test_of_scipy(summary_of):
     assert found.verdict == "no difference shown"
 
 
-@settings(max_examples=10, deadline=None)
 @given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=8))
 def test_p_values_are_corrected_by_holms_definition(ps):
     table = [Comparison("t", "s", f"m{i}", "scratch", "top1", 3, 0.1, p=p) for i, p in enumerate(ps)]
@@ -111,6 +110,11 @@ def test_another_baseline(summary_of):
 
 def test_unknown_names_are_refused_with_the_nearest(summary_of):
     summary = summary_of({("s", "scratch"): SCRATCH, ("s", "kd"): CLEAR})
+    for name in ("accuracy", "Accuracy", "top-1", "ACC"):
+        with pytest.raises(UserError, match=rf"unknown metric '{name}'\. Did you mean 'top1'"):
+            compare_methods(summary, name)
+    with pytest.raises(UserError, match=r"unknown metric 'latency'\. Did you mean 'latency_cpu_b1_p50_ms'"):
+        compare_methods(summary, "latency")
     with pytest.raises(UserError, match=r"unknown metric 'top'\. Did you mean 'top1'"):
         compare_methods(summary, "top")
     with pytest.raises(UserError, match=r"unknown baseline 'scrach'\. Did you mean 'scratch'"):

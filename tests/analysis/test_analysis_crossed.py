@@ -21,15 +21,18 @@ def test_mean_squares_by_hand():
     # Seed means 3 and 0; example means 1, 1.5, 2; the interaction leaves ±0.5, 0, ∓0.5.
     table = np.array([[2.0, 3.0, 4.0], [0.0, 0.0, 0.0]])
     # MS_S = 3·4.5 = 13.5, MS_N = 2·0.5/2 = 0.5, MS_R = 4·0.25/2 = 0.5: examples add nothing
-    low, high = over_seeds_and_examples(table)
+    found = over_seeds_and_examples(table)
     half = stats.t.ppf(0.975, 1) * np.sqrt(13.5 / 6)
-    assert (low, high) == (pytest.approx(1.5 - half), pytest.approx(1.5 + half))
+    assert (found.low, found.high) == (pytest.approx(1.5 - half), pytest.approx(1.5 + half))
+    assert found.reason == "the examples add no spread that shows beside that of the seeds"
 
 
 def test_without_a_chance_of_examples_it_is_the_t_interval_over_seeds():
     table = np.random.default_rng(0).normal(size=(4, 1)) + np.zeros((1, 50))
     interval = t_interval(table[:, 0])
-    assert over_seeds_and_examples(table) == pytest.approx((interval.low, interval.high))
+    found = over_seeds_and_examples(table)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.reason is not None
 
 
 def test_seeds_that_do_not_differ_are_refused():
@@ -37,14 +40,21 @@ def test_seeds_that_do_not_differ_are_refused():
         over_seeds_and_examples(np.array([[0.0, 1.0], [1.0, 0.0]]))
 
 
+def test_one_example_is_refused():
+    with pytest.raises(ValueError, match="one example"):
+        over_seeds_and_examples(np.array([[0.0], [1.0], [1.0]]))
+
+
 def test_it_is_never_shorter_than_the_t_interval_over_seeds():
     generator = np.random.default_rng(1)
     for _ in range(100):
         table = draw(generator, 3, 60, 0.05, 1.0)
-        low, high = over_seeds_and_examples(table)
+        found = over_seeds_and_examples(table)
         interval = t_interval(table.mean(axis=1))
-        assert low <= interval.low + 1e-12
-        assert high >= interval.high - 1e-12
+        assert found.low <= interval.low + 1e-12
+        assert found.high >= interval.high - 1e-12
+        same = (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-12)
+        assert (found.reason is not None) == same
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -53,8 +63,8 @@ def test_it_covers_the_truth_where_seeds_and_examples_are_drawn(seeds, of_seeds,
     generator, repetitions = np.random.default_rng(2), 500
     covered = 0
     for _ in range(repetitions):
-        low, high = over_seeds_and_examples(draw(generator, seeds, 100, of_seeds, of_examples))
-        covered += low <= 0 <= high
+        found = over_seeds_and_examples(draw(generator, seeds, 100, of_seeds, of_examples))
+        covered += found.low <= 0 <= found.high
     assert stats.binomtest(covered, repetitions, 0.95, alternative="less").pvalue > 0.001
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from kdbench.analysis.evidence import example_interval
 from kdbench.analysis.mcnemar import mcnemar_over_seeds
 from kdbench.analysis.power import detectable_difference
 from kdbench.analysis.summary import Summary, summarise
+from kdbench.column import Column
 from kdbench.store import OUTCOMES
 
 N = 400
@@ -79,8 +82,8 @@ def test_the_evidence_is_of_the_stored_classes(run):
     assert kd.examples.n == N
     assert (kd.examples.low, kd.examples.high) == over_examples(differences.mean(axis=0))
     both = over_seeds_and_examples(differences)
-    assert (kd.examples.both_low, kd.examples.both_high) == both
-    assert both[0] <= kd.low < kd.high <= both[1]
+    assert (kd.examples.both_low, kd.examples.both_high) == (both.low, both.high)
+    assert both.low <= kd.low < kd.high <= both.high
     assert kd.examples.p == mcnemar_over_seeds(ours, theirs)
     table = [[(a & b).sum() for b in (theirs[0], ~theirs[0])] for a in (ours[0], ~ours[0])]
     assert kd.examples.p_by_seed[0] == contingency_tables.mcnemar(table, exact=False, correction=True).pvalue
@@ -112,7 +115,35 @@ def test_equal_predictions_have_no_interval(run, monkeypatch):
     monkeypatch.setitem(QUALITY, "scratch", 1.0)
     (kd,) = compare_methods(run(methods=("scratch", "kd")))
     assert kd.examples.low is kd.examples.both_low is None
+    assert kd.examples.both_reason == "the 3 differences by seed are all equal: no spread to estimate"
     assert kd.examples.p == 1
+
+
+def test_a_difference_beyond_the_range_of_the_metric_cannot_be_shown(summary_of):
+    """Two seeds that spread by half: δ = 0.35·18 is more than the 0.6 that lie above a top-1 of 0.4."""
+    cells = {("s", "scratch"): {0: 0.3, 1: 0.5}, ("s", "kd"): {0: 0.3, 1: 1.0}}
+    summary = summary_of(cells)
+    (found,) = compare_methods(summary)
+    assert detectable_difference(found.sd, 2, 0.05) > 2.5
+    assert found.possible == pytest.approx(0.6)
+    assert found.detectable is None and found.shows_nothing
+    unbounded = replace(summary, columns={"top1": replace(summary.columns["top1"], range="")})
+    assert compare_methods(unbounded)[0].detectable == detectable_difference(found.sd, 2, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "bounds"),
+    [
+        ("[0, 1]", (0, 1)),
+        ("[-1, 1]", (-1, 1)),
+        ("(-∞, ∞)", (-math.inf, math.inf)),
+        ("[0, ln 2]", (0, math.log(2))),
+        ("[0, params]", (0, math.inf)),
+        ("", (-math.inf, math.inf)),
+    ],
+)
+def test_the_range_of_a_column_as_numbers(text, bounds):
+    assert Column("x", "x", "task", "higher", range=text).bounds == bounds
 
 
 @pytest.mark.parametrize(

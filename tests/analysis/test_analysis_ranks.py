@@ -52,7 +52,7 @@ def test_the_worked_example_of_the_paper():
     assert found.differs
 
 
-@settings(max_examples=20)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(st.integers(3, 6), st.integers(3, 12), st.integers(0, 10_000))
 def test_friedman_is_scipys_and_ranks_sum_up(k, blocks, seed):
     scores = np.random.default_rng(seed).integers(0, 20, size=(blocks, k)).astype(float)

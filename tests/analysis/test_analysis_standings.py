@@ -145,6 +145,23 @@ def test_what_cannot_be_ranked_has_a_reason(run):
     assert alone.ranking.reason == "of 4 students with top1, more than half share no two methods (scratch)"
 
 
+def test_a_run_and_its_repetition_are_not_twice_as_many_students(run):
+    before, after, other = run("before"), run("after", "cde", seeds=(3, 4)), run("other", dataset="mnist")
+    with pytest.raises(UserError) as refused:
+        standings([other, before, after])
+    message = str(refused.value)
+    assert f"{before.run.path} and {after.run.path} hold the same cells" in message
+    assert "(c with scratch on digits and 7 more)" in message
+    assert f"one by one: kdbench compare {before.run.path}; kdbench compare {after.run.path}." in message
+    assert "\n" not in message
+    assert len(standings([other, before]).tasks) == 8
+
+
+def test_runs_that_share_a_student_and_no_method_are_not_the_same_cells(run):
+    found = standings([run("one", "abcd", ("scratch", "kd")), run("two", "ab", ("at", "crd"))])
+    assert len(found.tasks) == 4
+
+
 def test_mistakes_are_refused(run):
     summary = run()
     with pytest.raises(UserError, match="is given twice: a run counts once"):

@@ -19,10 +19,11 @@ from scipy import integrate, stats
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from kdbench.data.corruptions import SEVERITIES, corrupt, corruptions
+from kdbench.data.corruptions import SEVERITIES, corrupt, corruptions, registry
 from kdbench.data.corruptions.blur import disc
 from kdbench.data.corruptions.jpeg import CHROMA, LUMA, scaled
 from kdbench.errors import UserError
+from kdbench.listing import LISTINGS
 
 NAMES = tuple(corruptions())
 RANDOM = {"gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "haze", "elastic"}
@@ -53,6 +54,21 @@ def test_the_issue_is_covered_and_every_source_says_whose_it_is() -> None:
         assert entry.source.startswith("CIFAR-10-C") == (entry.name in CIFAR_10_C), entry
         assert entry.source.startswith("kdbench's own") == (entry.name not in CIFAR_10_C), entry
         assert len(entry.levels) == len(SEVERITIES) and entry.title and entry.level
+
+
+def test_a_corruption_in_a_new_file_is_listed_behind_the_known_families(monkeypatch) -> None:
+    monkeypatch.setattr(registry, "_CORRUPTIONS", dict(registry._CORRUPTIONS))
+
+    def darkened(images: Tensor, level: float, chance: object) -> Tensor:
+        return images * level
+
+    for name, module in (("night", "users.time_of_day"), ("dusk", "users.time_of_day"), ("rain", "drops")):
+        darkened.__module__ = module
+        levels = (0.9, 0.8, 0.7, 0.6, 0.5)
+        registry.corruption(name, title="x", level="factor", levels=levels, source="users")(darkened)
+    assert tuple(corruptions()) == (*NAMES, "rain", "night", "dusk")
+    assert [entry.name for entry in registry.selected(["all"])] == list(corruptions())
+    assert {"rain", "night"} < {row["name"] for row in LISTINGS["corruptions"]()}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kdbench.data import load_dataset
@@ -33,7 +33,6 @@ def test_counts_are_those_of_long_tailed_cifar(
     assert (counts.sum(), counts[0], counts[-1]) == (total, each, last)
 
 
-@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 400), min_size=2, max_size=12),
     st.floats(1, 1e6),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kdbench.data.splits import balanced, roles, stratified
@@ -17,7 +17,6 @@ def labels_of(counts: list[int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(labels)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     counts=st.lists(st.integers(8, 60), min_size=2, max_size=8),
     fraction=st.floats(0.13, 0.87),
@@ -37,7 +36,6 @@ def test_every_row_is_in_one_part_and_classes_keep_their_share(
     assert (np.abs(in_part - fraction * np.array(counts)) < 1).all()
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     counts=st.lists(st.integers(2, 300), min_size=2, max_size=6),
     fraction=st.floats(0.05, 0.95),
@@ -85,7 +83,6 @@ def test_splits_that_cannot_be_made(
         assert text in message
 
 
-@settings(max_examples=40, deadline=None)
 @given(counts=st.lists(st.integers(1, 40), min_size=2, max_size=6), data=st.data())
 def test_subsets_are_balanced_and_nested(counts: list[int], data: st.DataObject) -> None:
     labels = labels_of(counts)

@@ -1,4 +1,4 @@
-"""Real measurements of these tests are shown however busy the machine is that runs them."""
+"""What measures is tested as it is, in a process of its own, however busy the machine is that runs the tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import pytest
 from kdbench.efficiency import rounds
 
 LIMITS = {name: getattr(rounds, name) for name in ("MOST_WIDTH", "MOST_SPREAD")}
+
+
+@pytest.fixture(autouse=True)
+def apart(measured_apart: None) -> None:
+    """Have every test here count models apart."""
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -48,7 +48,6 @@ def test_top5_needs_more_than_five_classes() -> None:
     assert top5(torch.zeros(3, 6), torch.tensor([0, 4, 5])) == pytest.approx(2 / 3)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20))
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
 def test_absent_classes_are_treated_as_scikit_learn_treats_them(pairs: list[tuple[int, int]]) -> None:

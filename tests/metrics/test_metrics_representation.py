@@ -28,6 +28,19 @@ def test_cka_forgets_rotation_shift_and_scale() -> None:
         assert metric(gram_products(x, x)) == pytest.approx(1, rel=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-37, 3e-34, 3e37])
+def test_cka_is_that_of_features_of_any_size(scale: float) -> None:
+    """Its fourth powers would leave the range of float64, its products of them twice over."""
+    x, y = normal(400, 6), normal(400, 4, seed=1)
+    for metric in (cka_pooled, cka_pooled_debiased):
+        plain = metric(gram_products(x, y))
+        assert metric(gram_products(scale * x, scale * y)) == pytest.approx(plain, abs=1e-6)
+        assert metric(gram_products(scale * x, scale * x)) == pytest.approx(1, rel=1e-12)
+        assert metric(gram_products(x * 2.0**60, y)) == metric(gram_products(x, y))
+    wide = normal(50, 6).double() * 1e300
+    assert cka_pooled(gram_products(wide, wide / 1e308 / 1e280)) == pytest.approx(1, rel=1e-12)
+
+
 def test_independent_features_are_alike_only_by_bias() -> None:
     """With as many features as examples the plain value is near ½ for noise; the debiased one is near 0."""
     products = gram_products(normal(100, 100), normal(100, 100, seed=1))

@@ -47,6 +47,12 @@ def test_one_shift_with_logits_that_are_not_finite_leaves_no_mean() -> None:
     assert reasons == dict.fromkeys(NAMES, "logits are not finite on corrupted images")
 
 
+def test_clean_logits_that_are_not_finite_are_not_said_to_be_corrupted_ones() -> None:
+    values, reasons = corruption_means(point(None), [point(0.8), point(0.6)])
+    assert values["corruption_accuracy_mean"] == pytest.approx(0.7)
+    assert reasons == {"corruption_accuracy_drop": "logits are not finite on clean images"}
+
+
 def test_the_teacher_has_no_agreement_and_says_why() -> None:
     values, reasons = corruption_means(point(0.9, None), [point(0.8, None)], no_agreement="it is the teacher")
     assert reasons == {"agreement_corrupted": "it is the teacher"}

@@ -13,22 +13,9 @@ from scipy import stats
 
 from kdbench.analysis.summary import summarise
 from kdbench.report.answer import answer
+from tests.report.tiny_run import COSTS, LATENCY, MACS, PARAMS, make_record
+from tests.report.tiny_run import write_run as write_tiny
 
-COLUMNS = (
-    ("top1", "task", "higher", "Top-1 accuracy"),
-    ("nll", "task", "lower", "Negative log-likelihood"),
-    ("both_right", "fidelity", "none", "Both right"),
-    ("latency_cpu_b1_p50_ms", "cost", "lower", "Latency"),
-    ("macs", "cost", "lower", "Multiply-adds"),
-    ("params", "cost", "lower", "Parameters"),
-)
-LATENCY, MACS, PARAMS = (name for name, family, *_ in COLUMNS if family == "cost")
-# Per model: the teacher is 10 times as slow as the cnn, which is twice as slow as the mlp.
-COSTS: dict[str, dict[str, float | None]] = {
-    "big": {LATENCY: 2.0, MACS: 30e6, PARAMS: 300e3},
-    "cnn": {LATENCY: 0.2, MACS: 1e6, PARAMS: 5e3},
-    "mlp": {LATENCY: 0.1, MACS: 1e5, PARAMS: 1e5},
-}
 # (student, method) -> accuracy by seed; None is a failed cell.
 Rows = Mapping[tuple[str, str], Sequence[float | None]]
 Write = Callable[..., list[str]]
@@ -48,12 +35,12 @@ def told(tmp_path: Path) -> Write:
         conditions: Mapping[str, Any] | None = None,
         test: int = 10_000,
     ) -> list[str]:
-        records = [_record("teacher", "big", None, None, 0, metric, teacher, costs)]
+        records = [make_record("teacher", "big", None, None, 0, metric, teacher, costs)]
         for (student, method), values in rows.items():
             for seed, value in enumerate(values):
-                cell = _record("student", "big", student, method, seed, metric, value, costs)
+                cell = make_record("student", "big", student, method, seed, metric, value, costs)
                 records.append(cell | {"control_of": (controls or {}).get(method)})
-        _write(tmp_path, records, not_run, test)
+        write_tiny(tmp_path, records, not_run, test)
         if conditions is not None:
             content = {"conditions": conditions}
             path = tmp_path / "costs" / "c" / "cost.json"
@@ -66,54 +53,6 @@ def told(tmp_path: Path) -> Write:
         return sentences
 
     return tell
-
-
-def _record(
-    role: str,
-    teacher: str,
-    student: str | None,
-    method: str | None,
-    seed: int,
-    metric: str,
-    value: float | None,
-    costs: Mapping[str, Mapping[str, float | None]],
-) -> dict[str, Any]:
-    known = costs.get(student or teacher, {})
-    return {
-        "id": f"{role}-{teacher}-{student}-{method}-{seed}",
-        "role": role,
-        "status": "ok" if value is not None else "failed",
-        "reason": None if value is not None else "loss is not finite",
-        "teacher": teacher,
-        "student": student,
-        "method": method,
-        "method_name": method,
-        "seed": seed,
-        "metrics": {metric: value} | known,
-        "reasons": {},
-        "tables": {},
-        "config": {},
-        "cost_id": "c",
-    }
-
-
-def _write(path: Path, records: Sequence[Mapping[str, Any]], not_run: int, test: int) -> None:
-    folders = {"teacher": "teachers", "student": "cells"}
-    manifest: dict[str, Any] = {
-        "suite": "tiny",
-        "dataset": "digits",
-        "sizes": {"test": test},
-        "teachers": [],
-        "cells": ["never"] * not_run,
-    }
-    for entry in records:
-        folder = path / folders[entry["role"]] / entry["id"]
-        folder.mkdir(parents=True)
-        (folder / "record.json").write_text(json.dumps(entry))
-        manifest[folders[entry["role"]]].append(entry["id"])
-    columns = [dict(zip(("name", "family", "direction", "title"), entry, strict=True)) for entry in COLUMNS]
-    (path / "columns.json").write_text(json.dumps(columns))
-    (path / "run.json").write_text(json.dumps(manifest))
 
 
 def interval(differences: Sequence[float]) -> str:
@@ -333,10 +272,10 @@ def test_lower_is_better_by_another_metric(told: Write) -> None:
 def test_by_a_metric_without_direction_nothing_is_best(tmp_path: Path, told: Write) -> None:
     rows = {**FOUR}
     records = [
-        _record("student", "big", s, m, i, "both_right", v, {})
+        make_record("student", "big", s, m, i, "both_right", v, {})
         for (s, m), vs in rows.items()
         for i, v in enumerate(vs)
     ]
-    _write(tmp_path, records, 0, 1000)
+    write_tiny(tmp_path, records, 0, 1000)
     (methods,) = answer(summarise(tmp_path), "both_right")
     assert "none is shown lower, 1 is shown higher (cnn by kd" in methods

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Function = Callable[[Tensor, float, Chance], Tensor]
 
 SEVERITIES = (1, 2, 3, 4, 5)
+# The families of the literature, in its order.
+FAMILIES = ("noise", "blur", "weather", "digital")
 CIFAR_10_C = "CIFAR-10-C: Hendrycks & Dietterich 2019, arXiv 1903.12261"
 
 
@@ -64,10 +66,14 @@ def _discover() -> None:
 
 
 def corruptions() -> dict[str, Corruption]:
-    """Return every corruption by name, family by family."""
+    """Return every corruption by name: the families of `FAMILIES` in their order, then others by name."""
     _discover()
-    order = ("noise", "blur", "weather", "digital")
-    return dict(sorted(_CORRUPTIONS.items(), key=lambda item: order.index(item[1].family)))
+
+    def place(item: tuple[str, Corruption]) -> tuple[int, str]:
+        family = item[1].family
+        return (FAMILIES.index(family), "") if family in FAMILIES else (len(FAMILIES), family)
+
+    return dict(sorted(_CORRUPTIONS.items(), key=place))
 
 
 def selected(names: Sequence[str]) -> tuple[Corruption, ...]:
