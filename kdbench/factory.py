@@ -26,12 +26,17 @@ def load_factory(reference: str) -> Callable[..., Any]:
 
     Both are found from the current directory too, and ``path/package.module:name`` from the folder ``path``.
     What a file imports is looked for beside it first, and two files of different folders may import different
-    modules of one name. Files that were not changed are imported once. Raises UserError for a missing file or
-    module, an import that fails (with the exception's text), or a name that is not there (with the nearest
-    one).
+    modules of one name. Files that were not changed are imported once; settings of torch that one changes are
+    set back. Raises UserError for a missing file or module, an import that fails (with the exception's text),
+    or a name that is not there (with the nearest one).
     """
     place, name = _parse(reference)
-    module = _import_file(_file(place), reference) if _is_file(place) else _import_module(place, reference)
+    from kdbench.shared_state import kept_settings
+
+    with kept_settings():
+        module = (
+            _import_file(_file(place), reference) if _is_file(place) else _import_module(place, reference)
+        )
     found = getattr(module, name, None)
     if callable(found):
         return found

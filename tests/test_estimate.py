@@ -75,7 +75,7 @@ class Clock:
 
 
 def told(suite: Suite) -> dict[str, Phase]:
-    session = Session(suite, load_entry(suite.dataset), torch.device("cpu"))
+    session = Session(suite.dataset, load_entry(suite.dataset), torch.device("cpu"))
     found = phases(make_plan(suite), session, Clock())  # type: ignore[arg-type]
     return {phase.name: phase for phase in found}
 

@@ -210,4 +210,4 @@ def test_check_says_the_accuracy_of_teachers_that_come_with_weights(
     monkeypatch.setattr(sys, "argv", ["kdbench", "check", str(tmp_path), "--accuracy"])
     with pytest.raises(SystemExit) as caught:
         main()
-    assert caught.value.code == 2 and "--accuracy is for a suite" in capsys.readouterr().err
+    assert caught.value.code == 2 and "--accuracy goes with a suite" in capsys.readouterr().err

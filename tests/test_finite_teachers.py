@@ -15,6 +15,7 @@ from kdbench.runner import run
 from kdbench.runner.finiteness import broken_logits, broken_weight
 from kdbench.runner.predictions import Predictions
 from kdbench.store import RunDirectory
+from kdbench.store.files import sha256_of
 from kdbench.suite import Suite
 
 Load = Callable[..., Suite]
@@ -67,18 +68,18 @@ def test_one_that_an_earlier_version_took_for_good_is_refused_too(small_suite: L
     (teacher,) = directory.manifest()["teachers"]
     (cell,) = directory.manifest()["cells"]
     for id in (teacher, directory.record("cells", cell)["independent_teacher"]):
-        files = [
-            store.folder("teachers", id) / "predictions.safetensors"
-            for store in (directory, RunDirectory(tmp_path))
-        ]
-        whole = files[0].read_bytes()
+        file = directory.folder("teachers", id) / "predictions.safetensors"
+        record = directory.record("teachers", id)
+        whole = file.read_bytes()
         tensors = safetensors.torch.load(whole)
         tensors["validation_logits"][0, 0] = torch.nan
-        for file in files:
-            safetensors.torch.save_file(tensors, file)
+        safetensors.torch.save_file(tensors, file)
+        # As an earlier version wrote it: recorded, and not finite.
+        written = {"sha256": sha256_of(file), "bytes": file.stat().st_size}
+        directory.amend(record, {}, {file.name: written})
         for again in (suite, small_suite(*options, "seeds=[0, 1]")):
             with pytest.raises(UserError, match=r"validation_logits are not finite .*; lower its lr, or set"):
                 run(again, tmp_path / "run")
-        for file in files:
-            file.write_bytes(whole)
+        file.write_bytes(whole)
+        directory.amend(record, {})
     assert run(suite, tmp_path / "run").ok == 1

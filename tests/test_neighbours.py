@@ -162,7 +162,7 @@ def plan(parts: Path) -> Plan:
 
 @pytest.fixture(scope="module")
 def session(plan: Plan) -> Session:
-    return Session(plan.suite, load_entry(plan.suite.dataset), torch.device("cpu"))
+    return Session(plan.suite.dataset, load_entry(plan.suite.dataset), torch.device("cpu"))
 
 
 def trained(

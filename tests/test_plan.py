@@ -148,7 +148,7 @@ def test_a_checkpoint_decides_the_teachers_id_by_its_content(small_suite: Load, 
             "method 'interpolate' cannot work with teacher 'cnn_4' and student 'mlp_16'",
         ),
         ("methods=[fitnet]", "student 'mlp_16' has no stages"),
-        ("teachers=[{name: cnn_4, checkpoint: nowhere.pth}]", "checkpoint nowhere.pth does not exist"),
+        ("teachers=[{name: cnn_4, checkpoint: nowhere.pth}]", "nowhere.pth does not exist"),
         ("students=['torchvision:resnet18']", "cannot take images of shape (1, 8, 8)"),
         ("students.0={name: cnn_2, label: x, args: {widht: 2}}", "takes no argument 'widht'"),
         (

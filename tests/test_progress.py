@@ -193,6 +193,7 @@ def test_the_report_is_told_figure_by_figure(tmp_path: Path, monkeypatch: pytest
     )
     figures = dict.fromkeys(("ranks", "curves"), SimpleNamespace(draw=nothing))
     monkeypatch.setattr(gallery, "discover", lambda: figures)
+    monkeypatch.setattr(gallery, "for_drawing", lambda summary: summary)
     heard = Stages()
-    gallery.make_plates(summary, tmp_path, heard)
+    gallery.make_plates(summary, tmp_path, progress=heard)
     assert heard.totals == heard.reached == {"drawing the report": 2} and heard.ended

@@ -247,7 +247,7 @@ def test_a_long_tail_is_trained_on_and_scored_by_group(small_suite: Load, tmp_pa
     manifest = json.loads((path / "run.json").read_text())
     assert manifest["dataset"] == "digits (long tail of factor 30)" and manifest["sizes"]["train"] < 400
     data = load_dataset("digits", validation_fraction=0.2, imbalance_factor=30, args={"limit_test": 200})
-    assert _normalisation(records(path)[-1], None) == {"mean": list(data.mean), "std": list(data.std)}
+    assert _normalisation(records(path)[-1], None, None) == {"mean": list(data.mean), "std": list(data.std)}
     for record in records(path):
         assert record["dataset"] == manifest["dataset"]
         recall = np.array(record["tables"]["recall_per_class"])

@@ -107,6 +107,9 @@ class Distiller:
     saved in checkpoints, and are counted as ``params_adapter``. A network that shall not train with it (a
     layer of the teacher) is kept in a tuple.
 
+    A method of this package leaves what it is handed as it is, for other students read it too; one of a
+    user's own is handed copies.
+
     Class attributes a method may set:
         needs: what is read from both models, of ``logits``, ``pooled``, ``stages``.
         uses_teacher: False for a method that is trained without a teacher.

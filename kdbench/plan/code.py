@@ -10,6 +10,7 @@ from kdbench.entries import ModelEntry
 from kdbench.errors import UserError
 from kdbench.factory import factory_fingerprint
 from kdbench.plan.cells import Plan, TeacherPlan
+from kdbench.references import located
 from kdbench.store import sha256_of
 
 
@@ -45,17 +46,12 @@ def _refuse_difference(then: Mapping[str, str], now: Mapping[str, str]) -> None:
 
 
 def _code(plan: Plan) -> dict[str, str]:
-    found = {}
-    for config in (
-        *(cell.config["dataset"] for cell in plan.cells),
-        *(config for _, config in _models(plan)),
-    ):
-        if "source" in config:
-            found[config["name"]] = config["source"]
-    for cell in plan.cells:
-        if cell.registered.reference and cell.registered.fingerprint:
-            found[cell.registered.reference] = cell.registered.fingerprint
-    return found
+    """Return the fingerprints of a user's own code in a plan, by the reference that finds it."""
+    data = plan.suite.dataset
+    known = {located(data.name, data.folder): cell.config["dataset"].get("source") for cell in plan.cells}
+    known |= {entry.reference: config.get("source") for entry, config in _models(plan)}
+    known |= {cell.registered.reference or "": cell.registered.fingerprint for cell in plan.cells}
+    return {name: source for name, source in known.items() if name and source}
 
 
 def _checkpoints(plan: Plan) -> dict[str, str]:

@@ -86,7 +86,7 @@ def environment() -> jinja2.Environment:
     # A line must not break between a number and its sign, nor around the = of n = 3.
     made.filters["bound"] = lambda text: re.sub(r" ([%↑↓])| (=) ", _unbroken, text)
     # Long labels have no spaces to wrap at.
-    made.filters["breakable"] = lambda text: escape(text).replace(",", Markup(",<wbr>"))
+    made.filters["breakable"] = lambda text: escape(printable(text)).replace(",", Markup(",<wbr>"))
     return made
 
 

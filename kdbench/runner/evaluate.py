@@ -76,8 +76,8 @@ def evaluate(
     """Return how good a model with given weights is on the test split of a dataset, in one pass over it.
 
     >>> import kdbench
-    >>> kdbench.evaluate("resnet20", "cifar10", checkpoint="resnet20.pth")["top1"]  # doctest: +SKIP
-    0.9217
+    >>> found = kdbench.evaluate("resnet20", "cifar10", checkpoint="resnet20.pth")  # doctest: +SKIP
+    >>> found["top1"], found["nll"], found["ece"]  # doctest: +SKIP
 
     Args:
         model: any name that a suite accepts, or its fields: ``{"name": "my.py:net", "args": {"width": 16}}``.
@@ -106,7 +106,7 @@ def evaluate(
     budget = default_budget(target.type) if memory_budget is None else checked_budget(memory_budget)
     remarks = []
     if asked.model.checkpoint is None:
-        if source_of(asked.model.name) is None:
+        if source_of(asked.model.reference) is None:
             raise UserError(
                 f"model '{asked.model.shown}' has fresh weights without a checkpoint, and their quality says "
                 "nothing: name their file with --checkpoint."
@@ -124,12 +124,14 @@ def evaluate(
 def _fitting(asked: Evaluation, data_root: Path | None) -> tuple[str, ...]:
     """Return what is to tell of a checkpoint; raises UserError unless model, weights and data fit."""
     entry, dataset = asked.model, asked.dataset
-    shape, classes = describe_dataset(dataset.name, root=data_root, args=dataset.args)
+    shape, classes = describe_dataset(dataset.name, root=data_root, folder=dataset.folder, args=dataset.args)
     check_classes(dataset, classes, root=data_root)
-    tasks = describe_tasks(dataset.name, tuple(dataset.tasks), root=data_root, args=dataset.args)
+    tasks = describe_tasks(
+        dataset.name, tuple(dataset.tasks), root=data_root, folder=dataset.folder, args=dataset.args
+    )
     outputs = classes + sum(map(len, tasks.values()))
     try:
-        model = build_model(entry.name, input_shape=shape, num_classes=outputs, args=entry.args)
+        model = build_model(entry.reference, input_shape=shape, num_classes=outputs, args=entry.args)
         found = run_blank(model, shape).shape[1]
         if found != outputs:
             raise UserError(f"it gives {found} classes, the dataset has {outputs}.")

@@ -151,13 +151,10 @@ class _Run:
         self.progress.plan(
             len(self.plan.cohorts), len(self.plan.cells), before["ok"], before["failed"], before["skipped"]
         )
-        session = self.trainer.session if waiting or missing else None
-        self._write_manifest(session)
-        if session and self.plan.loads_weights:
-            guess = guessed_normalisation(self.plan.suite.dataset, session.data)
-            if guess:
-                self.progress.note(guess)
-        if not (waiting or missing):
+        if waiting or missing:
+            self._begin(self.trainer.session)
+        else:
+            self._write_manifest(None)
             self.trainer.compare_data()
         relabel(self.plan, self.directory)
         if note := earlier_note(self.directory.path):
@@ -182,6 +179,13 @@ class _Run:
         robustness.refresh(self.trainer.session if robustness.due() else None)
         write_results(self.directory)
         return self._outcome()
+
+    def _begin(self, session: Session) -> None:
+        """Write what this run is, and tell what is guessed of the data for weights from elsewhere."""
+        self._write_manifest(session)
+        guess = guessed_normalisation(self.plan.suite.dataset, session.data)
+        if guess and self.plan.loads_weights:
+            self.progress.note(guess)
 
     def _before(self) -> Counter[str]:
         """Return how many cells of the plan have a record already, by its status."""

@@ -1,4 +1,4 @@
-"""What measures is tested as it is, in a process of its own, however busy the machine is that runs the tests."""
+"""What measures is tested as it is: in its own process, however busy the machine is that runs the tests."""
 
 from __future__ import annotations
 
