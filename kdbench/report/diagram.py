@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from kdbench.analysis.ranks import Ranking
 from kdbench.report import style
 from kdbench.report.abbreviation import shorten_labels
+from kdbench.report.drawing_settings import FAINT, INK
 
 # Inches: of the axis, of a character of a label, of a line of labels, of a clique's bar.
 AXIS = 4.4
@@ -49,7 +50,7 @@ def draw_ranking(ranking: Ranking, title: str) -> Figure:
     for row, (first, last) in enumerate(ranking.cliques):
         y = -0.12 - BAR * row
         ends = [places[first] - 0.04, places[last] + 0.04]
-        axes.plot(ends, [y, y], color=style.INK, linewidth=3.2, solid_capstyle="butt", zorder=3)
+        axes.plot(ends, [y, y], color=INK, linewidth=3.2, solid_capstyle="butt", zorder=3)
     top = 0.12 + BAR * len(ranking.cliques) + LINE / 2
     _stems(axes, places[:half], labels[:half], top, -0.15, "right")
     _stems(axes, places[: half - 1 : -1], labels[: half - 1 : -1], top, AXIS + 0.15, "left")
@@ -57,16 +58,14 @@ def draw_ranking(ranking: Ranking, title: str) -> Figure:
 
 
 def _axis(axes: Axes, methods: int, scale: float) -> None:
-    axes.plot([0, AXIS], [0, 0], color=style.INK, linewidth=1.0)
+    axes.plot([0, AXIS], [0, 0], color=INK, linewidth=1.0)
     step = 1 if methods <= 12 else 2
     for rank in range(1, methods + 1):
         x, labelled = (rank - 1) * scale, (rank - 1) % step == 0
-        axes.plot([x, x], [0, 0.08 if labelled else 0.05], color=style.INK, linewidth=1.0)
+        axes.plot([x, x], [0, 0.08 if labelled else 0.05], color=INK, linewidth=1.0)
         if labelled:
             axes.text(x, 0.11, str(rank), ha="center", va="bottom", fontsize=8.0)
-    axes.text(
-        AXIS + 0.15, 0.02, "mean rank, 1 is best", ha="left", va="bottom", fontsize=8.0, color=style.FAINT
-    )
+    axes.text(AXIS + 0.15, 0.02, "mean rank, 1 is best", ha="left", va="bottom", fontsize=8.0, color=FAINT)
 
 
 def _critical_difference(axes: Axes, ranking: Ranking, scale: float) -> None:
@@ -77,9 +76,9 @@ def _critical_difference(axes: Axes, ranking: Ranking, scale: float) -> None:
     if length > AXIS:
         axes.text(0, y, f"{text}, more than the axis is long", ha="left", va="center", fontsize=8.0)
         return
-    axes.plot([0, length], [y, y], color=style.INK, linewidth=1.0)
+    axes.plot([0, length], [y, y], color=INK, linewidth=1.0)
     for x in (0, length):
-        axes.plot([x, x], [y - 0.04, y + 0.04], color=style.INK, linewidth=1.0)
+        axes.plot([x, x], [y - 0.04, y + 0.04], color=INK, linewidth=1.0)
     axes.text(length + 0.08, y, text, ha="left", va="center", fontsize=8.0)
 
 
@@ -89,6 +88,6 @@ def _stems(
     """Lead from the axis to one column of labels, the outermost method first, so that no lines cross."""
     for row, (place, label) in enumerate(zip(places, labels, strict=True)):
         y = -top - LINE * row
-        axes.plot([place, place, x], [0, y, y], color=style.FAINT, linewidth=0.8, zorder=1)
+        axes.plot([place, place, x], [0, y, y], color=FAINT, linewidth=0.8, zorder=1)
         gap = -0.05 if side == "right" else 0.05
         axes.text(x + gap, y, label, ha=side, va="center", fontsize=8.5)

@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from kdbench.report.style import FAINT, INK
+from kdbench.report.drawing_settings import FAINT, INK
 
 DIAGONALS = ((-1, 1), (1, 1), (-1, -1), (1, -1))
 # Where a label may stand: offset in points from its anchor, and which of its sides faces the anchor.

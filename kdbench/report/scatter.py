@@ -11,6 +11,7 @@ from kdbench.analysis.costs import LATENCY
 from kdbench.analysis.summary import Row, Summary
 from kdbench.printable import printable
 from kdbench.report import numerals, style
+from kdbench.report.drawing_settings import FAINT, GRID, INK
 
 COUNTS = ("params", "macs", "size_bytes")
 # plotly's names for the markers of the figures.
@@ -76,10 +77,10 @@ def _positive(value: float | None) -> float | None:
 
 
 def _layout() -> dict[str, Any]:
-    axis = {"gridcolor": style.GRID, "linecolor": style.FAINT, "zeroline": False, "automargin": True}
+    axis = {"gridcolor": GRID, "linecolor": FAINT, "zeroline": False, "automargin": True}
     return {
         "template": None,
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": style.INK},
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "height": 480,
@@ -93,7 +94,7 @@ def _layout() -> dict[str, Any]:
 
 def _trace(summary: Summary, name: str, members: list[Row]) -> go.Scatter:
     looks, markers = style.method_styles(summary), style.kind_markers(summary)
-    color = style.INK if name == "teacher" else looks[name].color
+    color = INK if name == "teacher" else looks[name].color
     face = "full" if name == "teacher" else looks[name].face
     shapes = ["star" if row.student is None else SYMBOLS[markers[row.student]] for row in members]
     symbols = [f"{shape}{SUFFIXES[face]}" for shape in shapes]

@@ -21,10 +21,8 @@ from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import numerals
 from kdbench.report.abbreviation import shorten_labels
+from kdbench.report.drawing_settings import FAINT, INK, PARAMETERS
 
-INK = "#222222"
-FAINT = "#8a8a8a"
-GRID = "#e4e4e4"
 # Hues that colour-blind readers can tell apart (after Okabe & Ito, 2008, and Tol, 2021), ordered so that
 # neighbours also differ in lightness: the first ones stay apart in greyscale.
 PALETTE = ("#0072B2", "#E69F00", "#882255", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#7a7a1f")
@@ -39,36 +37,6 @@ TEACHER_MARKER = "*"
 MARGIN = 0.01
 # Legend entries that a spare panel holds, in two columns.
 ROOM_BESIDE = 30
-
-# Any: the stubs list each of the parameters, in types that a plain dictionary cannot show.
-PARAMETERS: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.0,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "legend.fontsize": 8.0,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "kdbench",
-    "pdf.fonttype": 42,
-    # Labels are a user's words: a $ in them is no mathematics.
-    "text.parse_math": False,
-}
 
 
 @dataclass(frozen=True)

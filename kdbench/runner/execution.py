@@ -24,12 +24,13 @@ from kdbench.progress import Progress
 from kdbench.runner.controls import control_columns, score_against_independent
 from kdbench.runner.costs import Costs, measure_costs, protocol_of
 from kdbench.runner.doubts import guessed_normalisation
+from kdbench.runner.finiteness import refuse_broken
 from kdbench.runner.processes import train_in_processes
 from kdbench.runner.records import all_columns, now, relabel
 from kdbench.runner.robustness import Robustness
 from kdbench.runner.scores import Scores
 from kdbench.runner.session import Device, Session, resolve_device
-from kdbench.runner.teachers import default_store, refuse_broken
+from kdbench.runner.teachers import default_store
 from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import RUNS, RunDirectory, earlier_note, read_json, write_atomic, write_json, write_results
 from kdbench.suite import Suite

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from kdbench.runner.predictions import FILED, ByTask
+from kdbench.errors import UserError
+from kdbench.plan import TeacherPlan
+from kdbench.runner.predictions import FILED, ByTask, read_predictions
+from kdbench.store import PREDICTIONS, RunDirectory
 from kdbench.tasks import name_in
 
 SPLITS = ("test", "validation", "train")
@@ -37,3 +42,28 @@ def _broken(name: str, tensor: Tensor) -> str | None:
     what = "NaN" if bool(torch.isnan(tensor).any()) else "infinite"
     count = int((~tensor.isfinite()).sum())
     return f"{name} not finite ({what}; {count:,} of {tensor.numel():,} values)"
+
+
+def refuse_broken(plan: TeacherPlan, run: RunDirectory, tasks: Iterable[str]) -> None:
+    """Raise UserError where the weights or logits that a run holds of a teacher are not finite.
+
+    What is not there, as in a published run, is not looked at.
+    """
+    folder = run.folder("teachers", plan.id)
+    weights = folder / "teacher.safetensors"
+    if weights.is_file() and (folder / PREDICTIONS).is_file():
+        tensors = safetensors.torch.load_file(weights)
+        refuse_not_finite(plan, tensors, read_predictions(folder, tasks), folder)
+
+
+def refuse_not_finite(
+    plan: TeacherPlan, weights: Mapping[str, Tensor], predictions: ByTask, folder: Path | None = None
+) -> None:
+    """Raise UserError that names a teacher's first tensor that is not finite: none could learn from it."""
+    broken = broken_weight(weights) or broken_logits(predictions)
+    if broken is None:
+        return
+    loaded = plan.entry.checkpoint is not None and plan.lesson is None
+    mend = "mend the checkpoint" if loaded else "lower its lr, or set clip_norm"
+    where = f" (in {folder})" if folder else ""
+    raise UserError(f"teacher '{plan.label}'{where}: {broken}; {mend}.")

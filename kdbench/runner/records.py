@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -52,6 +53,25 @@ COHORT_MEMORY = Column(
 def diagnostic_columns(used: Sequence[Method]) -> list[Column]:
     """Return the columns that only some methods fill."""
     return [column for entry in used for column in entry.distiller.columns]
+
+
+def diagnosed(
+    used: Sequence[Method], own: Mapping[str, float], method: str
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Return the diagnostic columns of the run's methods, given what a student's own method told.
+
+    Those of other methods, and values that are not finite, are null with the reason.
+    """
+    values: dict[str, float | None] = {}
+    reasons = {}
+    for column in diagnostic_columns(used):
+        value = own.get(column.name)
+        finite = value is not None and math.isfinite(value)
+        values[column.name] = value if finite else None
+        if not finite:
+            undefined = f"not defined for {method}"
+            reasons[column.name] = "the value is not finite" if column.name in own else undefined
+    return values, reasons
 
 
 def all_columns(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,7 +16,7 @@ from kdbench.runner.costs import Costs
 from kdbench.runner.finiteness import broken_logits
 from kdbench.runner.predictions import write_files
 from kdbench.runner.records import (
-    diagnostic_columns,
+    diagnosed,
     now,
     parameter_counts,
     training_time,
@@ -230,19 +229,7 @@ class CohortRun:
         reseed("diagnose", cell.id)
         with kept_settings():
             own = trainee.distiller.diagnose(trainee.model, trainee.teacher, self.session.held_out_loss)
-        values: dict[str, float | None] = {}
-        reasons = {}
-        for column in diagnostic_columns(self.methods):
-            value = own.get(column.name)
-            finite = value is not None and math.isfinite(value)
-            values[column.name] = value if finite else None
-            if not finite:
-                reasons[column.name] = (
-                    "the value is not finite"
-                    if column.name in own
-                    else f"not defined for {cell.registered.name}"
-                )
-        return values, reasons
+        return diagnosed(self.methods, own, cell.registered.name)
 
     def _fail(
         self,

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import shutil
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-import safetensors.torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdbench.errors import UserError
 from kdbench.methods import Distiller, Pair
@@ -27,7 +26,7 @@ from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import own_teacher
 from kdbench.runner.doubts import class_order, near_chance, telling_split
-from kdbench.runner.finiteness import broken_logits, broken_weight
+from kdbench.runner.finiteness import broken_logits, broken_weight, refuse_not_finite
 from kdbench.runner.predictions import ByTask, Predictions, read_predictions, write_files
 from kdbench.runner.records import COHORT_MEMORY, label, nonzero, now, parameter_counts, training_time
 from kdbench.runner.scores import score_predictions
@@ -90,7 +89,7 @@ def obtain(
     for task in session.data.outputs:
         shelf.recorded_file(record, name_in(task, PREDICTIONS))
     predictions = read_predictions(folder, session.data.outputs)
-    _refuse_broken(plan, model.state_dict(), predictions, folder)
+    refuse_not_finite(plan, model.state_dict(), predictions, folder)
     if new:
         _copy(record["files"], folder, run.folder("teachers", plan.id))
         label(plan, "teachers", run)
@@ -124,30 +123,6 @@ def _explained(plan: TeacherPlan, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def refuse_broken(plan: TeacherPlan, run: RunDirectory, tasks: Iterable[str]) -> None:
-    """Raise UserError where the weights or logits that a run holds of a teacher are not finite.
-
-    What is not there, as in a published run, is not looked at.
-    """
-    folder = run.folder("teachers", plan.id)
-    weights = folder / "teacher.safetensors"
-    if weights.is_file() and (folder / PREDICTIONS).is_file():
-        _refuse_broken(plan, safetensors.torch.load_file(weights), read_predictions(folder, tasks), folder)
-
-
-def _refuse_broken(
-    plan: TeacherPlan, weights: Mapping[str, Tensor], predictions: ByTask, folder: Path | None = None
-) -> None:
-    """Raise UserError that names a teacher's first tensor that is not finite: none could learn from it."""
-    broken = broken_weight(weights) or broken_logits(predictions)
-    if broken is None:
-        return
-    loaded = plan.entry.checkpoint is not None and plan.lesson is None
-    mend = "mend the checkpoint" if loaded else "lower its lr, or set clip_norm"
-    where = f" (in {folder})" if folder else ""
-    raise UserError(f"teacher '{plan.label}'{where}: {broken}; {mend}.")
-
-
 def _first_weights(plan: TeacherPlan) -> int:
     """Return the seed of a teacher's first weights; generations of one model start from different ones."""
     return (
@@ -175,7 +150,7 @@ def _make(
         predictions = session.predict_all(model, plan.taps, best.weights if best else None, steps.step)
         if broken_weight(model.state_dict()) or broken_logits(predictions):
             (folder / "checkpoint.pt").unlink(missing_ok=True)
-            _refuse_broken(plan, model.state_dict(), predictions)
+            refuse_not_finite(plan, model.state_dict(), predictions)
         scores = score_predictions(predictions, session.labels, None, without_best=without_best)
         steps.step()
     training = training_time(

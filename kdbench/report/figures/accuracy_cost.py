@@ -15,6 +15,7 @@ from kdbench.analysis.costs import LATENCY
 from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import captions, style
+from kdbench.report.drawing_settings import INK
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.labels import Label, Mark, place
 
@@ -61,7 +62,7 @@ def draw(summary: Summary) -> Figure:
     figure = style.new_figure(title(summary), width=4.1 * across + 0.3, height=3.5 * down + 1.1)
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     panels = list(grid.flat)
-    front = Line2D([], [], color=style.INK, linewidth=1.0, label="Pareto front")
+    front = Line2D([], [], color=INK, linewidth=1.0, label="Pareto front")
     style.legend_beside(figure, panels[len(costs) :], [*style.legend_handles(summary, rows), front])
     panels = panels[: len(costs)]
     groups = [_panel(axes, summary, rows, cost) for axes, cost in zip(panels, costs, strict=True)]
@@ -131,7 +132,7 @@ def _front(axes: Axes, points: Sequence[tuple[Row, float]]) -> tuple[set[str], l
     )
     _, right = axes.get_xlim()
     steps.append((right, steps[-1][1]))
-    axes.step(*zip(*steps, strict=True), where="post", color=style.INK, linewidth=1.0, zorder=2)
+    axes.step(*zip(*steps, strict=True), where="post", color=INK, linewidth=1.0, zorder=2)
     models = {row.model for (row, _), member in zip(points, members, strict=True) if member}
     return models, [Mark.upright(x, before, after) for (_, before), (x, after) in itertools.pairwise(steps)]
 
@@ -148,7 +149,7 @@ def _points(
         assert interval.mean is not None
         y = 100 * interval.mean
         low, high = y, y
-        look = methods[row.method].marker_face if row.method is not None else {"color": style.INK}
+        look = methods[row.method].marker_face if row.method is not None else {"color": INK}
         if interval.low is not None and interval.high is not None:
             low, high = 100 * interval.low, 100 * interval.high
             axes.vlines(x, low, high, color=look["color"], linewidth=1.1, zorder=3)

@@ -11,6 +11,7 @@ from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import captions, style
+from kdbench.report.drawing_settings import FAINT
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.labels import Label, Mark, place
 
@@ -56,7 +57,7 @@ def draw(summary: Summary) -> Figure:
     both = any(row.mean("error_consistency") is not None for row in rows)
     figure = style.new_figure(title(summary), width=11.5 if both else 6.5, height=5.2)
     panels = list(figure.subplots(1, 2 if both else 1, squeeze=False).flat)
-    chance = Line2D([], [], color=style.FAINT, linestyle="--", linewidth=1.0, label="independent errors")
+    chance = Line2D([], [], color=FAINT, linestyle="--", linewidth=1.0, label="independent errors")
     style.legend_below(figure, [*style.legend_handles(summary, rows), chance])
     labels, marks = _points(panels[0], summary, rows, "agreement", 100.0)
     panels[0].set_ylabel("agreement with the teacher (%)")
@@ -69,7 +70,7 @@ def draw(summary: Summary) -> Figure:
     if both:
         placements.append((panels[1], *_points(panels[1], summary, rows, "error_consistency", 1.0)))
         panels[1].set_ylabel("error consistency (κ)")
-        panels[1].axhline(0.0, color=style.FAINT, linestyle="--", linewidth=1.0, zorder=1)
+        panels[1].axhline(0.0, color=FAINT, linestyle="--", linewidth=1.0, zorder=1)
         panels[1].margins(y=0.12)
         low, high = panels[1].get_ylim()
         panels[1].set_ylim(max(low, -1.05), min(high, 1.05))
@@ -88,7 +89,7 @@ def _independent(axes: Axes, summary: Summary) -> None:
     others = len(summary.manifest["classes"]) - 1
     student = np.array(axes.get_xlim()) / 100
     expected = teacher * student + (1 - teacher) * (1 - student) / others
-    axes.plot(100 * student, 100 * expected, color=style.FAINT, linestyle="--", linewidth=1.0, zorder=1)
+    axes.plot(100 * student, 100 * expected, color=FAINT, linestyle="--", linewidth=1.0, zorder=1)
 
 
 def _points(
@@ -116,9 +117,7 @@ def _points(
             tops[row.model] = Label(row.model, at[0], upright.high, upright.high)
     for (student, method), (x_to, y_to) in places.items():
         if method != CONTROL and (start := places.get((student, CONTROL))):
-            axes.plot(
-                [start[0], x_to], [start[1], y_to], color=style.FAINT, linewidth=0.6, alpha=0.7, zorder=1
-            )
+            axes.plot([start[0], x_to], [start[1], y_to], color=FAINT, linewidth=0.6, alpha=0.7, zorder=1)
     return list(tops.values()), marks
 
 

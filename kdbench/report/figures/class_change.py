@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import captions, numerals, style
 from kdbench.report.abbreviation import shorten_labels
+from kdbench.report.drawing_settings import INK
 from kdbench.report.figures import NothingToDraw
 
 ORDER = 5
@@ -96,7 +97,7 @@ def _write_numbers(axes: Axes, y: float, values: np.ma.MaskedArray, largest: flo
     for x, value in enumerate(values.filled(np.nan)):
         if np.isfinite(value):
             text = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0"
-            ink = "white" if abs(value) > 0.62 * largest else style.INK
+            ink = "white" if abs(value) > 0.62 * largest else INK
             axes.text(x, y, text, ha="center", va="center_baseline", fontsize=7, color=ink)
 
 

@@ -16,6 +16,7 @@ from kdbench.analysis.corruption import (
 )
 from kdbench.analysis.summary import Summary
 from kdbench.report import captions, style
+from kdbench.report.drawing_settings import INK
 from kdbench.report.figures import NothingToDraw
 
 ORDER = 6
@@ -65,11 +66,11 @@ def draw(summary: Summary) -> Figure:
     handles = [_handle(name, methods[name]) for name in shown]
     teacher = [curve for curve in curves if curve.student is None]
     if teacher:
-        handles.append(Line2D([], [], color=style.INK, marker=style.TEACHER_MARKER, label="teacher"))
+        handles.append(Line2D([], [], color=INK, marker=style.TEACHER_MARKER, label="teacher"))
     style.legend_beside(figure, panels[len(students) :], handles)
     for axes, student in zip(panels, students, strict=False):
         for curve in teacher:
-            _line(axes, curve, 0.0, color=style.INK, marker=style.TEACHER_MARKER, markersize=7)
+            _line(axes, curve, 0.0, color=INK, marker=style.TEACHER_MARKER, markersize=7)
         for place, method in enumerate(shown):
             offset = SPREAD * ((place + 0.5) / len(shown) - 0.5)
             for curve in curves:
