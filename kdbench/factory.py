@@ -6,7 +6,8 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +18,8 @@ from kdbench.imports import Code, code_of
 from kdbench.references import module_file
 from kdbench.workspace import Loader, Workspace, refuse_stale, workspace_of
 
-# How the names of modules open that were imported from a user's file.
-OWN_FILE = "kdbench_factory_"
+# How deep the imports of a user's own code for a reference are nested.
+_DEPTH = [0]
 
 
 def load_factory(reference: str) -> Callable[..., Any]:
@@ -33,7 +34,7 @@ def load_factory(reference: str) -> Callable[..., Any]:
     place, name = _parse(reference)
     from kdbench.shared_state import kept_settings
 
-    with kept_settings():
+    with kept_settings(), _importing():
         module = (
             _import_file(_file(place), reference) if _is_file(place) else _import_module(place, reference)
         )
@@ -44,6 +45,20 @@ def load_factory(reference: str) -> Callable[..., Any]:
     hint = nearest(name, public) or (f" It has: {', '.join(sorted(public))}." if public else "")
     fault = "no" if found is None else "no function or class"
     raise UserError(f"there is {fault} '{name}' in {place}.{hint}")
+
+
+def is_importing() -> bool:
+    """Return whether a user's own code is being imported for a reference to it."""
+    return _DEPTH[0] > 0
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    _DEPTH[0] += 1
+    try:
+        yield
+    finally:
+        _DEPTH[0] -= 1
 
 
 def factory_fingerprint(reference: str) -> str:
@@ -112,7 +127,7 @@ def _import_file(path: Path, reference: str) -> ModuleType:
             refuse_stale(code)
             return workspace.files[path]
         content = hashlib.sha256(f"{path}{code.fingerprint}".encode()).hexdigest()
-        name = f"{OWN_FILE}{path.stem}_{content[:12]}"
+        name = f"kdbench_factory_{path.stem}_{content[:12]}"
         spec = importlib.util.spec_from_file_location(name, path, loader=Loader(name, str(path), workspace))
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from kdbench.errors import UserError, unknown
-from kdbench.factory import OWN_FILE, load_factory
+from kdbench.factory import is_importing, load_factory
 
 E = TypeVar("E")
 
@@ -66,7 +66,7 @@ class Registry(Generic[E]):
         if fault:
             raise UserError(f"{self.kind} '{name}' ({place_of(member)}) {fault}.")
         self._by_member[member] = (name, entry)
-        if _is_referred_to(member):
+        if is_importing():
             return
         if name in self._members and self._members[name] is not member:
             raise UserError(
@@ -81,9 +81,9 @@ class Registry(Generic[E]):
         del self._by_member[self._members.pop(name)]
 
     def all(self) -> dict[str, E]:
-        """Return every entry by name, sorted by name."""
+        """Return every entry by name: file by file, in each from top to bottom, then those of packages."""
         self._search()
-        return dict(sorted(self._named.items()))
+        return dict(self._named)
 
     def find(self, name: str) -> E:
         """Return an entry by the member's name, or by a reference to a member in a user's own code.
@@ -131,11 +131,6 @@ def place_of(member: Any) -> str:
     except (TypeError, OSError):
         return repr(member)
     return f"{Path(file or '').name}:{line}"
-
-
-def _is_referred_to(member: Any) -> bool:
-    """Return whether a member stands in a file that was imported for a reference of a user's."""
-    return getattr(member, "__module__", "").startswith(OWN_FILE)
 
 
 def _package(point: metadata.EntryPoint) -> str:

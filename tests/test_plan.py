@@ -89,7 +89,8 @@ def test_a_students_own_recipe_changes_its_cells_only(small_suite: Load) -> None
 def test_ids_follow_the_content_of_a_users_files(small_suite: Load, tmp_path: Path) -> None:
     file = tmp_path / "net.py"
     file.write_text(
-        "from kdbench.models.mlp import MLP\ndef net(num_classes):\n    return MLP(64, [4], num_classes)\n"
+        "from kdbench.models.zoo.mlp import MLP\n"
+        "def net(num_classes):\n    return MLP(64, [4], num_classes)\n"
     )
     override = f"students=[{{name: '{file}:net', label: mine}}]"
     before = ids(make_plan(small_suite(override)))
@@ -180,7 +181,7 @@ def test_inapplicable_cells_can_be_skipped_with_their_reason(small_suite: Load) 
 
 def test_a_model_with_other_classes_than_the_data_is_refused(small_suite: Load, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
-        "from kdbench.models.mlp import MLP\ndef net():\n    return MLP(64, [4], 7)\n"
+        "from kdbench.models.zoo.mlp import MLP\ndef net():\n    return MLP(64, [4], 7)\n"
     )
     with pytest.raises(UserError, match="gives 7 classes, the dataset has 10"):
         make_plan(small_suite(f"students=['{tmp_path}/net.py:net']"))

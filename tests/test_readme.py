@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-import kdbench.methods
 from kdbench.cli import app
-from kdbench.methods import base, find_method
+from kdbench.methods import distillers, find_method
+from kdbench.methods.base import METHODS
 from kdbench.models import build_model
 from kdbench.store import load
+from tests.registries import reopen
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -87,9 +88,8 @@ def test_a_file_beside_the_methods_is_a_method_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cosine.py").write_text(block("python", "@method"))
-    monkeypatch.setattr(kdbench.methods, "__path__", [*kdbench.methods.__path__, str(tmp_path)])
-    monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))
-    base._discover.cache_clear()
+    monkeypatch.setattr(distillers, "__path__", [*distillers.__path__, str(tmp_path)])
+    reopen(METHODS, monkeypatch)
     assert find_method("cosine").title == "align pooled features"
 
 

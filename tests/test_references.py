@@ -28,7 +28,7 @@ def tiny(in_channels, num_classes):
 """
 OWN_METHOD = """
 from kdbench.methods import method
-from kdbench.methods.kd import KD
+from kdbench.methods.distillers.kd import KD
 @method("own", title="own", source="this file", year=2026)
 class Own(KD):
     pass

@@ -27,7 +27,7 @@ from kdbench.cli import app
 from kdbench.console import ConsoleProgress
 from kdbench.errors import UserError
 from kdbench.methods import find_method
-from kdbench.methods.scratch import Scratch
+from kdbench.methods.distillers.scratch import Scratch
 from kdbench.models import build_model
 from kdbench.plan import make_plan
 from kdbench.progress import Progress

@@ -22,7 +22,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from kdbench.data import load_dataset
 from kdbench.errors import UserError
 from kdbench.methods import Batch, Pair, Refusal
-from kdbench.methods.kd import KD
+from kdbench.methods.distillers.kd import KD
 from kdbench.methods.tasks import PerTask, Task, check_tasks
 from kdbench.models import FeatureShapes, build_model
 from kdbench.models.shapes import Outputs

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import importlib.util
 import os
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ from kdbench.data.dataset import Description, Extent, Raw
 from kdbench.data.options import Options
 from kdbench.errors import UserError, nearest, refuse, unknown
 from kdbench.references import located, misplaced
+from kdbench.registry import Registry
 
 ROOT_VARIABLE = "KDBENCH_DATA"
 MODULE_FACTORY = "package.module:factory"
@@ -89,7 +87,7 @@ class Source:
     classes: Callable[[Request], tuple[str, ...]] | None = None
 
 
-_SOURCES: dict[str, Source] = {}
+SOURCES: Registry[Source] = Registry("data source", home="kdbench.data.sources")
 
 
 def source(
@@ -106,25 +104,17 @@ def source(
     """Register the decorated function as the source ``name``; ``kind:PATH`` takes all names ``kind:...``."""
 
     def register(load: Callable[[Request], Raw]) -> Callable[[Request], Raw]:
-        if name in _SOURCES:
-            raise ValueError(f"two sources are called {name}")
-        _SOURCES[name] = Source(name, title, reference, load, describe, extent, options, further, classes)
+        entry = Source(name, title, reference, load, describe, extent, options, further, classes)
+        SOURCES.add(name, entry, load)
         return load
 
     return register
 
 
-@functools.cache
-def _discover() -> None:
-    package = importlib.import_module("kdbench.data.sources")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-
-
 def dataset_sources() -> dict[str, Source]:
     """Return every source by the name that a suite writes: the fixed datasets first, then the patterns."""
-    _discover()
-    return {name: _SOURCES[name] for name in sorted(_SOURCES, key=lambda name: (":" in name, name))}
+    known = SOURCES.all()
+    return {name: known[name] for name in sorted(known, key=lambda name: (":" in name, name))}
 
 
 def resolve(

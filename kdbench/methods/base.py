@@ -9,20 +9,17 @@ The plan reads every method without torch: take it from ``kdbench.deferred``, an
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from kdbench.column import Column
 from kdbench.deferred import F, nn
-from kdbench.errors import UserError, unknown
-from kdbench.factory import factory_fingerprint, load_factory
+from kdbench.factory import factory_fingerprint
 from kdbench.models.shapes import FeatureShapes, Outputs, Taps
+from kdbench.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -232,7 +229,14 @@ class Method:
         return self.distiller.Parameters
 
 
-_METHODS: dict[str, Method] = {}
+def _fault(member: Any) -> str | None:
+    """Return what keeps a member from being a method."""
+    if not isinstance(member, type) or not issubclass(member, Distiller):
+        return "is no Distiller: derive the class from it"
+    return None
+
+
+METHODS: Registry[Method] = Registry("method", home="kdbench.methods.distillers", check=_fault)
 
 
 def method(name: str, *, title: str, source: str, year: int) -> Callable[[type[Distiller]], type[Distiller]]:
@@ -240,24 +244,15 @@ def method(name: str, *, title: str, source: str, year: int) -> Callable[[type[D
 
     def register(distiller: type[Distiller]) -> type[Distiller]:
         distiller.registered = Method(name, title, source, year, distiller)
-        if distiller.__module__.startswith(__package__):
-            _METHODS[name] = distiller.registered
+        METHODS.add(name, distiller.registered, distiller)
         return distiller
 
     return register
 
 
-@cache
-def _discover() -> None:
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{__package__}.{module.name}")
-
-
 def methods() -> dict[str, Method]:
-    """Return every method of this package by name."""
-    _discover()
-    return dict(sorted(_METHODS.items()))
+    """Return every method of this package, and of installed ones that add any, by name."""
+    return dict(sorted(METHODS.all().items()))
 
 
 def find_method(name: str) -> Method:
@@ -265,15 +260,8 @@ def find_method(name: str) -> Method:
 
     Raises UserError with the nearest right name, or where the class is no method.
     """
-    if ":" in name:
-        found = load_factory(name)
-        if not isinstance(found, type) or not issubclass(found, Distiller) or "registered" not in vars(found):
-            raise UserError(f"'{name}' is no method: give a Distiller class that @method(...) registers.")
-        return replace(found.registered, fingerprint=factory_fingerprint(name), reference=name)
-    known_methods = methods()
-    if name not in known_methods:
-        raise unknown("method", name, known_methods)
-    return known_methods[name]
+    known = METHODS.find(name)
+    return replace(known, fingerprint=factory_fingerprint(name), reference=name) if ":" in name else known
 
 
 def cross_entropy(outputs: Outputs, target: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, Pair, Refusal, cross_entropy
-from kdbench.methods.kd import soft_loss
+from kdbench.methods.distillers.kd import soft_loss
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """What is known of the zoo without building it: shapes, taps and counts at 32×32 pixels and 100 classes.
 
 Planning and listing need no more than that of a model, and building all of them takes seconds. The index
-``zoo.json`` ships with the package and is written by ``make zoo``. An entry counts only while the file that
-defines its model is, byte for byte, the one that it was made from; else the model is built and looked at. Its
-multiply-adds count only while the code that counts is the same as well.
+``zoo/index.json`` ships with the package and is written by ``make zoo``. An entry counts only while the file
+that defines its model is, byte for byte, the one that it was made from; else the model is built and looked
+at. Its multiply-adds count only while the code that counts is the same as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 INPUT_SHAPE: Shape = (3, 32, 32)
 CLASSES = 100
 _FOLDER = Path(__file__).parent
-FILE = _FOLDER / "zoo.json"
+_ZOO = _FOLDER / "zoo"
+FILE = _ZOO / "index.json"
 # What decides how a model's taps are found, whichever model it is.
 _READER = "features.py"
 # What decides how multiply-adds are counted; the reading side must not import it.
@@ -88,7 +89,7 @@ def _index() -> dict[str, Any]:
 @cache
 def fingerprint(file: str) -> str | None:
     """Return a hash of the code that a model of the zoo depends on, given its file in this package."""
-    return _hash_of([_FOLDER / name for name in (_READER, file)])
+    return _hash_of([_FOLDER / _READER, _ZOO / file])
 
 
 @cache

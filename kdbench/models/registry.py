@@ -8,18 +8,16 @@ named by where they come from: ``torchvision:resnet18``, ``package.module:factor
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from kdbench.deferred import nn
 from kdbench.errors import UserError, nearest, unknown
 from kdbench.models.shapes import Shape
+from kdbench.registry import Registry
 
 Builder = Callable[..., "nn.Module"]
 
@@ -40,7 +38,7 @@ class Family:
     source: str
 
 
-_FAMILIES: dict[str, Family] = {}
+FAMILIES: Registry[Family] = Registry("model", home="kdbench.models.zoo")
 
 
 def family(
@@ -49,23 +47,15 @@ def family(
     """Register a function as the family of models whose names match ``pattern`` in full."""
 
     def register(build: Builder) -> Builder:
-        _FAMILIES[name] = Family(name, re.compile(pattern), build, examples, summary, source)
+        FAMILIES.add(name, Family(name, re.compile(pattern), build, examples, summary, source), build)
         return build
 
     return register
 
 
-@cache
-def _discover() -> None:
-    package = importlib.import_module("kdbench.models")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"kdbench.models.{module.name}")
-
-
 def families() -> dict[str, Family]:
     """Return every family of the zoo by name."""
-    _discover()
-    return dict(sorted(_FAMILIES.items()))
+    return dict(sorted(FAMILIES.all().items()))
 
 
 def model_names() -> list[str]:

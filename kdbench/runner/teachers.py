@@ -20,7 +20,7 @@ from torch import nn
 
 from kdbench.errors import UserError
 from kdbench.methods import Distiller, Pair
-from kdbench.methods.scratch import Scratch
+from kdbench.methods.distillers.scratch import Scratch
 from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress, Steps

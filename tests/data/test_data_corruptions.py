@@ -24,6 +24,7 @@ from kdbench.data.corruptions.blur import disc
 from kdbench.data.corruptions.jpeg import CHROMA, LUMA, scaled
 from kdbench.errors import UserError
 from kdbench.listing import LISTINGS
+from tests.registries import reopen
 
 NAMES = tuple(corruptions())
 RANDOM = {"gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "haze", "elastic"}
@@ -57,12 +58,12 @@ def test_the_issue_is_covered_and_every_source_says_whose_it_is() -> None:
 
 
 def test_a_corruption_in_a_new_file_is_listed_behind_the_known_families(monkeypatch) -> None:
-    monkeypatch.setattr(registry, "_CORRUPTIONS", dict(registry._CORRUPTIONS))
-
-    def darkened(images: Tensor, level: float, chance: object) -> Tensor:
-        return images * level
-
+    reopen(registry.CORRUPTIONS, monkeypatch)
     for name, module in (("night", "users.time_of_day"), ("dusk", "users.time_of_day"), ("rain", "drops")):
+
+        def darkened(images: Tensor, level: float, chance: object) -> Tensor:
+            return images * level
+
         darkened.__module__ = module
         levels = (0.9, 0.8, 0.7, 0.6, 0.5)
         registry.corruption(name, title="x", level="factor", levels=levels, source="users")(darkened)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdbench.methods import FeatureShapes, Refusal
-from kdbench.methods.cat_kd import activation_maps, attention_transfer
+from kdbench.methods.distillers.cat_kd import activation_maps, attention_transfer
 from kdbench.models import FeatureReader
 from tests.methods.given import (
     FINAL,

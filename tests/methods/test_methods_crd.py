@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdbench.errors import UserError
 from kdbench.methods import Outputs, Refusal, crd
-from kdbench.methods.crd import draw_outside, noise_contrastive_loss, remember, scores_at
+from kdbench.methods.distillers.crd import draw_outside, noise_contrastive_loss, remember, scores_at
 from tests.methods.given import (
     FLAT,
     MAP,

@@ -12,13 +12,13 @@ from scipy.special import entr, rel_entr, softmax
 from torch import Tensor
 
 from kdbench.methods import Outputs, Refusal, find_method
-from kdbench.methods.dist import correlation, relation_loss
-from kdbench.methods.dkd import decoupled, target_and_rest, without_target
-from kdbench.methods.kd import soft_loss
-from kdbench.methods.logit_std import standardise
-from kdbench.methods.nkd import non_target_loss, target_loss
-from kdbench.methods.ttm import transformed_divergence
-from kdbench.methods.wttm import power_sum
+from kdbench.methods.distillers.dist import correlation, relation_loss
+from kdbench.methods.distillers.dkd import decoupled, target_and_rest, without_target
+from kdbench.methods.distillers.kd import soft_loss
+from kdbench.methods.distillers.logit_std import standardise
+from kdbench.methods.distillers.nkd import non_target_loss, target_loss
+from kdbench.methods.distillers.ttm import transformed_divergence
+from kdbench.methods.distillers.wttm import power_sum
 from tests.methods.given import FLAT, batch, losses, make, outputs, pair, total
 
 NAMES = ["dist", "dkd", "logit_std", "nkd", "ttm", "wttm"]

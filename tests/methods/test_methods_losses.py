@@ -11,8 +11,8 @@ from scipy.special import rel_entr, softmax
 
 from kdbench.methods import Batch, FeatureShapes, Outputs, Refusal, find_method, methods
 from kdbench.methods.alignment import same_size
-from kdbench.methods.interpolate import mix
-from kdbench.methods.kd import soft_loss
+from kdbench.methods.distillers.interpolate import mix
+from kdbench.methods.distillers.kd import soft_loss
 from kdbench.models import build_model
 from tests.methods.given import FLAT, MAP, WIDE, losses, make, networks, outputs, pair, total
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from kdbench.methods import FeatureShapes, Outputs, Refusal, find_method
 from kdbench.methods.alignment import unit
-from kdbench.methods.at import attention, attention_loss
-from kdbench.methods.cc import congruence_loss
-from kdbench.methods.nst import discrepancy
-from kdbench.methods.pkt import log_neighbourhoods, neighbourhood_loss
-from kdbench.methods.rkd import angle_cosines, angle_loss, distance_loss, relative_distances
-from kdbench.methods.sp import similarities, similarity_loss
+from kdbench.methods.distillers.at import attention, attention_loss
+from kdbench.methods.distillers.cc import congruence_loss
+from kdbench.methods.distillers.nst import discrepancy
+from kdbench.methods.distillers.pkt import log_neighbourhoods, neighbourhood_loss
+from kdbench.methods.distillers.rkd import angle_cosines, angle_loss, distance_loss, relative_distances
+from kdbench.methods.distillers.sp import similarities, similarity_loss
 from tests.methods.given import FLAT, MAP, TOKENS, WIDE, batch, losses, make, outputs, pair
 
 ON_MAPS = ["at", "sp", "nst"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kdbench.methods import FeatureShapes, Pair
-from kdbench.methods.reviewkd import hierarchical_loss, levels, resized
+from kdbench.methods.distillers.reviewkd import hierarchical_loss, levels, resized
 from tests.methods.given import (
     FINAL,
     MAP,

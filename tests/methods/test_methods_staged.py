@@ -13,11 +13,11 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from kdbench.methods import FeatureShapes, Outputs, Pair, Refusal, find_method
-from kdbench.methods.ab import boundary_loss
-from kdbench.methods.fsp import flow_matrix
-from kdbench.methods.ft import factor_loss
-from kdbench.methods.mgd import generation_loss, random_mask
-from kdbench.methods.vid import gaussian_loss, raw_variance, variance
+from kdbench.methods.distillers.ab import boundary_loss
+from kdbench.methods.distillers.fsp import flow_matrix
+from kdbench.methods.distillers.ft import factor_loss
+from kdbench.methods.distillers.mgd import generation_loss, random_mask
+from kdbench.methods.distillers.vid import gaussian_loss, raw_variance, variance
 from tests.methods.given import FLAT, MAP, TOKENS, WIDE, losses, make, outputs, pair, total
 
 NAMES = ("vid", "fsp", "ab", "ft", "mgd")

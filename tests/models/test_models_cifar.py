@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from kdbench.efficiency import count
 from kdbench.errors import UserError
 from kdbench.models import FeatureReader, build_model, feature_shapes, find_taps
-from kdbench.models.resnet_bottleneck import BottleneckResNet
-from kdbench.models.shufflenet_v1 import Interleave
-from kdbench.models.shufflenet_v2 import SplitUnit
-from kdbench.models.vit import SelfAttention, VisionTransformer
+from kdbench.models.zoo.resnet_bottleneck import BottleneckResNet
+from kdbench.models.zoo.shufflenet_v1 import Interleave
+from kdbench.models.zoo.shufflenet_v2 import SplitUnit
+from kdbench.models.zoo.vit import SelfAttention, VisionTransformer
 
 # Parameters and multiply-adds (millions) at 32x32 and 100 classes: the models of the CRD tables.
 GOLDEN = {

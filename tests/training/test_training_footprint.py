@@ -8,7 +8,7 @@ from torch import nn
 
 from kdbench.entries import Recipe
 from kdbench.methods import Pair
-from kdbench.methods.scratch import Scratch
+from kdbench.methods.distillers.scratch import Scratch
 from kdbench.models import Taps
 from kdbench.models.shapes import FeatureShapes
 from kdbench.runner.assembly import Room

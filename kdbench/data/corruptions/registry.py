@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING
 from kdbench.data.corruptions.chance import Chance
 from kdbench.deferred import torch
 from kdbench.errors import unknown
+from kdbench.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +38,7 @@ class Corruption:
     function: Function
 
 
-_CORRUPTIONS: dict[str, Corruption] = {}
+CORRUPTIONS: Registry[Corruption] = Registry("corruption", home="kdbench.data.corruptions")
 
 
 def corruption(
@@ -49,31 +47,22 @@ def corruption(
     """Register the decorated function under ``name``; its family is the name of its file."""
 
     def register(function: Function) -> Function:
-        if name in _CORRUPTIONS:
-            raise ValueError(f"two corruptions are called {name}")
         family = function.__module__.rpartition(".")[2]
-        _CORRUPTIONS[name] = Corruption(name, family, title, level, levels, source, function)
+        entry = Corruption(name, family, title, level, levels, source, function)
+        CORRUPTIONS.add(name, entry, function)
         return function
 
     return register
 
 
-@functools.cache
-def _discover() -> None:
-    package = importlib.import_module("kdbench.data.corruptions")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-
-
 def corruptions() -> dict[str, Corruption]:
     """Return every corruption by name: the families of `FAMILIES` in their order, then others by name."""
-    _discover()
 
     def place(item: tuple[str, Corruption]) -> tuple[int, str]:
         family = item[1].family
         return (FAMILIES.index(family), "") if family in FAMILIES else (len(FAMILIES), family)
 
-    return dict(sorted(_CORRUPTIONS.items(), key=place))
+    return dict(sorted(CORRUPTIONS.all().items(), key=place))
 
 
 def selected(names: Sequence[str]) -> tuple[Corruption, ...]:

@@ -12,7 +12,7 @@ Mirzadeh et al., "Improved Knowledge Distillation via Teacher Assistant", AAAI 2
 from __future__ import annotations
 
 from kdbench.methods.base import Pair, Refusal, method
-from kdbench.methods.kd import KD
+from kdbench.methods.distillers.kd import KD
 
 
 @method("takd", title="kd through assistants", source="Mirzadeh et al., AAAI 2020", year=2020)

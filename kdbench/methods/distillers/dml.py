@@ -20,7 +20,7 @@ from pydantic import Field
 from kdbench.deferred import F, nn
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, Networks, method
-from kdbench.methods.kd import soft_loss
+from kdbench.methods.distillers.kd import soft_loss
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:

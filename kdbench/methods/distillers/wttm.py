@@ -22,7 +22,7 @@ from pydantic import Field
 from kdbench.deferred import F
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
-from kdbench.methods.ttm import transformed_divergence
+from kdbench.methods.distillers.ttm import transformed_divergence
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from pydantic import Field
 from kdbench.deferred import F
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.methods.dkd import require_non_target_classes, without_target
+from kdbench.methods.distillers.dkd import require_non_target_classes, without_target
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from kdbench.methods.base import method
-from kdbench.methods.kd import KD
+from kdbench.methods.distillers.kd import KD
 
 
 @method("born_again", title="generations of one model", source="Furlanello et al., ICML 2018", year=2018)

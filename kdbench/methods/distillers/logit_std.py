@@ -22,7 +22,7 @@ from pydantic import Field
 from kdbench.deferred import torch
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
-from kdbench.methods.kd import soft_loss
+from kdbench.methods.distillers.kd import soft_loss
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The distillers: a method a file."""

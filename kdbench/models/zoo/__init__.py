@@ -1,0 +1,1 @@
+"""The models that kdbench brings: a family a file."""
