@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from kdbench.printable import printable
-from kdbench.references import PATHS_FROM, Placed, checked_name, located, located_file
+from kdbench.references import Placed, checked_name, located, located_file
 
 
 class Strict(BaseModel):
@@ -161,7 +161,7 @@ class ModelEntry(Placed, Strict):
 
     def beside(self, name: str, **fields: Any) -> ModelEntry:
         """Return the entry of another model that is named in the same suite."""
-        return ModelEntry.model_validate({"name": name} | fields, context={PATHS_FROM: self.folder})
+        return ModelEntry.placed({"name": name} | fields, self.folder)
 
     @property
     def shown(self) -> str:
@@ -180,7 +180,7 @@ class TeacherEntry(ModelEntry):
     @classmethod
     def of(cls, entry: ModelEntry, seed: int) -> TeacherEntry:
         """Return a model as a teacher with a seed."""
-        return cls.model_validate(entry.model_dump() | {"seed": seed}, context={PATHS_FROM: entry.folder})
+        return cls.placed(entry.model_dump() | {"seed": seed}, entry.folder)
 
 
 class MethodEntry(Placed):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, PrivateAttr, ValidationInfo, model_validator
+from pydantic import BaseModel, PrivateAttr, ValidationError, ValidationInfo, model_validator
+
+from kdbench.errors import UserError
 
 # The field of a suite, and the entry of the context in which its parts are validated.
 PATHS_FROM = "paths_from"
@@ -28,6 +30,20 @@ class Placed(BaseModel):
     def _in_its_folder(self, info: ValidationInfo) -> Placed:
         self._folder = paths_from(info)
         return self
+
+    @classmethod
+    def placed(cls, fields: Mapping[str, Any], folder: Path | None) -> Self:
+        """Return the part with these fields, whose paths are relative to a folder; None is the current one.
+
+        Raises UserError in one line for a field that is wrong.
+        """
+        try:
+            return cls.model_validate(fields, context={PATHS_FROM: folder})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            text = first["msg"].removeprefix("Value error, ")
+            raise UserError(f"{where} '{first['input']}': {text}.") from None
 
     @property
     def folder(self) -> Path | None:

@@ -129,6 +129,7 @@ class Suite(Strict):
         named = [self.dataset.name, *(model.name for model in (*self.teachers, *self.students))]
         named += [method.name for method in self.methods]
         parameters = [method.parameters for method in self.methods]
+        parameters += [hyper for pair in self.pairs for hyper in pair.methods.values()]
         # Where nothing is relative to it, a suite does not say which machine it was read on.
         unused = set() if names_files([named, parameters]) else {PATHS_FROM}
         return as_yaml(self.model_dump(mode="json", exclude=unused))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from kdbench.efficiency import Protocol
 from kdbench.efficiency.duration import least_further_seconds, least_timing_seconds
 from kdbench.efficiency.places import Dimensions
 from kdbench.plan import make_plan
-from kdbench.runner.estimate import Estimate
+from kdbench.runner.estimate import Estimate, estimate
 from kdbench.runner.phases import Phase, phases
 from kdbench.runner.session import Session
 from kdbench.suite import Suite
@@ -128,3 +129,22 @@ def test_all_phases_add_up(small_suite: Load) -> None:
     lines = list(found.lines())
     assert lines[:2] == ["A takes about 1.0 minutes (x).", "B takes at least 1.5 minutes (y)."]
     assert lines[2].startswith("All of it takes about 2.5 minutes on this machine, with one process")
+
+
+def test_a_loaded_teacher_that_cannot_train_is_not_timed_in_training(
+    write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "frozen.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes)).requires_grad_(False)\n"
+    )
+    torch.save({"1.weight": torch.zeros(10, 64), "1.bias": torch.zeros(10)}, tmp_path / "teacher.pth")
+    suite = Suite.load(
+        write_suite(
+            "dataset: {name: digits, args: {limit: 150, limit_test: 40}}\nstudents: [mlp_4]\nseeds: [0]\n"
+            "teachers: [{name: 'frozen.py:net', checkpoint: teacher.pth}]\nmethods: [scratch, kd]\n"
+            "recipe: {epochs: 1, batch_size: 20}\nmeasure: {latency: false}\n"
+        )
+    )
+    assert estimate(make_plan(suite), memory_budget=10**9).seconds > 0

@@ -185,3 +185,39 @@ def test_a_colon_in_an_argument_of_a_model_is_no_code(tmp_path: Path) -> None:
         "quickstart", [f"students=[{{name: '{tmp_path}/nets.py:tiny', args: {{pool: 'adaptive:avg'}}}}]"]
     )
     assert len(_sources(suite.students[0])) == 1
+
+
+def test_an_assistant_at_the_wrong_place_is_one_line(
+    write_suite: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mid.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path / "here")
+    suite = Suite.load(
+        write_suite(
+            "dataset: digits\nteachers: [mlp_8]\nstudents: [mlp_4]\nseeds: [0]\n"
+            "methods: [scratch, {name: takd, assistants: ['mid.py:tiny']}]\n"
+        )
+    )
+    with pytest.raises(
+        UserError, match=r"name 'mid\.py:tiny': paths in a suite are relative to its file"
+    ) as told:
+        make_plan(suite)
+    assert "\n" not in str(told.value)
+
+
+def test_code_that_only_a_pair_names_is_found_from_a_runs_folder_too(
+    write_suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "mid.py").write_text(NETS)
+    suite = Suite.load(
+        write_suite(
+            "dataset: digits\nteachers: [mlp_8]\nstudents: [mlp_4]\nseeds: [0]\n"
+            "methods: [scratch, {name: takd, label: t, assistants: [mlp_6]}]\n"
+            "pairs: [{teacher: mlp_8, students: [mlp_4], methods: {t: {assistants: ['mid.py:tiny']}}}]\n"
+        )
+    )
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "suite.yaml").write_text(suite.to_yaml())
+    again = Suite.load(tmp_path / "run" / "suite.yaml", ["name=small"])
+    assert [cell.id for cell in make_plan(again).cells] == [cell.id for cell in make_plan(suite).cells]

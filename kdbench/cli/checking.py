@@ -104,7 +104,7 @@ def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
     folder = folder_of_paths(path)
     for comparison in compare_data(RunDirectory.open(path).records(), data_root, folder):
         if comparison.fault:
-            findings.append({"path": str(path), "problem": comparison.fault})
+            findings.append({"path": str(path), "problem": comparison.fault, "what": ""})
         elif comparison.uncompared:
             praise += f"; not compared with the data of {comparison.dataset}: {comparison.uncompared}"
         else:
@@ -123,7 +123,7 @@ def _suite(
 
     with nullcontext(Progress()) if quiet else ConsoleProgress(error_console) as progress:
         inspected = inspect_entry(suite.dataset, root=data_root, decode=read, progress=progress)
-    findings = [{"path": suite.dataset.name, "problem": line} for line in inspected.lines]
+    findings = [{"path": suite.dataset.name, "problem": line, "what": ""} for line in inspected.lines]
     praise = (
         f"a valid suite, and its {inspected.images:,} images can be read"
         if read
@@ -132,10 +132,8 @@ def _suite(
     if findings:
         return _Checked(findings, praise)
     plan = make_plan(suite, data_root)
-    if not quiet:
-        print_remarks(plan.remarks)
     teachers = _accuracies(plan, data_root, device, quiet) if accuracy else None
-    return _Checked(findings, praise, teachers=teachers)
+    return _Checked(findings, praise, [f"note: {remark}" for remark in plan.remarks], teachers)
 
 
 def _accuracies(plan: Plan, data_root: Path | None, device: Device, quiet: bool) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ from typing import Any
 from kdbench.data.load import dataset_checksum
 from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError
-from kdbench.references import PATHS_FROM
 from kdbench.store import canonical_json, kind_of
 
 # Images on disk of no more bytes of pixels are decoded to be compared: seconds to a minute.
@@ -66,11 +65,14 @@ def compare_data(
         if record.get("provenance", {}).get("data_checksum"):
             groups.setdefault(canonical_json(_data_of(record)), []).append(record)
     for group in groups.values():
-        entry = DatasetEntry.model_validate(_data_of(group[0]), context={PATHS_FROM: folder})
+        fields = _data_of(group[0])
+        shown = fields["name"]
         try:
+            entry = DatasetEntry.placed(fields, folder)
+            shown = entry.shown
             yield compared(entry, group, dataset_checksum(entry, root=data_root, most=most))
         except UserError as error:
-            yield Comparison(entry.shown, len(group), {}, None, str(error))
+            yield Comparison(shown, len(group), {}, None, str(error))
 
 
 def compared(entry: DatasetEntry, records: Iterable[Record], checksum: str) -> Comparison:

@@ -12,6 +12,7 @@ from kdbench.efficiency.intervals import FEWEST_ROUNDS, Bounds
 from kdbench.efficiency.places import Place
 from kdbench.efficiency.protocol import SAMPLES_NEEDED
 from kdbench.efficiency.rounds import Rounds
+from kdbench.errors import UserError
 
 SAMPLE_COLUMNS = {
     "model": "str",
@@ -32,7 +33,12 @@ Reasons = dict[str, str]
 
 
 def read_samples(path: Path) -> pd.DataFrame:
-    """Return the samples of ``latency.parquet``; those from before there were runtimes get their place."""
+    """Return the samples of ``latency.parquet``; those from before there were runtimes get their place.
+
+    Raises UserError where the file is missing.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing: without it latencies cannot be stated anew.")
     samples = pd.read_parquet(path)
     if "place" not in samples:
         places = samples["device"].astype("str") + "_b" + samples["batch"].astype("str")

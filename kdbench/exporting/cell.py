@@ -20,7 +20,7 @@ from kdbench.models.foreign import give_own_input
 from kdbench.models.registry import find_builder, is_foreign, source_of
 from kdbench.models.shapes import Shape
 from kdbench.models.trial import try_out
-from kdbench.references import PATHS_FROM, located
+from kdbench.references import located
 from kdbench.store import RUNS, RunDirectory
 from kdbench.suite import Suite, folder_of_paths
 
@@ -165,7 +165,7 @@ def _kept(directory: RunDirectory, record: Mapping[str, Any], folder: Path | Non
 def _entry(config: Mapping[str, Any], folder: Path | None) -> ModelEntry:
     """Return the entry that a recorded model had in its suite."""
     fields = {"name": config["name"], "args": config["args"], "taps": config.get("taps")}
-    return ModelEntry.model_validate(fields, context={PATHS_FROM: folder})
+    return ModelEntry.placed(fields, folder)
 
 
 def _refuse_changed(config: Mapping[str, Any], entry: ModelEntry) -> None:
@@ -195,7 +195,7 @@ def _method(directory: RunDirectory, config: Mapping[str, Any]) -> Method:
 def _normalisation(record: Mapping[str, Any], data_root: Path | None, folder: Path | None) -> dict[str, Any]:
     """Return mean and deviation of the training images, read again."""
     config = {name: value for name, value in record["config"]["dataset"].items() if name != "source"}
-    dataset = DatasetEntry.model_validate(config, context={PATHS_FROM: folder})
+    dataset = DatasetEntry.placed(config, folder)
     data = load_entry(dataset, root=data_root)
     if data.checksum != record["provenance"]["data_checksum"]:
         raise UserError(

@@ -125,7 +125,11 @@ def setting(summary: Summary) -> tuple[tuple[str, str], ...]:
         ("data", f"{manifest['dataset']}: {sizes}"),
         (
             "split",
-            ", ".join(_settings(data, ("validation_fraction", "split_seed", "imbalance", "args", "tasks"))),
+            ", ".join(
+                _settings(
+                    data, ("validation_fraction", "split_seed", "imbalance", "classes", "args", "tasks")
+                )
+            ),
         ),
         ("augmentation", _augmentation(data.get("augment"))),
         ("seeds", ", ".join(map(str, manifest["seeds"]))),

@@ -61,6 +61,9 @@ class Costs:
         for known in (scores.metrics, scores.reasons):
             for name in list(filter(is_timing, known)):
                 del known[name]
+        # A number that was missing before has no reason any more.
+        for name in metrics.keys() - set(OF_THE_CELL):
+            scores.reasons.pop(name, None)
         own = {name: scores.metrics.get(name) for name in OF_THE_CELL}
         reasons = {name: text for name, text in reasons.items() if name not in OF_THE_CELL}
         unknown = [name for name, value in own.items() if value is None]
@@ -73,15 +76,20 @@ def measure_costs(plan: Plan, directory: RunDirectory, progress: Progress) -> Co
 
     What was timed before is stated as it is today, and counted anew where the code that counts has changed.
     """
-    measured = {}
-    for teacher in plan.teachers:
-        models = {
-            cell.inference.shown: cell.inference
-            for cell in plan.cells
-            if cell.teacher == teacher.label and not cell.refusal
-        }
-        measured[teacher.label] = _measured(plan, teacher, list(models.values()), directory, progress)
-    return Costs(measured)
+    return Costs({teacher.label: _measured(plan, teacher, directory, progress) for teacher in plan.teachers})
+
+
+def measured_together(plan: Plan, teacher: TeacherPlan) -> dict[str, ModelEntry]:
+    """Return a teacher and what its students keep at inference, by label; each is measured once.
+
+    A student with the teacher's label is the same architecture.
+    """
+    kept = {
+        cell.inference.shown: cell.inference
+        for cell in plan.cells
+        if cell.teacher == teacher.label and not cell.refusal
+    }
+    return {teacher.label: teacher.entry} | kept
 
 
 def protocol_of(entry: MeasureEntry) -> Protocol:
@@ -97,12 +105,10 @@ def protocol_of(entry: MeasureEntry) -> Protocol:
 def _measured(
     plan: Plan,
     teacher: TeacherPlan,
-    students: list[ModelEntry],
     directory: RunDirectory,
     progress: Progress,
 ) -> Measured:
-    # A student with the teacher's label is the same architecture: it is measured once.
-    entries = {entry.shown: entry for entry in (teacher.entry, *students)}
+    entries = measured_together(plan, teacher)
     jobs = [ModelJob(label, entry.reference, entry.args) for label, entry in entries.items()]
     protocol = protocol_of(plan.suite.measure)
     key: dict[str, Any] = {
@@ -134,7 +140,9 @@ def _measured(
         content = restate(content, read_samples(folder / "latency.parquet"))
         write_json(file, content)
     if content.get("counter") != counter_fingerprint():
+        refuse_edited(plan)
         content = _counted_anew(content, jobs, plan, teacher.label, progress)
+        refuse_edited(plan)
         write_json(file, content)
     return Measured(id, content["metrics"], content["reasons"])
 

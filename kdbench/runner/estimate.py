@@ -63,13 +63,13 @@ def estimate(
     A teacher counts even where it exists already. The memory is that of the real students and adapters, of
     the first seed, beside a teacher with random weights.
     """
-    data = load_entry(plan.suite.dataset, root=data_root, memory_budget=memory_budget)
+    data = load_entry(plan.suite.dataset, root=data_root, memory_budget=memory_budget, progress=progress)
     session = Session(plan.suite.dataset, data, resolve_device(device))
     clock = Clock(plan, session)
-    models = {entry.shown: entry for entry in _models(plan)}
+    trained = {entry.shown: entry for entry in _trained(plan)}
     with computing_with(plan.suite.threads):
-        with Steps(progress or Progress(), "timing models", len(models), "model") as steps:
-            for entry in models.values():
+        with Steps(progress or Progress(), "timing models", len(trained), "model") as steps:
+            for entry in trained.values():
                 clock.step(entry, plan.suite.recipe.batch_size)
                 steps.step(entry.shown)
         timed = tuple(phases(plan, session, clock))
@@ -77,8 +77,10 @@ def estimate(
     return Estimate(timed, {cohort.label: _memory(cohort, session, memory_budget) for cohort in firsts})
 
 
-def _models(plan: Plan) -> Iterator[ModelEntry]:
-    return chain((teacher.entry for teacher in plan.teachers), (cell.entry for cell in plan.cells))
+def _trained(plan: Plan) -> Iterator[ModelEntry]:
+    """Yield the models that train; one that is loaded may not be able to."""
+    teachers = (teacher.entry for teacher in plan.teachers if teacher.entry.checkpoint is None)
+    return chain(teachers, (cell.entry for cell in plan.cells))
 
 
 def _memory(cohort: Cohort, session: Session, budget: int | None) -> CohortMemory:

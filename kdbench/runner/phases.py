@@ -15,7 +15,7 @@ from kdbench.metrics import score
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.runner.clock import REPEATS, Clock
 from kdbench.runner.controls import MEASURES
-from kdbench.runner.costs import protocol_of
+from kdbench.runner.costs import measured_together, protocol_of
 from kdbench.runner.predictions import ByTask, Predictions
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Session
@@ -69,7 +69,10 @@ def phases(plan: Plan, session: Session, clock: Clock) -> Iterator[Phase]:
 
 def _measuring_basis(plan: Plan, seconds: float) -> str:
     protocol = protocol_of(plan.suite.measure)
-    models, calls = sum(len(entries) for entries in _measured(plan)), protocol.min_samples
+    models, calls = (
+        sum(len(measured_together(plan, teacher)) for teacher in plan.teachers),
+        protocol.min_samples,
+    )
     places = len(protocol.dimensions.places(protocol.batch_sizes, _devices(protocol.devices)))
     return (
         f"the protocol: {models} models in {places} places, in each {calls} calls, {seconds:g} s and "
@@ -80,21 +83,6 @@ def _measuring_basis(plan: Plan, seconds: float) -> str:
 def _devices(devices: Iterable[str]) -> list[str]:
     return [
         device for device in DEVICES if device in devices and (device == "cpu" or torch.cuda.is_available())
-    ]
-
-
-def _measured(plan: Plan) -> list[dict[str, ModelEntry]]:
-    """Return the models that are measured together, by teacher."""
-    return [
-        {
-            teacher.label: teacher.entry,
-            **{
-                cell.inference.shown: cell.inference
-                for cell in plan.cells
-                if cell.teacher == teacher.label and not cell.refusal
-            },
-        }
-        for teacher in plan.teachers
     ]
 
 
@@ -172,7 +160,7 @@ class _Work:
         devices = _devices(protocol.devices)
         start = self._clock.process_start()
         total = 0.0
-        for models in _measured(self._plan):
+        for models in (measured_together(self._plan, teacher) for teacher in self._plan.teachers):
             latencies = [
                 1000 * self._latency(entry, place.batch)
                 for entry in models.values()

@@ -53,11 +53,9 @@ def _contents(run: RunDirectory, ids: set[str]) -> tuple[dict[str, Content], dic
     now: dict[str, Content] = {}
     for id in sorted(ids):
         folder = run.path / "costs" / id
-        samples = folder / "latency.parquet"
-        if not samples.is_file():
-            raise UserError(f"{samples} is missing: without it latencies cannot be stated anew.")
+        samples = read_samples(folder / "latency.parquet")
         before[id] = read_json(folder / "cost.json")
-        now[id] = restate(before[id], read_samples(samples))
+        now[id] = restate(before[id], samples)
     return before, now
 
 
