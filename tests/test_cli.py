@@ -169,18 +169,17 @@ def test_reading_works_where_torch_cannot_be_imported(finished: Path) -> None:
         "        if name.split('.')[0] in ('torch', 'torchvision', 'fvcore'):\n"
         "            raise ImportError(f'{name} is not installed')\n"
         "sys.meta_path.insert(0, Blocked())\n"
-        "from kdbench.cli import main\n"
-        "main()\n"
+        "from kdbench.cli import app\n"
+        "for arguments in (['compare'], ['compare', '--json'], ['report']):\n"
+        "    app([*arguments, sys.argv[1]], standalone_mode=False)\n"
+        "    print('done:', *arguments)\n"
     )
-    for arguments in (
-        ["compare", str(finished)],
-        ["compare", str(finished), "--json"],
-        ["report", str(finished)],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(finished)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if line.startswith("done: ")]
+    assert said == ["done: compare", "done: compare --json", "done: report"]
 
 
 def test_check_finds_damage_and_exits_with_one(finished: Path, tmp_path: Path) -> None:
