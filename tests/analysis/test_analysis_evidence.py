@@ -207,6 +207,19 @@ def test_the_interval_of_a_row_is_over_its_examples(run):
     assert found == (*over_examples(hits("scratch").mean(axis=0)), None)
 
 
+@pytest.mark.parametrize(("wrong", "known"), [(0, False), (1, False), (4, False), (5, True), (200, True)])
+def test_few_examples_that_differ_have_no_interval(write_records, record, wrong, known):
+    path = write_records(record("student", "s", "kd", 0, metrics={"top1": 1 - wrong / N}))
+    write_outcomes(
+        path / "cells" / "student-s-kd-0", np.where(np.arange(N) < wrong, (LABELS + 1) % 4, LABELS)
+    )
+    summary = summarise(path)
+    low, high, reason = example_interval(summary.outcomes, summary.students[0], "top1")
+    assert (low is not None) == (high is not None) == (reason is None) == known
+    if wrong in (1, 4):
+        assert reason == f"{wrong} of 400 test examples score otherwise than the rest: too few to draw"
+
+
 def test_a_better_loss_is_a_lower_one(summary_of):
     cells = {("s", "scratch"): {0: 0.9, 1: 0.8, 2: 1.0}, ("s", "kd"): {0: 0.7, 1: 0.71, 2: 0.75}}
     (found,) = compare_methods(summary_of(cells, "nll"), "nll")

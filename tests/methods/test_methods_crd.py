@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.errors import UserError
-from kdbench.methods import Outputs, Refusal, crd
+from kdbench.methods import Outputs, Refusal
+from kdbench.methods.distillers import crd
 from kdbench.methods.distillers.crd import draw_outside, noise_contrastive_loss, remember, scores_at
 from tests.methods.given import (
     FLAT,
