@@ -209,9 +209,9 @@ def _train(
     progress: Progress,
 ) -> Trainee:
     if plan.lesson and tutor:
-        distiller: Distiller = plan.lesson.registered.distiller(plan.lesson.hyper, plan.lesson.pair)
-        looked_at = own_teacher(plan.lesson.registered, tutor.fitted())
         with kept_settings():
+            distiller: Distiller = plan.lesson.registered.distiller(plan.lesson.hyper, plan.lesson.pair)
+            looked_at = own_teacher(plan.lesson.registered, tutor.fitted())
             distiller.prepare(session.networks(Fitted(plan.entry, model, plan.taps), looked_at))
     else:
         looked_at = None
