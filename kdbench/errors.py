@@ -10,6 +10,13 @@ class UserError(Exception):
     """A request that cannot be carried out; its text is one line, and the command line exits with 2."""
 
 
+class SharedFault(UserError):
+    """A fault of what all parts of a run rest on: its files, its data, its code or the disk.
+
+    It is no part's own: the run stops, and none is recorded as failed for it.
+    """
+
+
 def refuse(text: str) -> None:
     """Raise a UserError: what is done with a fault where nobody collects them."""
     raise UserError(text)

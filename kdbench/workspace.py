@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault
 from kdbench.imports import Code, found_by_python, imports_of
 
 _LOCK = threading.RLock()
@@ -40,7 +40,7 @@ def workspace_of(folder: Path) -> Workspace:
 
 
 def refuse_stale(code: Code) -> None:
-    """Raise UserError where a module of the code, imported by Python itself, is no longer what its file says.
+    """Raise SharedFault where a module of the code, imported by Python itself, is not what its file says now.
 
     Modules of a workspace are imported anew; those that the program has from elsewhere, or that are its own,
     cannot be. What they were is what they are when this is called first.
@@ -52,7 +52,7 @@ def refuse_stale(code: Code) -> None:
             continue
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if _IMPORTED.setdefault(path, digest) != digest:
-            raise UserError(f"{path} changed since this process imported it: start Python anew to run it.")
+            raise SharedFault(f"{path} changed since this process imported it: start Python anew to run it.")
 
 
 class Workspace:

@@ -11,9 +11,10 @@ import torch
 
 from kdbench.errors import UserError
 from kdbench.models import build_model
+from kdbench.plan import make_plan
 from kdbench.runner import run
-from kdbench.runner.finiteness import broken_logits, broken_weight
-from kdbench.runner.predictions import Predictions
+from kdbench.runner.finiteness import broken_logits, broken_weight, refuse_broken
+from kdbench.runner.predictions import Predictions, write_files
 from kdbench.store import RunDirectory
 from kdbench.store.files import sha256_of
 from kdbench.suite import Suite
@@ -83,3 +84,34 @@ def test_one_that_an_earlier_version_took_for_good_is_refused_too(small_suite: L
         file.write_bytes(whole)
         directory.amend(record, {})
     assert run(suite, tmp_path / "run").ok == 1
+
+
+def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone_passed_over(
+    small_suite: Load, tmp_path: Path
+) -> None:
+    (teacher,) = make_plan(small_suite(*TINY)).teachers
+    directory, tasks = RunDirectory(tmp_path), ("", "coarse")
+    logits = Predictions(torch.zeros(2, 3))
+    files = write_files(
+        directory.folder("teachers", teacher.id),
+        stem="teacher",
+        last={"w": torch.ones(2)},
+        best=None,
+        predictions=dict.fromkeys(tasks, logits),
+        labels={task: {"test": torch.zeros(2)} for task in tasks},
+        history=(),
+    )
+    directory.write_record("teachers", {"id": teacher.id, "role": "teacher"}, files)
+    refuse_broken(teacher, directory, tasks)
+    stored = [
+        directory.folder("teachers", teacher.id) / name for name in files if name.endswith(".safetensors")
+    ]
+    assert len(stored) == 3
+    for file in stored:
+        whole = file.read_bytes()
+        file.write_bytes(whole[:20])
+        with pytest.raises(UserError, match=f"{file.name}: changed since it was recorded"):
+            refuse_broken(teacher, directory, tasks)
+        file.unlink()
+        refuse_broken(teacher, directory, tasks)
+        file.write_bytes(whole)

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from kdbench.efficiency.zoo import entries
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault, UserError
 from kdbench.models import build_model, families
 from kdbench.models.index import FILE, indexed
 from kdbench.plan import make_plan
 from kdbench.progress import Progress
 from kdbench.runner import run
-from kdbench.store import RunDirectory, load, read_json
+from kdbench.store import RunDirectory, load, read_json, write_recorded
 from kdbench.suite import Suite
 
 Load = Callable[..., Suite]
@@ -112,6 +113,33 @@ def test_a_chain_is_trained_once_and_its_last_assistant_teaches(small_suite: Loa
     ]
     assert cell["metrics"]["train_seconds"] == pytest.approx(own + sum(chain))
     assert 0 < cell["metrics"]["train_time_share"] < 1
+
+
+def test_a_damaged_assistant_ends_the_run_and_one_that_cannot_teach_fails_its_cells(
+    small_suite: Load, tmp_path: Path
+) -> None:
+    suite = small_suite(
+        "methods=[scratch, {name: takd, assistants: [mlp_32]}]",
+        "students=[mlp_16]",
+        "seeds=[0]",
+        "recipe.epochs=1",
+        "teachers=[cnn_2]",
+    )
+    run(suite, tmp_path / "first", teacher_store=tmp_path)
+    store = RunDirectory(tmp_path)
+    (assistant,) = RunDirectory.open(tmp_path / "first").supporting()
+    file = store.folder("teachers", assistant["id"]) / "teacher.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(SharedFault, match=r"teacher\.safetensors: changed since it was recorded"):
+        run(suite, tmp_path / "second", teacher_store=tmp_path)
+    assert not list((tmp_path / "second").glob("cells/*/record.json"))
+    broken = safetensors.torch.load(whole)
+    next(iter(broken.values())).fill_(torch.nan)
+    content = safetensors.torch.save(broken)
+    store.amend(assistant, {}, write_recorded(file, content))  # recorded, and not finite
+    outcome = run(suite, tmp_path / "second", teacher_store=tmp_path)
+    assert (outcome.ok, outcome.failed) == (1, 1)
 
 
 def test_an_assistant_that_does_not_exist_is_refused_by_the_plan(small_suite: Load) -> None:

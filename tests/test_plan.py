@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault, UserError
 from kdbench.factory import factory_fingerprint
 from kdbench.models import build_model
 from kdbench.plan import Plan, make_plan
@@ -266,7 +266,10 @@ def test_code_of_a_users_own_is_named_with_what_it_was(small_suite: Load, tmp_pa
     assert user_files(plan) == {name: factory_fingerprint(name) for name in (net, own, data)}
     refuse_edited(plan)
     (tmp_path / "strength.py").write_text("WEIGHT = 2\n")
-    with pytest.raises(UserError, match=r"^\S+loss\.py:Own, or code .* was edited"):
+    with pytest.raises(SharedFault, match=r"^\S+loss\.py:Own, or code .* was edited"):
+        refuse_edited(plan)
+    (tmp_path / "loss.py").unlink()
+    with pytest.raises(SharedFault, match=r"^\S+loss\.py:Own, or code .* was edited"):
         refuse_edited(plan)
     with pytest.raises(UserError, match="the plan is not what it was"):
         refuse_other_plan(plan, {"another"}, user_files(plan))

@@ -132,6 +132,23 @@ def test_an_image_that_vanishes_in_training_ends_the_run_and_no_student(
     assert not (tmp_path / "run" / ".scratch").exists()
 
 
+def test_an_image_that_vanishes_before_a_student_is_built_fails_no_student(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("teachers.0.recipe.epochs=1", "recipe.epochs=1")
+    run(Suite.load(suite, [*few, "methods=[scratch]"]), tmp_path / "run", memory_budget=1000)
+    batches = Stream.batches
+
+    def without_images(*arguments: object) -> Iterator[torch.Tensor]:
+        shutil.rmtree(tmp_path / "pets" / "train" / "cat", ignore_errors=True)
+        return batches(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Stream, "batches", without_images)
+    with pytest.raises(UserError, match=r"cannot read the image .*cat/\d+\.png"):
+        run(Suite.load(suite, [*few, "methods=[scratch, kd]"]), tmp_path / "run", memory_budget=1000)
+    assert len(list((tmp_path / "run").glob("cells/*/record.json"))) == 1
+
+
 def test_a_budget_of_nothing_is_refused(small_suite: Callable[..., Suite], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a memory budget of 0 bytes holds nothing: give a size such as 8GB"):
         run(small_suite(), tmp_path / "run", memory_budget=0)

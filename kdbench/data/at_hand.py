@@ -9,7 +9,7 @@ from typing import Any
 
 from kdbench.data.load import dataset_checksum
 from kdbench.entries import DatasetEntry
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault, UserError
 from kdbench.store import canonical_json, kind_of
 
 # Images on disk of no more bytes of pixels are decoded to be compared: seconds to a minute.
@@ -83,9 +83,9 @@ def compared(entry: DatasetEntry, records: Iterable[Record], checksum: str) -> C
 
 
 def refuse_other_data(comparison: Comparison, run: Path) -> None:
-    """Raise UserError where records of a run that goes on are of other data."""
+    """Raise SharedFault where records of a run that goes on are of other data."""
     if comparison.fault:
-        raise UserError(
+        raise SharedFault(
             f"the data changed since {run} was begun: {comparison.fault}. Bring the data back, or choose "
             "another --out."
         )

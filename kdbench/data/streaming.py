@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 from kdbench.data.augment import Augment
 from kdbench.data.draws import Draws
 from kdbench.data.stored import Opened
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault, UserError
 
 MOST_WORKERS = 4
 # How many images a worker hands over at a time. Each is ahead by two such pieces: with images of 224 × 224
@@ -43,7 +43,7 @@ class Stream:
     def batches(self, draws: Draws, batch_size: int) -> Iterator[Tensor]:
         """Yield the images of a pass, uint8 (B, H·W·C) on the device, batch by batch.
 
-        Raises UserError, as the decoder does, for an image that cannot be read any more.
+        Raises SharedFault, in the words of the decoder, for an image that cannot be read any more.
         """
         if not len(draws):
             return
@@ -66,7 +66,7 @@ class Stream:
 
     def _arrived(self, piece: Tensor | UserError) -> Tensor:
         if isinstance(piece, UserError):
-            raise piece
+            raise SharedFault(str(piece)) from piece
         return piece.to(self._device, non_blocking=True)
 
 

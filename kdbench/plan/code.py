@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.entries import ModelEntry
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault, UserError
 from kdbench.factory import factory_fingerprint
 from kdbench.plan.cells import Plan, TeacherPlan
 from kdbench.references import located
@@ -20,26 +20,34 @@ def user_files(plan: Plan) -> dict[str, str]:
 
 
 def refuse_edited(plan: Plan) -> None:
-    """Raise UserError where a file was changed since the plan was made: the ids in it are of the old one."""
-    now = {name: factory_fingerprint(name) for name in _code(plan)}
+    """Raise SharedFault where a file was changed since the plan was made: its ids are of the old one."""
+    now: dict[str, str | None] = {name: _fingerprint(name) for name in _code(plan)}
     now |= {path: sha256_of(Path(path)) for path in _checkpoints(plan) if Path(path).is_file()}
     _refuse_difference(user_files(plan), now)
 
 
+def _fingerprint(name: str) -> str | None:
+    """Return the fingerprint of code that was there when the plan was made; None where it is gone."""
+    try:
+        return factory_fingerprint(name)
+    except UserError:
+        return None
+
+
 def refuse_other_plan(plan: Plan, cells: Collection[str], files: Mapping[str, str]) -> None:
-    """Raise UserError where a plan does not hold the cells and files of one that was made before."""
+    """Raise SharedFault where a plan does not hold the cells and files of one that was made before."""
     _refuse_difference(files, user_files(plan))
     if {cell.id for cell in plan.cells} != set(cells):
-        raise UserError(
+        raise SharedFault(
             "the plan is not what it was when the run began: nothing of the change was recorded. Run the "
             "same command again."
         )
 
 
-def _refuse_difference(then: Mapping[str, str], now: Mapping[str, str]) -> None:
+def _refuse_difference(then: Mapping[str, str], now: Mapping[str, str | None]) -> None:
     edited = [name for name, source in then.items() if now.get(name) != source]
     if edited:
-        raise UserError(
+        raise SharedFault(
             f"{', '.join(edited)}, or code that it imports, was edited while the run was going on: nothing "
             "of the change was recorded. Run the same command again; it goes on with what finished before."
         )

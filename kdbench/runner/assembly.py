@@ -22,9 +22,9 @@ def trainee_of(cell: Cell, session: Session, teacher: Fitted, tutor: Tutor) -> T
     """
     reseed("student", cell.entry.name, cell.seed)
     model = session.build(cell.entry)
-    looked_at = own_teacher(cell.registered, teacher)
-    reseed("method", cell.id)
     with kept_settings():
+        looked_at = own_teacher(cell.registered, teacher)
+        reseed("method", cell.id)
         distiller = session.distiller(lambda pair: cell.registered.distiller(cell.hyper, pair), cell.pair)
         distiller.prepare(session.networks(Fitted(cell.entry, model, cell.taps), looked_at))
     return Trainee(

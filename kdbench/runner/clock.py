@@ -17,6 +17,7 @@ from kdbench.efficiency.process import module_environment
 from kdbench.entries import ModelEntry
 from kdbench.plan import Plan
 from kdbench.runner.session import Session
+from kdbench.shared_state import kept_settings
 from kdbench.training.precision import autocast, resolve
 
 REPEATS = 3
@@ -79,10 +80,11 @@ class Clock:
         precision = resolve(plan.suite.recipe.precision if kind != "predict" else "fp32", self._device)
 
         def call() -> None:
-            with torch.set_grad_enabled(kind == "step"), autocast(precision, self._device):
-                loss = _loss(model, x, y)
-            if kind == "step":
-                loss.backward()
+            with kept_settings():
+                with torch.set_grad_enabled(kind == "step"), autocast(precision, self._device):
+                    loss = _loss(model, x, y)
+                if kind == "step":
+                    loss.backward()
 
         return call
 

@@ -47,13 +47,21 @@ def _broken(name: str, tensor: Tensor) -> str | None:
 def refuse_broken(plan: TeacherPlan, run: RunDirectory, tasks: Iterable[str]) -> None:
     """Raise UserError where the weights or logits that a run holds of a teacher are not finite.
 
-    What is not there, as in a published run, is not looked at.
+    What is not there, as in a published run, is not looked at. Raises SharedFault where a file is not what
+    was recorded.
     """
+    record = run.record("teachers", plan.id)
+    if record is None:
+        return
     folder = run.folder("teachers", plan.id)
     weights = folder / "teacher.safetensors"
-    if weights.is_file() and (folder / PREDICTIONS).is_file():
-        tensors = safetensors.torch.load_file(weights)
-        refuse_not_finite(plan, tensors, read_predictions(folder, tasks), folder)
+    tensors: Mapping[str, Tensor] = {}
+    if weights.is_file():
+        tensors = safetensors.torch.load_file(run.recorded_file(record, weights.name))
+    held = [task for task in tasks if (folder / name_in(task, PREDICTIONS)).is_file()]
+    for task in held:
+        run.recorded_file(record, name_in(task, PREDICTIONS))
+    refuse_not_finite(plan, tensors, read_predictions(folder, held), folder)
 
 
 def refuse_not_finite(

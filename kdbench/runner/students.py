@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault, UserError
 from kdbench.memory import as_text
 from kdbench.models import find_taps
 from kdbench.plan import Cell, Cohort, TeacherPlan
@@ -89,11 +89,16 @@ class CohortRun:
         # Assistants are trained before: their memory is not the cohort's.
         tutors = self._tutors(cells, started)
         peak = CohortMemory(self.session.device)
+        x, _, _ = next(self.session.train.ordered(self.cohort.recipe.batch_size))
         for place, (cell, tutor) in enumerate(tutors.items()):
             try:
                 shared.setdefault(cell.tutor.id, tutor.tutor())
                 trainee = trainee_of(cell, self.session, tutor.fitted(), shared[cell.tutor.id])
-                admitted = room.admits(held_bytes(trainee), self._step_bytes(trainee, cell))
+                if cell.student not in self._steps:
+                    self._steps[cell.student] = step_bytes(trainee.model, x)
+                admitted = room.admits(held_bytes(trainee), self._steps[cell.student])
+            except SharedFault:
+                raise
             except Exception as error:  # a method or a model of the user's own may raise anything
                 self._fail(cell, started, _not_built(error), traceback.format_exc())
                 continue
@@ -102,6 +107,7 @@ class CohortRun:
                 rest = list(tutors)[place:]
                 break
             trainees[cell] = trainee
+        del x  # not held while the cohort trains
         if not trainees:
             return rest
         if rest:
@@ -138,19 +144,14 @@ class CohortRun:
                     self._fail(cell, started, reason, traceback.format_exc(), trainee)
         return rest
 
-    def _step_bytes(self, trainee: Trainee, cell: Cell) -> int:
-        """Return what a step of a student needs, measured once for each student of the cohort."""
-        if cell.student not in self._steps:
-            x, _, _ = next(self.session.train.ordered(self.cohort.recipe.batch_size))
-            self._steps[cell.student] = step_bytes(trainee.model, x)
-        return self._steps[cell.student]
-
     def _tutors(self, cells: Sequence[Cell], started: str) -> dict[Cell, Teacher]:
         """Return the tutor of each cell; a cell whose assistant cannot be trained fails."""
         tutors = {}
         for cell in cells:
             try:
                 tutors[cell] = self._tutor(cell.tutor)
+            except SharedFault:
+                raise
             except Exception as error:  # an assistant's method may be a user's own
                 self._fail(cell, started, _not_built(error), traceback.format_exc())
         return tutors

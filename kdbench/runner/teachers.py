@@ -18,7 +18,7 @@ from pathlib import Path
 import filelock
 from torch import nn
 
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault, UserError
 from kdbench.methods import Distiller, Pair
 from kdbench.methods.distillers.scratch import Scratch
 from kdbench.models import load_checkpoint
@@ -64,7 +64,8 @@ def obtain(
     """Return a teacher, trained or loaded if the store does not hold it yet, and copy it into the run.
 
     Raises:
-        UserError: where its training failed, its checkpoint does not fit, or its files were damaged.
+        SharedFault: where its files were damaged, or are of other data.
+        UserError: where its training failed, or its checkpoint does not fit.
     """
     shelf = RunDirectory(store)
     new = run.record("teachers", plan.id) is None
@@ -80,7 +81,7 @@ def obtain(
             record = shelf.record("teachers", plan.id)
     assert record is not None
     if record["provenance"]["data_checksum"] != session.data.checksum:
-        raise UserError(
+        raise SharedFault(
             f"teacher '{plan.label}' was trained on other data under the name "
             f"'{session.dataset_label}': delete {folder} to train it again."
         )
@@ -208,9 +209,9 @@ def _train(
     progress: Progress,
 ) -> Trainee:
     if plan.lesson and tutor:
-        distiller: Distiller = plan.lesson.registered.distiller(plan.lesson.hyper, plan.lesson.pair)
-        looked_at = own_teacher(plan.lesson.registered, tutor.fitted())
         with kept_settings():
+            distiller: Distiller = plan.lesson.registered.distiller(plan.lesson.hyper, plan.lesson.pair)
+            looked_at = own_teacher(plan.lesson.registered, tutor.fitted())
             distiller.prepare(session.networks(Fitted(plan.entry, model, plan.taps), looked_at))
     else:
         looked_at = None

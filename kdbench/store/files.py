@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault
 
 # What a record keeps of the files beside it: name -> sha256 and bytes.
 Fingerprints = dict[str, dict[str, Any]]
@@ -54,7 +54,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
     A killed process cannot damage what is there; with ``durable`` neither can a power cut.
 
-    Raises UserError, with the old content kept, where the disk is full or the folder is not writable.
+    Raises SharedFault, with the old content kept, where the disk is full or the folder is not writable.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -68,7 +68,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     except OSError as error:
         if partial.exists():
             partial.unlink()
-        raise UserError(
+        raise SharedFault(
             f"cannot write {path}: {error.strerror or error}. Free space or choose another --out."
         ) from error
 
@@ -79,10 +79,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a file that is missing or damaged is a UserError that names it."""
+    """Read a JSON file; a file that is missing or damaged is a SharedFault that names it."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: is {path.parent} a run directory?") from None
+        raise SharedFault(f"{path} is missing: is {path.parent} a run directory?") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): delete it and run the suite again.") from None
+        raise SharedFault(f"{path} is not valid JSON ({error}): delete it and run the suite again.") from None

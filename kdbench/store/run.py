@@ -30,7 +30,7 @@ from typing import Any, Literal
 import filelock
 
 from kdbench.column import Column
-from kdbench.errors import UserError
+from kdbench.errors import SharedFault, UserError
 from kdbench.store.files import Fingerprints, read_json, sha256_of, write_json
 
 SCHEMA = 1
@@ -103,11 +103,11 @@ class RunDirectory:
         write_json(path, {**record, **changes, "files": fingerprints})
 
     def recorded_file(self, record: Mapping[str, Any], name: str) -> Path:
-        """Return the path of a file beside a record; raises UserError where it is not what was recorded."""
+        """Return the path of a file beside a record; raises SharedFault where it is not what was recorded."""
         folder = self.folder(kind_of(record), record["id"])
         problem = _problem(folder / name, record["files"].get(name, {}))
         if problem:
-            raise UserError(f"{folder / name}: {problem}. Delete {folder} and run the suite again.")
+            raise SharedFault(f"{folder / name}: {problem}. Delete {folder} and run the suite again.")
         return folder / name
 
     def records(self) -> Iterator[dict[str, Any]]:

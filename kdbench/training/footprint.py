@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from kdbench.shared_state import kept_settings, kept_streams
 from kdbench.training.trainee import Trainee
 
 # What an optimiser keeps for each trained parameter.
@@ -33,9 +34,9 @@ def step_bytes(model: nn.Module, x: Tensor) -> int:
     """Return how many bytes a training step on a batch (B, C, H, W) keeps for its backward pass.
 
     The tensors that autograd saves are summed, each storage once, without the model's own weights.
+    Neither random streams nor settings of torch are other ones afterwards.
     """
-    copied = copy.deepcopy(model).train()
-    own = {tensor.untyped_storage().data_ptr() for tensor in copied.state_dict().values()}
+    own: set[int] = set()
     saved: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -44,9 +45,11 @@ def step_bytes(model: nn.Module, x: Tensor) -> int:
             saved[address] = tensor  # held, so that its memory is not given to the next
         return tensor
 
-    devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
-        copied(x)
+    with kept_settings(), kept_streams():
+        copied = copy.deepcopy(model).train()
+        own |= {tensor.untyped_storage().data_ptr() for tensor in copied.state_dict().values()}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+            copied(x)
     return _distinct(saved.values())
 
 

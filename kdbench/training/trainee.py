@@ -15,6 +15,7 @@ from kdbench.data import Batches
 from kdbench.entries import Recipe
 from kdbench.methods import Batch, Distiller
 from kdbench.models import FeatureReader, Outputs, Taps
+from kdbench.shared_state import kept_settings
 from kdbench.training.evaluation import accuracy_and_nll, recompute_batch_norm
 from kdbench.training.precision import Precision, autocast
 from kdbench.training.schedule import factor, make_optimizer
@@ -86,12 +87,13 @@ class Trainee:
 
     def __post_init__(self) -> None:
         """Set the hooks and the optimiser; the method's own parameters train with the student's."""
-        self.reader = FeatureReader(self.model, self.taps, self.distiller.needs)
-        self.adapters = self.distiller.adapters().to(self.device)
-        parameters = (*self.model.parameters(), *self.adapters.parameters())
-        self.trained = [parameter for parameter in parameters if parameter.requires_grad]
-        # What is evaluated and kept; for most methods the student itself.
-        self.inference = self.distiller.inference_model(self.model)
+        with kept_settings():
+            self.reader = FeatureReader(self.model, self.taps, self.distiller.needs)
+            self.adapters = self.distiller.adapters().to(self.device)
+            parameters = (*self.model.parameters(), *self.adapters.parameters())
+            self.trained = [parameter for parameter in parameters if parameter.requires_grad]
+            # What is evaluated and kept; for most methods the student itself.
+            self.inference = self.distiller.inference_model(self.model)
         self.optimizer = make_optimizer(self.recipe, self.trained)
         self._sums: dict[str, Tensor] = {}
         self._right = torch.zeros((), device=self.device)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdbench.entries import Recipe
 from kdbench.methods import Pair
@@ -19,9 +20,9 @@ FLOAT = 4
 SHAPES = FeatureShapes((2,), None, ())
 
 
-def trainee(model: nn.Module, recipe: Recipe) -> Trainee:
+def trainee(model: nn.Module, recipe: Recipe, method: type[Scratch] = Scratch) -> Trainee:
     pair = Pair("t", "s", SHAPES, SHAPES, 2, same_architecture=False)
-    scratch = Scratch(Scratch.Parameters(), pair)
+    scratch = method(method.Parameters(), pair)
     return Trainee("a", model, Taps(), scratch, recipe, torch.device("cpu"), "fp32")
 
 
@@ -57,6 +58,45 @@ def test_measuring_leaves_the_model_and_the_random_numbers_as_they_were() -> Non
     assert torch.equal(torch.rand(1), expected)
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def change() -> None:
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.set_default_dtype(torch.float64)
+    np.random.seed(0)
+
+
+class Changing(nn.Linear):
+    """A network that changes what all models share."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        change()
+        return super().forward(x)
+
+
+class ChangingMethod(Scratch):
+    """A method that does, when it is asked for its parts."""
+
+    def adapters(self) -> nn.Module:
+        change()
+        return super().adapters()
+
+    def inference_model(self, student: nn.Module) -> nn.Module:
+        change()
+        return super().inference_model(student)
+
+
+def shared() -> tuple[object, ...]:
+    return torch.get_num_threads(), torch.get_default_dtype(), np.random.get_state()[1].tolist()
+
+
+def test_what_a_network_or_a_method_changes_reaches_no_other_student() -> None:
+    np.random.seed(1)
+    before = shared()
+    step_bytes(Changing(3, 2), torch.ones(5, 3))
+    assert shared() == before
+    trainee(nn.Linear(3, 2), Recipe(), ChangingMethod)
+    assert shared()[:2] == before[:2]
 
 
 def test_students_add_up_and_the_largest_step_counts() -> None:
