@@ -442,15 +442,18 @@ def folder_of_images(path: Path, classes: tuple[str, ...], count: int) -> None:
 def test_changed_data_under_the_same_name_is_noticed(small_suite: Load, tmp_path: Path) -> None:
     folder_of_images(tmp_path / "pets" / "train", ("cat", "dog"), 10)
     folder_of_images(tmp_path / "pets" / "test", ("cat", "dog"), 5)
-    overrides = [f"dataset={{name: 'folder:{tmp_path}/pets'}}", "students=[mlp_16]", "methods=[scratch]"]
+    assisted = "methods=[{name: takd, assistants: [mlp_32]}]"
+    overrides = [f"dataset={{name: 'folder:{tmp_path}/pets'}}", "students=[mlp_16]", assisted]
     assert run(small_suite(*overrides, "seeds=[0]"), tmp_path / "run").ok == 1
+    before = {file: file.read_bytes() for file in (tmp_path / "run").iterdir() if file.is_file()}
     Image.new("RGB", (12, 12)).save(tmp_path / "pets" / "train" / "cat" / "0.png")
     for seeds in ("[0, 1]", "[0]"):  # a run that goes on, and one that is finished
-        with pytest.raises(UserError, match=r"changed since .* 2 of 2 finished records are of other data"):
-            run(small_suite(*overrides, f"seeds={seeds}"), tmp_path / "run")
+        with pytest.raises(UserError, match=r"changed since .* 3 of 3 finished records are of other data"):
+            run(small_suite(*overrides, f"seeds={seeds}", "description=another"), tmp_path / "run")
+    assert {file: file.read_bytes() for file in before} == before
     checked = CliRunner().invoke(app, ["check", str(tmp_path / "run")])
     assert checked.exit_code == 1
-    assert "2 of 2 finished records are of other data" in " ".join(checked.output.split())
+    assert "3 of 3 finished records are of other data" in " ".join(checked.output.split())
     Path(tmp_path / "pets").rename(tmp_path / "dogs")
     checked = CliRunner().invoke(app, ["check", str(tmp_path / "run")])
     assert checked.exit_code == 0 and "not compared with the data of" in " ".join(checked.output.split())

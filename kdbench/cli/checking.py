@@ -102,7 +102,8 @@ def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
     findings = [asdict(finding) for finding in check_run(path, records_only=records_only)]
     praise = "complete, and every checksum holds"
     folder = folder_of_paths(path)
-    for comparison in compare_data(RunDirectory.open(path).records(), data_root, folder):
+    run = RunDirectory.open(path)
+    for comparison in compare_data((*run.records(), *run.supporting()), data_root, folder):
         if comparison.fault:
             findings.append({"path": str(path), "problem": comparison.fault, "what": ""})
         elif comparison.uncompared:

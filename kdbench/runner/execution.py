@@ -155,8 +155,8 @@ class _Run:
         if waiting or missing:
             self._begin(self.trainer.session)
         else:
-            self._write_manifest(None)
             self.trainer.compare_data()
+            self._write_manifest(None)
         relabel(self.plan, self.directory)
         if note := earlier_note(self.directory.path):
             self.progress.note(note)

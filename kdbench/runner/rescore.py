@@ -79,11 +79,7 @@ def rescore(path: str | Path, progress: Progress | None = None) -> int:
 
 def _finished(run: RunDirectory) -> list[Record]:
     """Return the finished records of the plan, and those that they rest on."""
-    known = {record["id"]: record for record in (*run.records(), *run.supporting())}
-    # The manifest of a run from before there were supporting records does not name them.
-    unnamed = {id for record in known.values() if (id := _independent_of(record))} - known.keys()
-    further = [record for id in sorted(unnamed) if (record := run.record("teachers", id))]
-    return [record for record in (*known.values(), *further) if record["status"] == "ok"]
+    return [record for record in (*run.records(), *run.supporting()) if record["status"] == "ok"]
 
 
 def _independent_of(record: Record) -> str | None:

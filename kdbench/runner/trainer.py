@@ -67,7 +67,8 @@ class Trainer:
     def finished(self) -> list[dict[str, Any]]:
         """Return the records of the plan that tell what data they are of."""
         directory = self.setting.directory
-        teachers = (directory.record("teachers", teacher.id) for teacher in self.plan.teachers)
+        every = (*self.plan.teachers, *self.plan.supporting)
+        teachers = (directory.record("teachers", teacher.id) for teacher in every)
         cells = (directory.record("cells", cell.id) for cell in self.plan.cells)
         return [
             record for record in (*teachers, *cells) if record and record["provenance"].get("data_checksum")

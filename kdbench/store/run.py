@@ -48,6 +48,15 @@ def kind_of(record: Mapping[str, Any]) -> Kind:
     return "cells" if record["role"] == "student" else "teachers"
 
 
+def _rests_on(record: Mapping[str, Any]) -> list[str]:
+    """Return the ids of the assistant and the independent teacher of a finished record, where it has any."""
+    if record["status"] != "ok":
+        return []
+    # A cell's teacher is a row; an assistant's is another assistant, or the row at the end of the chain.
+    taught_by = {"student": "tutor", "assistant": "teacher"}.get(record["role"], "")
+    return [id for id in (record["config"].get(taught_by), record.get("independent_teacher")) if id]
+
+
 def reason_of(record: Mapping[str, Any]) -> str:
     """Return why a record has no metrics, and where its traceback lies if there is one."""
     reason = record["reason"] or "no reason was recorded"
@@ -118,7 +127,21 @@ class RunDirectory:
 
     def supporting(self) -> Iterator[dict[str, Any]]:
         """Yield the records that rows rest on but that are none: independent teachers and assistants."""
-        yield from self._existing("teachers", self.manifest().get("supporting", []))
+        yield from self._existing("teachers", self.supporting_ids())
+
+    def supporting_ids(self) -> list[str]:
+        """Return the ids of what rows rest on, whether there is a record of it or not.
+
+        The manifest of a run from before it named them does not: finished records lead to them too.
+        """
+        manifest = self.manifest()
+        ids = dict.fromkeys(manifest.get("supporting", []))
+        waiting = [*self.records(), *self._existing("teachers", ids)]
+        while waiting:
+            new = [id for id in _rests_on(waiting.pop()) if id not in ids and id not in manifest["teachers"]]
+            ids |= dict.fromkeys(new)
+            waiting += self._existing("teachers", new)
+        return list(ids)
 
     def earlier(self) -> list[dict[str, Any]]:
         """Return the records of earlier plans of the suite that lie here too: teachers, then cells."""
@@ -170,7 +193,7 @@ def check(path: str | Path, *, records_only: bool = False) -> list[Finding]:
     findings: list[Finding] = []
     manifest = run.manifest()
     kinds: dict[Kind, list[str]] = {
-        "teachers": [*manifest["teachers"], *manifest.get("supporting", [])],
+        "teachers": [*manifest["teachers"], *run.supporting_ids()],
         "cells": manifest["cells"],
     }
     for kind, ids in kinds.items():

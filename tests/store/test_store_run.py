@@ -139,6 +139,24 @@ def test_what_rows_rest_on_is_checked_too(run: RunDirectory) -> None:
     assert [record["id"] for record in run.records()] == ["abc"]
 
 
+def test_chains_of_assistants_that_the_manifest_does_not_name_are_followed(run: RunDirectory) -> None:
+    run.write_record("cells", cell("abc", config={"teacher": "t", "tutor": "second"}), {})
+    run.write_record("cells", cell("def", status="failed", config={"teacher": "t", "tutor": "never"}), {})
+    write_manifest(run.path, teachers=["t"], cells=["abc", "def"])
+    for id, config in {"t": {}, "first": {"teacher": "t"}, "second": {"teacher": "first"}}.items():
+        files = write_recorded(run.folder("teachers", id) / "predictions.safetensors", b"1")
+        role = "assistant" if config else "teacher"
+        other = "other" if id == "t" else None
+        run.write_record("teachers", cell(id, role=role, config=config, independent_teacher=other), files)
+    (run.folder("teachers", "first") / "predictions.safetensors").write_bytes(b"2")
+    assert {record["id"] for record in run.supporting()} == {"first", "second"}
+    assert problems(run).keys() == {
+        "teachers/first/predictions.safetensors",
+        "teachers/other",
+        "cells/def",
+    }
+
+
 def test_cells_of_earlier_plans_are_told_listed_and_checked(run: RunDirectory) -> None:
     assert earlier_note(run.path) is None and not run.earlier()
     write_results(run)
