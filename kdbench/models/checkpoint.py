@@ -53,7 +53,7 @@ def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
     faults = {
         name: fault
         for name, tensor in expected.items()
-        if name in chosen.weights and (fault := _fault(chosen.weights[name], tensor))
+        if name in chosen.weights and (fault := _fault(chosen.weights[name], tensor, name in counters))
     }
     state = _state(model, chosen, expected, counters, without=faults)
     try:
@@ -147,17 +147,26 @@ def _nearness(layout: Layout, expected: Mapping[str, Tensor]) -> tuple[int, int]
     return len(expected.keys() & layout.weights.keys()), len(layout.weights)
 
 
-def _fault(weight: Tensor, expected: Tensor) -> str | None:
-    """Return why a weight cannot be that of a model, None where it can."""
+def _fault(weight: Tensor, expected: Tensor, counts: bool) -> str | None:
+    """Return why a weight cannot be that of a model, None where it can.
+
+    Averages over a whole state_dict turn what are integers into floating-point numbers: they are taken where
+    no value is lost, and always where they only count, which no evaluation reads.
+    """
     if not same_shape(weight, expected):
         return (
             f"has shape {tuple(weight.shape)}, the model needs {tuple(expected.shape)}: "
             "other classes, channels or width?"
         )
     kinds = {(tensor.dtype.is_floating_point, tensor.dtype.is_complex) for tensor in (weight, expected)}
-    if len(kinds) > 1:
-        return f"holds {_dtype(weight)}, the model needs {_dtype(expected)}: are they quantised?"
-    return None
+    if len(kinds) == 1 or (weight.dtype.is_floating_point and (counts or _is_kept(weight, expected.dtype))):
+        return None
+    return f"holds {_dtype(weight)}, the model needs {_dtype(expected)}: are they quantised?"
+
+
+def _is_kept(weight: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether a conversion keeps every value."""
+    return not dtype.is_complex and torch.equal(weight.to(dtype).to(weight.dtype), weight)
 
 
 def _state(
@@ -207,7 +216,10 @@ def _conversions(chosen: Layout, expected: Mapping[str, Tensor]) -> Iterator[str
     cast = {
         (_dtype(weight), _dtype(expected[name]))
         for name, weight in chosen.weights.items()
-        if name in expected and weight.dtype.is_floating_point and weight.dtype != expected[name].dtype
+        if name in expected
+        and weight.dtype.is_floating_point
+        and expected[name].dtype.is_floating_point
+        and weight.dtype != expected[name].dtype
     }
     for stored, needed in sorted(cast):
         yield f"weights that are stored as {stored} were read as {needed}."

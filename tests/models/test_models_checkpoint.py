@@ -101,6 +101,33 @@ def test_counters_that_old_pytorch_did_not_write_are_filled_in(
     assert same(target, source)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_counters_that_were_averaged_are_taken_as_pytorch_takes_them(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    source = batch_normed().state_dict()
+    source["1.num_batches_tracked"] = torch.tensor(1200.0, dtype=dtype)
+    source["2.0.num_batches_tracked"] = torch.tensor(1200.5, dtype=dtype)
+    target, told = loaded(tmp_path, source, batch_normed())
+    usual = batch_normed()
+    usual.load_state_dict(source)
+    assert same(target, usual.state_dict()) and told == ""
+    assert int(target.state_dict()["1.num_batches_tracked"]) == 1200
+
+
+def test_integers_that_became_floating_point_are_taken_only_where_no_value_is_lost(tmp_path: Path) -> None:
+    class Indexed(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 3)
+            self.register_buffer("index", torch.arange(3))
+
+    state = Indexed().state_dict()
+    target, _ = loaded(tmp_path, state | {"index": torch.tensor([2.0, 1.0, 0.0])}, Indexed())
+    assert target.index.tolist() == [2, 1, 0]
+    with pytest.raises(UserError, match="'index' holds float32, the model needs int64"):
+        loaded(tmp_path, state | {"index": torch.tensor([2.0, 0.5, 0.0])}, Indexed())
+
+
 def test_modules_that_ask_for_the_version_of_their_weights_are_loaded(tmp_path: Path) -> None:
     def build() -> nn.Module:
         return build_model("torchvision:mnasnet0_5", input_shape=(3, 32, 32), num_classes=2)
