@@ -1,41 +1,25 @@
-"""Loading weights that a user brings, without running code that a user did not write.
+"""Loading weights that a user brings into a model.
 
-Read are safetensors, and torch's own files with ``weights_only=True``: a pickle that would import or call
-anything else is refused. How other programs lay weights out in a file is told by `kdbench.models.layout`;
-what PyTorch fills in (the counters of batch-norm layers, which it did not write before version 0.4.1) and
-converts when it loads is left to PyTorch.
+How a file is read is told by `kdbench.models.weight_file`, how other programs lay weights out in it by
+`kdbench.models.layout`; what PyTorch fills in (the counters of batch-norm layers, which it did not write
+before version 0.4.1) and converts when it loads is left to PyTorch.
 """
 
 from __future__ import annotations
 
-import argparse
-import pathlib
-import pickle
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from kdbench.errors import UserError, nearest
 from kdbench.models.layout import Layout, layouts, same_shape
-
-# What training programs save beside weights and that does nothing when it is read.
-_SCALAR = np.float64(0).__reduce__()[0]
-_INERT: list[Any] = [
-    argparse.Namespace,
-    pathlib.PosixPath,
-    np.dtype,
-    *(type(np.dtype(code)) for code in "?bhilqBHILQefd"),
-    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-]
+from kdbench.models.weight_file import read_weight_file
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
@@ -47,7 +31,7 @@ def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
     """
     expected = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     counters = frozenset(_counters(model))
-    chosen, others = _chosen(path, _read(path), expected, counters)
+    chosen, others = _chosen(path, read_weight_file(path), expected, counters)
     for name, value in chosen.strangers.items():
         raise UserError(f"checkpoint {path}: entry '{name}' is {type(value).__name__}, not a tensor.")
     faults = {
@@ -76,34 +60,6 @@ def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
         raise UserError(f"checkpoint {path}: '{name}' {fault}")
     notes = [*_choices(chosen, others), *_conversions(chosen, expected)]
     return tuple(f"checkpoint {path}: {note}" for note in notes)
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist.")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise UserError(f"checkpoint {path} is not a readable safetensors file: {error}.") from error
-    try:
-        with torch.serialization.safe_globals(_INERT):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = _refusal(str(error))
-        raise UserError(
-            f"checkpoint {path} was refused: {reason}. "
-            "Save the weights alone: torch.save(model.state_dict(), path)."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"checkpoint {path} cannot be read: {_line(error)}.") from error
-
-
-def _refusal(message: str) -> str:
-    for line in message.splitlines():
-        if "GLOBAL" in line or "Unsupported" in line:
-            return "it is a pickle that needs code (" + " ".join(line.split())[:140] + ")"
-    return "it is not a file of weights"
 
 
 def _counters(model: nn.Module) -> Iterator[str]:
