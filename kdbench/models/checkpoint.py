@@ -114,6 +114,12 @@ def _fault(weight: Tensor, expected: Tensor, counts: bool) -> str | None:
             f"has shape {tuple(weight.shape)}, the model needs {tuple(expected.shape)}: "
             "other classes, channels or width?"
         )
+    if weight.layout != torch.strided:
+        return (
+            f"is sparse ({str(weight.layout).removeprefix('torch.')}): save it dense, as tensor.to_dense()."
+        )
+    if weight.is_meta:
+        return "has a shape and no values (device meta): save the model after its weights were loaded."
     kinds = {(tensor.dtype.is_floating_point, tensor.dtype.is_complex) for tensor in (weight, expected)}
     if len(kinds) == 1 or (weight.dtype.is_floating_point and (counts or _is_kept(weight, expected.dtype))):
         return None

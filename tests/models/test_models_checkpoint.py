@@ -212,6 +212,19 @@ def test_quantised_weights_are_refused(tmp_path: Path) -> None:
         loaded(tmp_path, stored)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
+def test_tensors_without_values_at_every_place_are_refused(tmp_path: Path) -> None:
+    state = fresh().state_dict()
+    weight = state["head.weight"]
+    for tensor, problem in (
+        (weight.to_sparse(), r"'head.weight' is sparse \(sparse_coo\): save it dense"),
+        (weight.to_sparse_csr(), r"'head.weight' is sparse \(sparse_csr\): save it dense"),
+        (weight.to("meta"), "'head.weight' has a shape and no values"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            loaded(tmp_path, state | {"head.weight": tensor})
+
+
 def test_safetensors_are_read(tmp_path: Path) -> None:
     source, target = fresh(), fresh()
     safetensors.torch.save_file(source.state_dict(), tmp_path / "weights.safetensors")
