@@ -13,6 +13,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+from torch import nn
 from typer.testing import CliRunner
 
 import kdbench
@@ -211,3 +212,39 @@ def test_check_says_the_accuracy_of_teachers_that_come_with_weights(
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2 and "--accuracy goes with a suite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tensor", ["weight", "running_var", "logits"])
+def test_teachers_that_are_not_finite_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tensor: str
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))\n"
+    )
+    state = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)).state_dict()
+    if tensor == "weight":
+        state["2.weight"][0, :3] = float("nan")
+        problem = "weight '2.weight' is not finite (NaN; 3 of 640 values)"
+    elif tensor == "running_var":
+        state["1.running_var"][5] = float("inf")
+        problem = "weight '1.running_var' is not finite (infinite; 1 of 64 values)"
+    else:
+        state["2.weight"].fill_(3e38)
+        problem = "test_logits are not finite"
+    torch.save(state, tmp_path / "bad.pth")
+    suite = tmp_path / "own.yaml"
+    suite.write_text(
+        "dataset: {name: digits, args: {limit: 100, limit_test: 50}}\n"
+        f"teachers: [{{name: '{tmp_path}/net.py:net', checkpoint: {tmp_path}/bad.pth}}]\n"
+        "students: [mlp_4]\nmethods: [scratch]\nmeasure: {latency: false}\n"
+    )
+    given = ["--dataset", "digits", "--checkpoint", str(tmp_path / "bad.pth"), "--quiet"]
+    for command in (["check", str(suite), "--accuracy"], ["evaluate", f"{tmp_path}/net.py:net", *given]):
+        monkeypatch.setattr(sys, "argv", ["kdbench", *command])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        printed = capsys.readouterr()
+        assert caught.value.code == 2 and "valid suite" not in printed.out
+        (line,) = [line for line in printed.err.splitlines() if "not finite" in line]
+        assert problem in line and "bad.pth" in line and "mend the checkpoint" in line

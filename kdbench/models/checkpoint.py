@@ -1,41 +1,25 @@
-"""Loading weights that a user brings, without running code that a user did not write.
+"""Loading weights that a user brings into a model.
 
-Read are safetensors, and torch's own files with ``weights_only=True``: a pickle that would import or call
-anything else is refused. How other programs lay weights out in a file is told by `kdbench.models.layout`;
-what PyTorch fills in (the counters of batch-norm layers, which it did not write before version 0.4.1) and
-converts when it loads is left to PyTorch.
+How a file is read is told by `kdbench.models.weight_file`, how other programs lay weights out in it by
+`kdbench.models.layout`; what PyTorch fills in (the counters of batch-norm layers, which it did not write
+before version 0.4.1) and converts when it loads is left to PyTorch.
 """
 
 from __future__ import annotations
 
-import argparse
-import pathlib
-import pickle
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from kdbench.errors import UserError, nearest
 from kdbench.models.layout import Layout, layouts, same_shape
-
-# What training programs save beside weights and that does nothing when it is read.
-_SCALAR = np.float64(0).__reduce__()[0]
-_INERT: list[Any] = [
-    argparse.Namespace,
-    pathlib.PosixPath,
-    np.dtype,
-    *(type(np.dtype(code)) for code in "?bhilqBHILQefd"),
-    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-]
+from kdbench.models.weight_file import read_weight_file
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
@@ -47,13 +31,13 @@ def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
     """
     expected = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     counters = frozenset(_counters(model))
-    chosen, others = _chosen(path, _read(path), expected, counters)
+    chosen, others = _chosen(path, read_weight_file(path), expected, counters)
     for name, value in chosen.strangers.items():
         raise UserError(f"checkpoint {path}: entry '{name}' is {type(value).__name__}, not a tensor.")
     faults = {
         name: fault
         for name, tensor in expected.items()
-        if name in chosen.weights and (fault := _fault(chosen.weights[name], tensor))
+        if name in chosen.weights and (fault := _fault(chosen.weights[name], tensor, name in counters))
     }
     state = _state(model, chosen, expected, counters, without=faults)
     try:
@@ -76,34 +60,6 @@ def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
         raise UserError(f"checkpoint {path}: '{name}' {fault}")
     notes = [*_choices(chosen, others), *_conversions(chosen, expected)]
     return tuple(f"checkpoint {path}: {note}" for note in notes)
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist.")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise UserError(f"checkpoint {path} is not a readable safetensors file: {error}.") from error
-    try:
-        with torch.serialization.safe_globals(_INERT):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = _refusal(str(error))
-        raise UserError(
-            f"checkpoint {path} was refused: {reason}. "
-            "Save the weights alone: torch.save(model.state_dict(), path)."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"checkpoint {path} cannot be read: {_line(error)}.") from error
-
-
-def _refusal(message: str) -> str:
-    for line in message.splitlines():
-        if "GLOBAL" in line or "Unsupported" in line:
-            return "it is a pickle that needs code (" + " ".join(line.split())[:140] + ")"
-    return "it is not a file of weights"
 
 
 def _counters(model: nn.Module) -> Iterator[str]:
@@ -147,17 +103,32 @@ def _nearness(layout: Layout, expected: Mapping[str, Tensor]) -> tuple[int, int]
     return len(expected.keys() & layout.weights.keys()), len(layout.weights)
 
 
-def _fault(weight: Tensor, expected: Tensor) -> str | None:
-    """Return why a weight cannot be that of a model, None where it can."""
+def _fault(weight: Tensor, expected: Tensor, counts: bool) -> str | None:
+    """Return why a weight cannot be that of a model, None where it can.
+
+    Averages over a whole state_dict turn what are integers into floating-point numbers: they are taken where
+    no value is lost, and always where they only count, which no evaluation reads.
+    """
     if not same_shape(weight, expected):
         return (
             f"has shape {tuple(weight.shape)}, the model needs {tuple(expected.shape)}: "
             "other classes, channels or width?"
         )
+    if weight.layout != torch.strided:
+        return (
+            f"is sparse ({str(weight.layout).removeprefix('torch.')}): save it dense, as tensor.to_dense()."
+        )
+    if weight.is_meta:
+        return "has a shape and no values (device meta): save the model after its weights were loaded."
     kinds = {(tensor.dtype.is_floating_point, tensor.dtype.is_complex) for tensor in (weight, expected)}
-    if len(kinds) > 1:
-        return f"holds {_dtype(weight)}, the model needs {_dtype(expected)}: are they quantised?"
-    return None
+    if len(kinds) == 1 or (weight.dtype.is_floating_point and (counts or _is_kept(weight, expected.dtype))):
+        return None
+    return f"holds {_dtype(weight)}, the model needs {_dtype(expected)}: are they quantised?"
+
+
+def _is_kept(weight: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether a conversion keeps every value."""
+    return not dtype.is_complex and torch.equal(weight.to(dtype).to(weight.dtype), weight)
 
 
 def _state(
@@ -207,7 +178,10 @@ def _conversions(chosen: Layout, expected: Mapping[str, Tensor]) -> Iterator[str
     cast = {
         (_dtype(weight), _dtype(expected[name]))
         for name, weight in chosen.weights.items()
-        if name in expected and weight.dtype.is_floating_point and weight.dtype != expected[name].dtype
+        if name in expected
+        and weight.dtype.is_floating_point
+        and expected[name].dtype.is_floating_point
+        and weight.dtype != expected[name].dtype
     }
     for stored, needed in sorted(cast):
         yield f"weights that are stored as {stored} were read as {needed}."

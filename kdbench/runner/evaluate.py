@@ -20,6 +20,7 @@ from kdbench.models.registry import source_of
 from kdbench.plan import Plan
 from kdbench.progress import Progress
 from kdbench.runner.doubts import class_order, guessed_normalisation, near_chance, telling_split
+from kdbench.runner.finiteness import broken_logits, broken_weight
 from kdbench.runner.predictions import Predictions
 from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.suite import describe_mistake
@@ -98,7 +99,8 @@ def evaluate(
     give none.
 
     Raises:
-        UserError: for a request that cannot be carried out, and weights that do not fit.
+        UserError: for a request that cannot be carried out, weights that do not fit, and weights or logits
+            that are not finite.
     """
     asked = Evaluation.parse(model, dataset, checkpoint, overrides)
     target = resolve_device(device)
@@ -147,11 +149,16 @@ def evaluated(
     progress: Progress,
     remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the result of `evaluate` for a model of which is known that it fits the data of a session."""
+    """Return the result of `evaluate` for a model of which is known that it fits the data of a session.
+
+    Raises UserError that names its first tensor that is not finite, which a run would refuse too.
+    """
     model, data = session.build(entry), session.data
+    _refuse(entry, broken_weight(model.state_dict()))
     progress.begin(f"evaluating {entry.shown}", -(-len(session.test) // BATCH), "batch")
     predictions = Predictions(predict(model, session.test, progress.advance)).by_task(data.outputs)
     progress.end()
+    _refuse(entry, broken_logits(predictions, ("test",)))
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for task, found in predictions.items():
@@ -184,6 +191,14 @@ def evaluated(
         "reasons": reasons,
         "remarks": told,
     }
+
+
+def _refuse(entry: ModelEntry, broken: str | None) -> None:
+    if broken:
+        where, mend = f" (checkpoint {entry.checkpoint})", "mend the checkpoint"
+        if entry.checkpoint is None:
+            where, mend = "", "mend the weights that its function gives it"
+        raise UserError(f"model '{entry.shown}'{where}: {broken}; {mend}.")
 
 
 def teacher_accuracies(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import gzip
+import io
 import os
+import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -101,6 +104,33 @@ def test_counters_that_old_pytorch_did_not_write_are_filled_in(
     assert same(target, source)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_counters_that_were_averaged_are_taken_as_pytorch_takes_them(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    source = batch_normed().state_dict()
+    source["1.num_batches_tracked"] = torch.tensor(1200.0, dtype=dtype)
+    source["2.0.num_batches_tracked"] = torch.tensor(1200.5, dtype=dtype)
+    target, told = loaded(tmp_path, source, batch_normed())
+    usual = batch_normed()
+    usual.load_state_dict(source)
+    assert same(target, usual.state_dict()) and told == ""
+    assert int(target.state_dict()["1.num_batches_tracked"]) == 1200
+
+
+def test_integers_that_became_floating_point_are_taken_only_where_no_value_is_lost(tmp_path: Path) -> None:
+    class Indexed(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 3)
+            self.register_buffer("index", torch.arange(3))
+
+    state = Indexed().state_dict()
+    target, _ = loaded(tmp_path, state | {"index": torch.tensor([2.0, 1.0, 0.0])}, Indexed())
+    assert target.index.tolist() == [2, 1, 0]
+    with pytest.raises(UserError, match="'index' holds float32, the model needs int64"):
+        loaded(tmp_path, state | {"index": torch.tensor([2.0, 0.5, 0.0])}, Indexed())
+
+
 def test_modules_that_ask_for_the_version_of_their_weights_are_loaded(tmp_path: Path) -> None:
     def build() -> nn.Module:
         return build_model("torchvision:mnasnet0_5", input_shape=(3, 32, 32), num_classes=2)
@@ -182,6 +212,19 @@ def test_quantised_weights_are_refused(tmp_path: Path) -> None:
         loaded(tmp_path, stored)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
+def test_tensors_without_values_at_every_place_are_refused(tmp_path: Path) -> None:
+    state = fresh().state_dict()
+    weight = state["head.weight"]
+    for tensor, problem in (
+        (weight.to_sparse(), r"'head.weight' is sparse \(sparse_coo\): save it dense"),
+        (weight.to_sparse_csr(), r"'head.weight' is sparse \(sparse_csr\): save it dense"),
+        (weight.to("meta"), "'head.weight' has a shape and no values"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            loaded(tmp_path, state | {"head.weight": tensor})
+
+
 def test_safetensors_are_read(tmp_path: Path) -> None:
     source, target = fresh(), fresh()
     safetensors.torch.save_file(source.state_dict(), tmp_path / "weights.safetensors")
@@ -212,12 +255,54 @@ def test_a_pickled_model_is_refused(tmp_path: Path) -> None:
         load_checkpoint(fresh(), tmp_path / "model.pth")
 
 
-@pytest.mark.parametrize("name", ["garbage.pth", "garbage.safetensors", "empty.pth"])
-def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"\x00\x01 not weights" * 20)
-    with pytest.raises(UserError, match=name) as caught:
-        load_checkpoint(fresh(), tmp_path / name)
+def saved(state: State, **how: Any) -> bytes:
+    torch.save(state, buffer := io.BytesIO(), **how)
+    return buffer.getvalue()
+
+
+TENSORS = {"a": torch.ones(3)}
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+OTHERS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "is empty: download or copy it again"),
+    "page": (b"\n<!DOCTYPE html>\n<html></html>", "is a web page, not a file of weights"),
+    "pointer": (POINTER, "is a pointer of git-lfs, not the file itself: fetch it with 'git lfs pull'"),
+    "compressed": (gzip.compress(saved(TENSORS)), r"is compressed \(gzip\): unpack it"),
+    "text": (b"hello world", "is not a file of weights"),
+    "noise": (b"\x00\x01 not weights" * 20, "is not a file of weights"),
+    "cut zip": (saved(TENSORS)[:-200], "is cut short: download or copy it again"),
+    "cut pickle": (
+        saved(TENSORS, _use_new_zipfile_serialization=False)[:-2],
+        r"is damaged or cut short \(.*\): download or copy it again",
+    ),
+    "cut safetensors": (safetensors.torch.save(TENSORS)[:-2], "is a damaged safetensors file"),
+    "other pickle": (pickle.dumps(TENSORS), "was refused: it is a pickle that"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_came_in_place_of_weights_is_told_with_the_mend(tmp_path: Path, kind: str, suffix: str) -> None:
+    content, problem = OTHERS[kind]
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"checkpoint {path} {problem}") as caught:
+        load_checkpoint(fresh(), path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    for folder in (tmp_path, Path()):
+        with pytest.raises(UserError, match="is a folder: name the file of weights in it"):
+            load_checkpoint(fresh(), folder)
+
+
+def test_files_are_read_by_their_content_not_their_name(tmp_path: Path) -> None:
+    source = fresh().state_dict()
+    safetensors.torch.save_file(source, tmp_path / "weights.pth")
+    (tmp_path / "weights.safetensors").write_bytes(saved(source))
+    for name in ("weights.pth", "weights.safetensors"):
+        load_checkpoint(target := fresh(), tmp_path / name)
+        assert same(target, source)
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
