@@ -130,7 +130,9 @@ def test_compare_report_and_check_read_a_finished_run(finished: Path) -> None:
     assert {row["student"] for row in rows if row["role"] == "student"} == {"mlp_16", "cnn_2"}
     assert "kd(temperature=2)" in invoke("compare", str(finished))
     assert "Next: open" in invoke("report", str(finished))
-    assert "complete, and every checksum holds" in " ".join(invoke("check", str(finished)).split())
+    assert "complete, and the checksums of all cells' files hold" in " ".join(
+        invoke("check", str(finished)).split()
+    )
     assert json.loads(invoke("check", str(finished), "--json")) == []
     for name in ("index.html", "report.md"):
         assert (finished / "report" / name).stat().st_size > 1000
