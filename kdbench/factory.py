@@ -78,6 +78,18 @@ def factory_fingerprint(reference: str) -> str:
     return code.fingerprint
 
 
+def has_changed(reference: str, fingerprint: str) -> bool:
+    """Return whether the code behind a factory is another than that of a fingerprint.
+
+    It is imported where it seems so: what code adds to ``sys.path`` counts for what it consists of. Raises
+    UserError where there is none, or it cannot be imported.
+    """
+    if factory_fingerprint(reference) == fingerprint:
+        return False
+    load_factory(reference)
+    return factory_fingerprint(reference) != fingerprint
+
+
 def _parse(reference: str) -> tuple[str, str]:
     place, _, name = reference.rpartition(":")
     if not place or not name.isidentifier():

@@ -15,6 +15,7 @@ from scipy import stats
 
 from kdbench.analysis.summary import Row
 from kdbench.suite import Suite
+from tests.listed_files import list_files
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -73,6 +74,7 @@ def write_cells(suite: Suite, out: Path) -> None:
     top1 = {"name": "top1", "title": "Top-1 accuracy", "family": "task", "direction": "higher"}
     (out / "columns.json").write_text(json.dumps([top1]))
     (out / "run.json").write_text(json.dumps(manifest))
+    list_files(out)
 
 
 def test_cells_are_compared_and_the_tables_written(benchmark, tmp_path, monkeypatch, capsys) -> None:

@@ -130,7 +130,9 @@ def test_compare_report_and_check_read_a_finished_run(finished: Path) -> None:
     assert {row["student"] for row in rows if row["role"] == "student"} == {"mlp_16", "cnn_2"}
     assert "kd(temperature=2)" in invoke("compare", str(finished))
     assert "Next: open" in invoke("report", str(finished))
-    assert "complete, and every checksum holds" in " ".join(invoke("check", str(finished)).split())
+    assert "complete, and the checksums of all cells' files hold" in " ".join(
+        invoke("check", str(finished)).split()
+    )
     assert json.loads(invoke("check", str(finished), "--json")) == []
     for name in ("index.html", "report.md"):
         assert (finished / "report" / name).stat().st_size > 1000
@@ -147,7 +149,13 @@ def test_several_runs_are_ranked(
     one, two, figure = str(finished), str(tmp_path / "copy"), tmp_path / "ranks.png"
     assert "hold the same cells" in fails(capsys, monkeypatch, "compare", one, two)
     manifest = tmp_path / "copy" / "run.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"dataset": "other digits"}))
+    content = json.loads(manifest.read_text())
+    for id in content["cells"]:
+        folder = (tmp_path / "copy" / "cells" / id).rename(tmp_path / "copy" / "cells" / f"other-{id}")
+        record = json.loads((folder / "record.json").read_text())
+        (folder / "record.json").write_text(json.dumps(record | {"id": folder.name}))
+    cells = [f"other-{id}" for id in content["cells"]]
+    manifest.write_text(json.dumps(content | {"dataset": "other digits", "cells": cells}))
     rows = json.loads(invoke("compare", one, two, "--json"))
     assert {row["method"] for row in rows} == {"scratch", "kd(temperature=2)"}
     assert "2 methods: Friedman's test needs at least 3" in invoke("compare", one, two)

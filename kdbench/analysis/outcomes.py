@@ -26,7 +26,7 @@ class Outcomes:
     """Labels and predicted classes of the test split, read at their first use and kept.
 
     They come from ``outcomes.parquet``, or for a run made before there was such a file from the logits in
-    ``predictions.safetensors``.
+    ``predictions.safetensors``. A file that is not what was recorded raises SharedFault, in one line.
     """
 
     def __init__(self, run: RunDirectory, records: Iterable[Mapping[str, Any]]) -> None:
@@ -62,12 +62,14 @@ class Outcomes:
 
     def _table(self, kind: Kind, id: str) -> tuple[NDArray[Any], NDArray[Any]]:
         if id not in self._read:
-            folder = self._run.folder(kind, id)
+            folder, record = self._run.folder(kind, id), self._records.get(id)
+            if record is None:
+                raise NotStored(f"{kind}/{id} is not finished")
             if (folder / OUTCOMES).is_file():
-                frame = pd.read_parquet(folder / OUTCOMES)
+                frame = pd.read_parquet(self._run.recorded_file(record, OUTCOMES))
                 self._read[id] = frame["label"].to_numpy(), frame["predicted"].to_numpy()
             elif (folder / PREDICTIONS).is_file():
-                with safe_open(folder / PREDICTIONS, framework="np") as file:
+                with safe_open(self._run.recorded_file(record, PREDICTIONS), framework="np") as file:
                     predicted = file.get_tensor("test_logits").argmax(axis=1)
                     self._read[id] = file.get_tensor("test_labels"), predicted
             else:

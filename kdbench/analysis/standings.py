@@ -114,17 +114,22 @@ def _refuse_mistakes(summaries: Sequence[Summary], metric: str, baseline: str) -
 
 
 def _refuse_repetitions(summaries: Sequence[Summary]) -> None:
-    """Refuse runs of the same cells: a student that counts twice would be evidence that nobody has."""
-    owners: dict[tuple[str, str, str | None, str | None], Summary] = {}
+    """Refuse runs of the same cells: a student that counts twice would be evidence that nobody has.
+
+    They are the same by their labels, whatever their seeds, or by their ids, whatever they are called.
+    """
+    owners: dict[tuple[str | None, ...], Summary] = {}
     for summary in summaries:
         shared = []
         for row in summary.measured:
             cell = (summary.manifest["dataset"], row.teacher, row.student, row.method)
-            if owners.setdefault(cell, summary) is not summary:
-                shared.append(cell)
+            names = [cell, *((id,) for id in row.ids.values())]
+            others = [other for name in names if (other := owners.setdefault(name, summary)) is not summary]
+            if others:
+                shared.append((others[0], cell))
         if shared:
-            dataset, _, student, method = shared[0]
-            first, second = owners[shared[0]].run.path, summary.run.path
+            other, (dataset, _, student, method) = shared[0]
+            first, second = other.run.path, summary.run.path
             more = f" and {len(shared) - 1:,} more" if len(shared) > 1 else ""
             raise UserError(
                 f"{first} and {second} hold the same cells ({student} with {method} on {dataset}{more}): "
@@ -138,6 +143,8 @@ def _nothing(metric: str, direction: str, found: Sequence[Task], methods: Sequen
     if direction != "none":
         shared = ", ".join(methods) or "none"
         reason = f"of {len(found)} students with {metric}, more than half share no two methods ({shared})"
+        if len({task.suite for task in found}) > 1:
+            reason += "; methods are matched by their labels: give one method the same label in every suite"
     return Ranking((), (), 0, reason=reason)
 
 

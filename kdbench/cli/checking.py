@@ -59,9 +59,9 @@ def check(
     """Validate a suite, or a run directory.
 
     A suite is checked without running it; its images are read with --data only. A run directory is checked
-    for completeness and checksums, and whether the data at hand, where there is any, is still what it was
-    made of. With --accuracy --json prints an object of findings and teachers. Exit status: 1 where something
-    is wrong.
+    for completeness and the checksums of its cells' files, and whether the data and the user's own code at
+    hand, where there are any, are still what it was made of. With --accuracy --json prints an object of
+    findings and teachers. Exit status: 1 where something is wrong.
     """
     for option, asked in (("--data", data), ("--accuracy", accuracy)):
         if path.is_dir() and asked:
@@ -94,13 +94,14 @@ def _print(path: Path, checked: _Checked) -> None:
 
 
 def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
+    from kdbench.code_at_hand import compare_code
     from kdbench.data.at_hand import compare_data
     from kdbench.store import RunDirectory, earlier_note
     from kdbench.store import check as check_run
     from kdbench.suite import folder_of_paths
 
     findings = [asdict(finding) for finding in check_run(path, records_only=records_only)]
-    praise = "complete, and every checksum holds"
+    praise = "complete, and the checksums of all cells' files hold"
     folder = folder_of_paths(path)
     run = RunDirectory.open(path)
     for comparison in compare_data((*run.records(), *run.supporting()), data_root, folder):
@@ -110,6 +111,13 @@ def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
             praise += f"; not compared with the data of {comparison.dataset}: {comparison.uncompared}"
         else:
             praise += f"; the data of {comparison.dataset} is what it was"
+    for code in compare_code(run, folder):
+        if code.fault:
+            findings.append({"path": str(path), "problem": code.fault, "what": ""})
+        elif code.uncompared:
+            praise += f"; not compared with the code of {code.what}: {code.uncompared.rstrip('.')}"
+        else:
+            praise += f"; the code of {code.what} is what it was"
     note = earlier_note(path)
     return _Checked(findings, praise, [note] if note else [])
 

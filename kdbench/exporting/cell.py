@@ -13,11 +13,12 @@ from torch import nn
 from kdbench.data import load_entry
 from kdbench.entries import DatasetEntry, ModelEntry
 from kdbench.errors import UserError, nearest
+from kdbench.factory import has_changed
 from kdbench.machine import versions
 from kdbench.methods import Method, find_method
 from kdbench.models import build_model, load_checkpoint
 from kdbench.models.foreign import give_own_input
-from kdbench.models.registry import find_builder, is_foreign, source_of
+from kdbench.models.registry import is_foreign
 from kdbench.models.shapes import Shape
 from kdbench.models.trial import try_out
 from kdbench.references import located
@@ -170,9 +171,7 @@ def _entry(config: Mapping[str, Any], folder: Path | None) -> ModelEntry:
 
 def _refuse_changed(config: Mapping[str, Any], entry: ModelEntry) -> None:
     """Raise UserError where the code of a user's own model is no longer the one that was trained."""
-    # What the code adds to sys.path counts for what it consists of.
-    find_builder(entry.reference)
-    if config.get("source") != source_of(entry.reference):
+    if config.get("source") and has_changed(entry.reference, config["source"]):
         raise UserError(
             f"the code of model '{config['name']}' has changed since the cell was trained: restore the file, "
             "for the weights belong to the old code."

@@ -20,7 +20,9 @@ from kdbench.analysis.mcnemar import mcnemar_over_seeds
 from kdbench.analysis.power import detectable_difference
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.column import Column
+from kdbench.errors import UserError
 from kdbench.store import OUTCOMES
+from tests.listed_files import list_files
 
 N = 400
 LABELS = np.random.default_rng(0).integers(0, 4, N)
@@ -66,7 +68,7 @@ def run(write_records, record) -> Written:
         path = write_records(*records)
         for entry in records:
             store(path / "cells" / entry["id"], predictions(entry["method"], entry["seed"]))
-        return summarise(path)
+        return summarise(list_files(path))
 
     return write
 
@@ -165,7 +167,7 @@ def test_models_that_were_tested_on_other_examples_are_not_compared(run):
     cell = summary.students[1].ids[2]
     order = np.random.default_rng(1).permutation(N)
     write_outcomes(summary.run.folder("cells", cell), predictions("kd", 2)[order], LABELS[order])
-    (kd,) = compare_methods(summary)
+    (kd,) = compare_methods(summarise(list_files(summary.run.path)))
     assert kd.examples.reason == "the cells were tested on different examples"
 
 
@@ -193,7 +195,7 @@ def test_agreement_is_with_what_the_teacher_predicts(write_records, record):
     )
     write_outcomes(path / "teachers" / "teacher-None-None-0", teacher)
     write_outcomes(path / "cells" / "student-s-at-0", student)
-    summary = summarise(path)
+    summary = summarise(list_files(path))
     found = summary.outcomes.hits("student-s-at-0", "agreement")
     assert found.tolist() == (teacher == student).tolist()
     low, high, reason = example_interval(summary.outcomes, summary.students[0], "agreement")
@@ -213,7 +215,7 @@ def test_few_examples_that_differ_have_no_interval(write_records, record, wrong,
     write_outcomes(
         path / "cells" / "student-s-kd-0", np.where(np.arange(N) < wrong, (LABELS + 1) % 4, LABELS)
     )
-    summary = summarise(path)
+    summary = summarise(list_files(path))
     low, high, reason = example_interval(summary.outcomes, summary.students[0], "top1")
     assert (low is not None) == (high is not None) == (reason is None) == known
     if wrong in (1, 4):
@@ -224,3 +226,15 @@ def test_a_better_loss_is_a_lower_one(summary_of):
     cells = {("s", "scratch"): {0: 0.9, 1: 0.8, 2: 1.0}, ("s", "kd"): {0: 0.7, 1: 0.71, 2: 0.75}}
     (found,) = compare_methods(summary_of(cells, "nll"), "nll")
     assert found.improvement == 1
+
+
+@pytest.mark.parametrize(
+    ("store", "name"), [(write_outcomes, OUTCOMES), (write_logits, "predictions.safetensors")]
+)
+def test_classes_that_changed_since_they_were_recorded_are_not_read(run, store, name):
+    summary = run(store=store)
+    id = summary.students[1].ids[0]
+    file = summary.run.folder("cells", id) / name
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+    with pytest.raises(UserError, match=f"{name}: changed since it was recorded.* run the suite again"):
+        summary.outcomes.hits(id, "top1")

@@ -16,6 +16,7 @@ from kdbench.analysis.findings import find
 from kdbench.analysis.summary import summarise
 from kdbench.analysis.teachers import against_teachers
 from kdbench.store import OUTCOMES
+from tests.listed_files import list_files
 
 Record = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -102,7 +103,7 @@ def test_stored_predictions_tell_what_a_test_set_of_this_size_could_not(
         predicted = (np.arange(100) < errors).astype(np.int64)
         frame = pd.DataFrame({"label": labels, "predicted": predicted})
         frame.to_parquet(run / "cells" / id / OUTCOMES)
-    found = find(summarise(run))
+    found = find(summarise(list_files(run)))
     assert found.nearest is not None and found.nearest.examples.p == pytest.approx(2 / 2**6)
     assert not found.alike
     assert found.near is not None and found.near.row.student == "b"

@@ -16,6 +16,7 @@ from scipy import stats
 
 from kdbench.analysis.pie import RunPie, modal_labels, pie, pies_of_run
 from kdbench.store import RunDirectory
+from tests.listed_files import list_files
 
 PREDICTIONS = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8).flatmap(
     lambda shape: hnp.arrays(np.int64, shape, elements=st.integers(0, 4))
@@ -93,7 +94,7 @@ def found(
             logits = np.eye(2, dtype=np.float32)[predicted]
             tensors = {"test_logits": logits, "test_labels": labels.astype(np.int32)}
             save_file(tensors, path / kind / entry["id"] / "predictions.safetensors")
-        return pies_of_run(RunDirectory(path))
+        return pies_of_run(RunDirectory(list_files(path)))
 
     return make
 

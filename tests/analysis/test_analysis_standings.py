@@ -34,6 +34,7 @@ def run(record, tmp_path):
                         student,
                         method,
                         seed,
+                        id=f"{dataset}-{student}-{method}-{seed}",
                         metrics={"top1": value(student, method, seed)},
                         config={"method": {"name": method}},
                     )
@@ -155,6 +156,22 @@ def test_a_run_and_its_repetition_are_not_twice_as_many_students(run):
     assert f"one by one: kdbench compare {before.run.path}; kdbench compare {after.run.path}." in message
     assert "\n" not in message
     assert len(standings([other, before]).tasks) == 8
+
+
+def test_cells_that_were_renamed_are_the_same_cells(run):
+    before, after = run("before", "ab"), run("after", "ab")
+    for path in after.run.path.glob("cells/*/record.json"):
+        cell = json.loads(path.read_text())
+        _write(path, cell | {"student": f"my {cell['student']}"})
+    with pytest.raises(UserError, match=r"hold the same cells \(my a with scratch on digits and 7 more\)"):
+        standings([before, summarise(after.run)])
+
+
+def test_methods_of_other_labels_are_said_to_be_matched_by_them(run, monkeypatch):
+    monkeypatch.setitem(GAINS, "kd hot", 0.02)
+    monkeypatch.setitem(GAINS, "none", 0.0)
+    runs = [run("one", "ab", ("scratch", "kd")), run("two", "cd", ("none", "kd hot"))]
+    assert standings(runs).ranking.reason.endswith("give one method the same label in every suite")
 
 
 def test_runs_that_share_a_student_and_no_method_are_not_the_same_cells(run):

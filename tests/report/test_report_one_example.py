@@ -17,6 +17,7 @@ from kdbench.analysis.summary import summarise
 from kdbench.report import compare, rank, render, write_report
 from kdbench.report.claims import difference_table, statements
 from kdbench.report.evidence import NOTHING
+from tests.listed_files import list_files
 
 NO_NUMBER = re.compile(r"\b(nan|inf|infinity)\b", re.IGNORECASE)
 COULD_SHOW = re.compile(r"could show ([\d.]+)")
@@ -38,7 +39,7 @@ def run(request: pytest.FixtureRequest, write_run) -> Path:
         predicted = np.where(hits, labels, labels + 1)
         frame = pd.DataFrame({"label": labels, "predicted": predicted}).astype("uint16")
         frame.to_parquet(file.parent / "outcomes.parquet", index=False)
-    return path
+    return list_files(path)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

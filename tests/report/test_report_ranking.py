@@ -19,6 +19,7 @@ from kdbench.report.content import gather
 from kdbench.report.diagram import draw_ranking
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.gallery import discover
+from tests.listed_files import list_files
 
 LONG = "interpolate(lam=0.9,teacher=alongside)"
 
@@ -48,6 +49,7 @@ def store_outcomes(run: Path) -> None:
         predicted = np.where(np.argsort(order) < hits, labels, (labels + 1) % 10)
         frame = pd.DataFrame({"label": labels, "predicted": predicted}).astype("uint16")
         frame.to_parquet(path.parent / "outcomes.parquet", index=False)
+    list_files(run)
 
 
 def test_rows_of_several_runs_are_what_json_can_hold(synthetic_run, second_run):
