@@ -67,7 +67,7 @@ class Row:
         return bound_of(column, self.mean(UNCOUNTED))
 
     def fact(self, column: str) -> float | None:
-        """Return the mean of a cost, or None where it is missing, a bound, or 0, which beats all and saves ∞."""
+        """Return the mean of a cost, or None where it is missing, a bound, or 0, which no other can beat."""
         return None if self.bound(column) else self.mean(column) or None
 
 
