@@ -42,7 +42,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     check_classes(data, classes, root=data_root)
     found = describe_tasks(data.name, tuple(data.tasks), root=data_root, folder=data.folder, args=data.args)
     tasks = {task: len(names) for task, names in found.items()}
-    sketches = Sketches(input_shape, classes + sum(tasks.values()))
+    sketches = Sketches(input_shape, classes + sum(tasks.values()), suite.recipe.precision)
     teachers = tuple(_teacher(suite, entry, sketches) for entry in suite.teachers)
     for student in suite.students:
         sketches.of("student", student)
