@@ -62,6 +62,17 @@ Name = Annotated[str, AfterValidator(checked_name)]
 File = Annotated[Path, AfterValidator(located_file)]
 
 
+def _no_boolean(value: Any) -> Any:
+    """Return a value that is no boolean, which would count as 0 or 1; raises ValueError for one that is."""
+    if isinstance(value, bool):
+        raise ValueError("a seed is a whole number")
+    return value
+
+
+# Records hold 64-bit integers, also of the seed after it, which is that of an independent teacher.
+Seed = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, lt=2**63 - 1)]
+
+
 class DatasetEntry(Placed, Strict):
     """The data: its source, the part of train that is kept for validation, the augmentation.
 
@@ -73,7 +84,7 @@ class DatasetEntry(Placed, Strict):
 
     name: Name
     validation_fraction: float = Field(0.1, ge=0, lt=1)
-    split_seed: int = 0
+    split_seed: Seed = 0
     augment: Augment = Augment()
     imbalance: ImbalanceEntry | None = None
     classes: Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)] = None
@@ -175,7 +186,7 @@ class ModelEntry(Placed, Strict):
 class TeacherEntry(ModelEntry):
     """A teacher: a model with a seed of its own; it is trained once, or loaded from its checkpoint."""
 
-    seed: int = 0
+    seed: Seed = 0
 
     @classmethod
     def of(cls, entry: ModelEntry, seed: int) -> TeacherEntry:
@@ -190,7 +201,7 @@ class MethodEntry(Placed):
 
     name: Name
     label: Label | None = None
-    students: tuple[str, ...] | None = None
+    students: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -217,7 +228,7 @@ class MeasureEntry(Strict):
     """
 
     latency: bool = True
-    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (1, 256)
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 256), min_length=1)
     threads: Annotated[int, Field(ge=1)] | tuple[Threads, ...] | None = None
     runtimes: tuple[Literal["eager", "compile", "export", "onnx", "graph"], ...] = ("eager",)
     precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32",)
@@ -246,7 +257,7 @@ class MeasureEntry(Strict):
 class IndependentEntry(Strict):
     """The second training of every teacher: its seed (default: the teacher's + 1), or a checkpoint of it."""
 
-    seed: int | None = Field(None, ge=0)
+    seed: Seed | None = None
     checkpoint: File | None = None
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from kdbench.entries import (
     PairEntry,
     Recipe,
     RobustnessEntry,
+    Seed,
     Strict,
     TapsEntry,
     TeacherEntry,
@@ -55,7 +56,7 @@ class Suite(Strict):
     students: tuple[Student, ...] = Field(min_length=1)
     methods: tuple[Method, ...] = Field(min_length=1)
     pairs: tuple[PairEntry, ...] = ()
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
     recipe: Recipe = Recipe()
     measure: MeasureEntry = MeasureEntry()
     controls: ControlsEntry = ControlsEntry()

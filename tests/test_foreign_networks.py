@@ -52,6 +52,13 @@ class LeNet(nn.Module):
         return self.fc(x.view(x.size(0), -1))
 
 
+class SinglePrecision(Base):
+    def forward(self, x):
+        maps = F.max_pool2d(F.relu(self.convolution(x)), 2).flatten(1)
+        with torch.autocast("cpu", enabled=False):
+            return self.head(maps)
+
+
 class Dictionary(Base):
     def forward(self, x):
         return {"images": x, "logits": super().forward(x)}
@@ -185,6 +192,18 @@ def test_what_a_person_should_know_of_a_network_is_said(
     remarks = make_plan(small_suite(student(networks, name))).remarks
     assert len(remarks) == (expected is not None)
     assert expected is None or remarks[0].startswith(f"student 'mine': {expected}")
+
+
+def test_a_network_that_fails_in_the_precision_of_the_recipe_is_refused(
+    small_suite: Load, networks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    mine = student(networks, "SinglePrecision")
+    assert make_plan(small_suite(mine, "recipe.precision=fp32")).cells
+    expected = r"works in float32 but not in bf16.*RuntimeError.*write recipe: \{precision: fp32\}"
+    with pytest.raises(UserError, match=expected):
+        make_plan(small_suite(mine, "recipe.precision=bf16"))
+    assert make_plan(small_suite(student(networks, "Base"), "recipe.precision=bf16")).cells
 
 
 def test_a_teacher_that_comes_with_its_weights_need_not_be_one_that_trains(

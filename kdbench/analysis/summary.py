@@ -67,8 +67,8 @@ class Row:
         return bound_of(column, self.mean(UNCOUNTED))
 
     def fact(self, column: str) -> float | None:
-        """Return the mean of a column, or None where it is missing or a bound."""
-        return None if self.bound(column) else self.mean(column)
+        """Return the mean of a cost, or None where it is missing, a bound, or 0, which no other can beat."""
+        return None if self.bound(column) else self.mean(column) or None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from kdbench.data.footprint import Footprint
 from kdbench.data.inspection import Inspection, inspect_entry
 from kdbench.data.load import (
     dataset_checksum,
+    dataset_remarks,
     describe_dataset,
     describe_tasks,
     load_dataset,
@@ -34,6 +35,7 @@ __all__ = [
     "Streamed",
     "check_classes",
     "dataset_checksum",
+    "dataset_remarks",
     "dataset_sources",
     "describe_dataset",
     "describe_tasks",

@@ -193,6 +193,18 @@ def describe_tasks(
     return dict(source.further(request))
 
 
+def dataset_remarks(
+    name: str,
+    *,
+    root: Path | None = None,
+    folder: Path | None = None,
+    args: Mapping[str, Any] | None = None,
+) -> tuple[str, ...]:
+    """Return what a person should know of a dataset, such as what is left out, a line each."""
+    source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {})
+    return tuple(source.remarks(request)) if source.remarks else ()
+
+
 def measure_dataset(
     name: str,
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ class Source:
     None where only loading tells, and so is ``extent``. ``options`` names the arguments of this source
     alone; None passes every argument on to ``load``. ``further`` returns the classes of the further
     tasks that a request asks for, None where the source has one column of labels only. ``classes`` returns
-    the names of its own without reading an image, None where only loading tells.
+    the names of its own without reading an image, None where only loading tells. ``remarks`` gives what a
+    person should know of the data, such as what is left out, None where there is nothing of the kind.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Source:
     options: tuple[str, ...] | None
     further: Further | None = None
     classes: Callable[[Request], tuple[str, ...]] | None = None
+    remarks: Callable[[Request], Iterator[str]] | None = None
 
 
 SOURCES: Registry[Source] = Registry("data source", home="kdbench.data.sources")
@@ -100,11 +102,12 @@ def source(
     options: tuple[str, ...] | None = (),
     further: Further | None = None,
     classes: Callable[[Request], tuple[str, ...]] | None = None,
+    remarks: Callable[[Request], Iterator[str]] | None = None,
 ) -> Callable[[Callable[[Request], Raw]], Callable[[Request], Raw]]:
     """Register the decorated function as the source ``name``; ``kind:PATH`` takes all names ``kind:...``."""
 
     def register(load: Callable[[Request], Raw]) -> Callable[[Request], Raw]:
-        entry = Source(name, title, reference, load, describe, extent, options, further, classes)
+        entry = Source(name, title, reference, load, describe, extent, options, further, classes, remarks)
         SOURCES.add(name, entry, load)
         return load
 

@@ -27,6 +27,8 @@ from kdbench.models.shapes import FeatureShapes, Outputs, Shape, Taps
 from kdbench.shared_state import kept_settings
 
 MAX_BLOCKS = 4
+# How many blank images a model is shown.
+BLANK = 2
 
 
 class FeatureReader:
@@ -123,7 +125,10 @@ def find_taps(model: nn.Module, input_shape: Shape) -> Taps:
     finally:
         for handle in handles:
             handle.remove()
-    pooled = linears[-1][0] if linears and len(linears[-1][1]) == 2 else None
+    name, entered = linears[-1] if linears else ("", ())
+    # What has not a row an image (a model may take them one by one) is no feature of the batch.
+    visits = [visit for visit in visits if visit.shape[:1] == (BLANK,)]
+    pooled = name if len(entered) == 2 and entered[0] == BLANK else None
     return Taps(stages=_stages(model, visits), pooled=pooled)
 
 
@@ -209,7 +214,7 @@ def run_blank(model: nn.Module, input_shape: Shape) -> Tensor:
 
 def _blank(model: nn.Module, input_shape: Shape) -> Tensor:
     parameter = next(model.parameters(), None)
-    return torch.zeros(2, *input_shape, device=parameter.device if parameter is not None else "cpu")
+    return torch.zeros(BLANK, *input_shape, device=parameter.device if parameter is not None else "cpu")
 
 
 def overwritten_taps(model: nn.Module, taps: Taps, input_shape: Shape) -> list[str]:
@@ -233,13 +238,22 @@ def overwritten_taps(model: nn.Module, taps: Taps, input_shape: Shape) -> list[s
 
 
 def feature_shapes(model: nn.Module, taps: Taps, input_shape: Shape) -> FeatureShapes:
-    """Return the shapes of a model's logits, pooled features and stages, without the batch dimension."""
+    """Return the shapes of a model's logits, pooled features and stages, without the batch dimension.
+
+    Raises UserError for a tap that gives another number of rows than there are images.
+    """
     reader = FeatureReader(model, taps, frozenset({"logits", "pooled", "stages"}))
     try:
         with _evaluating(model):
             outputs = reader(_blank(model, input_shape))
     finally:
         reader.close()
+    for name, feature in zip((taps.pooled, *taps.stages), (outputs.pooled, *outputs.stages), strict=True):
+        if feature is not None and feature.shape[:1] != (BLANK,):
+            raise UserError(
+                f"taps: '{name}' has features of shape {tuple(feature.shape)} for {BLANK} images, not a row "
+                "an image: name another module."
+            )
     return FeatureShapes(
         logits=tuple(outputs.logits.shape[1:]),
         pooled=None if outputs.pooled is None else tuple(outputs.pooled.shape[1:]),

@@ -34,6 +34,7 @@ class Trial:
         changes_input: whether it writes into the images that it is shown.
         repeats: whether it gives the same logits when it is evaluated on the same images again.
         in_training: what it returns in training, where that is no tensor while evaluation gives one.
+        in_bf16: why it fails in bf16, where that was tried and it can do the same in float32.
     """
 
     memory_format: torch.memory_format = torch.channels_last
@@ -43,6 +44,7 @@ class Trial:
     changes_input: bool = False
     repeats: bool = True
     in_training: str | None = None
+    in_bf16: str | None = None
 
     def remarks(self) -> Iterator[str]:
         """Yield what a person should know of the network, a line each."""
@@ -65,18 +67,44 @@ class Trial:
             )
 
 
-def try_out(model: nn.Module, input_shape: Shape) -> Trial:
+def try_out(model: nn.Module, input_shape: Shape, *, bf16: bool = False, trained: bool = True) -> Trial:
     """Evaluate a copy of a network and train it for a step, in channels_last and, if that fails, contiguous.
 
-    The network, torch's settings and the random streams are left as they were.
+    With ``bf16`` it is also run forward under autocast to bf16, and trained a step so if it is ``trained`` at
+    all. The network, torch's settings and the random streams are left as they were.
     """
     with kept_settings(), kept_streams():
-        usual = _attempt(model, input_shape, torch.channels_last)
-        if usual.failure is None:
-            return usual
-        contiguous = _attempt(model, input_shape, torch.contiguous_format)
+        trial = _attempts(model, input_shape)
+        if bf16 and (trial.failure is None or (trial.evaluated and not trained)):
+            trial = replace(trial, in_bf16=_fails_in_bf16(model, input_shape, trial.memory_format, trained))
+    return trial
+
+
+def _attempts(model: nn.Module, input_shape: Shape) -> Trial:
+    usual = _attempt(model, input_shape, torch.channels_last)
+    if usual.failure is None:
+        return usual
+    contiguous = _attempt(model, input_shape, torch.contiguous_format)
     better = contiguous.failure is None or (contiguous.evaluated and not usual.evaluated)
     return replace(contiguous, without_channels_last=usual.failure) if better else usual
+
+
+def _fails_in_bf16(
+    model: nn.Module, input_shape: Shape, memory_format: torch.memory_format, trained: bool
+) -> str | None:
+    # A network of a user's own may raise anything.
+    try:
+        copied = copy.deepcopy(model).to(memory_format=memory_format).train(trained)
+        images = _images(copied, input_shape).contiguous(memory_format=memory_format)
+        with torch.set_grad_enabled(trained):
+            with torch.autocast(images.device.type, dtype=torch.bfloat16):
+                logits = copied(images)
+            if trained and logits.requires_grad:
+                labels = torch.zeros(EXAMPLES, dtype=torch.long, device=images.device)
+                F.cross_entropy(logits.float(), labels).backward()
+    except Exception as error:
+        return _in_words(error)
+    return None
 
 
 def _attempt(model: nn.Module, input_shape: Shape, memory_format: torch.memory_format) -> Trial:
@@ -109,11 +137,15 @@ def _attempt(model: nn.Module, input_shape: Shape, memory_format: torch.memory_f
     except NoLogits as error:
         return replace(trial, failure=f"in {'training' if trial.evaluated else 'evaluation'} {error}")
     except Exception as error:
-        return replace(trial, failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return replace(trial, failure=_in_words(error))
     only_in_training = not isinstance(training[-1], Tensor) and isinstance(evaluation[-1], Tensor)
     return replace(
         trial, changes_input=changed, in_training=described(training[-1]) if only_in_training else None
     )
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _images(model: nn.Module, input_shape: Shape) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdbench.data import check_classes, describe_dataset, describe_tasks
+from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_tasks
 from kdbench.data.corruptions import selected
 from kdbench.entries import ModelEntry, OptimizerFields, Recipe, TeacherEntry
 from kdbench.errors import UserError, nearest
@@ -42,7 +42,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     check_classes(data, classes, root=data_root)
     found = describe_tasks(data.name, tuple(data.tasks), root=data_root, folder=data.folder, args=data.args)
     tasks = {task: len(names) for task, names in found.items()}
-    sketches = Sketches(input_shape, classes + sum(tasks.values()))
+    sketches = Sketches(input_shape, classes + sum(tasks.values()), suite.recipe.precision)
     teachers = tuple(_teacher(suite, entry, sketches) for entry in suite.teachers)
     for student in suite.students:
         sketches.of("student", student)
@@ -57,7 +57,8 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             if cells:
                 cohorts.append(Cohort(cells[0].cohort, teacher, seed, suite.recipe, cells))
     others = independents(suite, teachers, lambda entry: _teacher(suite, entry, sketches))
-    remarks = tuple(sketches.remarks())
+    of_data = dataset_remarks(data.name, root=data_root, folder=data.folder, args=data.args)
+    remarks = (*of_data, *sketches.remarks())
     plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks, remarks)
     _refuse(plan)
     refuse_idle(plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kdbench.entries import ModelEntry
 from kdbench.errors import UserError
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 class Sketches:
     """The models of a suite, at the shape of its images and its number of classes."""
 
-    def __init__(self, input_shape: Shape, classes: int) -> None:
-        """Start with none."""
+    def __init__(
+        self, input_shape: Shape, classes: int, precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    ) -> None:
+        """Start with none; ``precision`` is that of the recipe that they are trained by."""
+        self._precision = precision
         self._input_shape = input_shape
         self._classes = classes
         self._known: dict[str, Sketch] = {}
@@ -77,10 +80,15 @@ class Sketches:
         """Refuse a network that could not be trained, and yield what is worth knowing of it."""
         from kdbench.models.trial import try_out
 
-        trial = try_out(model, self._input_shape)
         trained = not (role == "teacher" and entry.checkpoint)
+        trial = try_out(model, self._input_shape, bf16=self._in_bf16(), trained=trained)
         if trained and trial.failure is not None:
             raise UserError(f"it cannot be trained on images of shape {self._input_shape}: {trial.failure}.")
+        if trial.in_bf16 is not None:
+            raise UserError(
+                f"it works in float32 but not in bf16, in which the recipe trains here ({trial.in_bf16}): "
+                "write recipe: {precision: fp32}, or mend it."
+            )
         if trained and not any(parameter.requires_grad for parameter in model.parameters()):
             raise UserError("it has no parameter that can be trained.")
         if _shares_weights(model, self._model(entry)):
@@ -88,6 +96,18 @@ class Sketches:
                 "its factory returns the same weights twice: it must make a new network each time."
             )
         yield from trial.remarks()
+
+    def _in_bf16(self) -> bool:
+        """Return whether a run would train in bf16 on the CPU, where trials are made.
+
+        Which operators there are in bf16 depends on the device: a trial here says nothing of a GPU.
+        """
+        import torch
+
+        from kdbench.training.precision import resolve
+
+        on_cpu = not torch.cuda.is_available()
+        return on_cpu and resolve(self._precision, torch.device("cpu")) == "bf16"
 
     def _model(self, entry: ModelEntry) -> nn.Module:
         from kdbench.models import build_model

@@ -82,6 +82,11 @@ def _grid(registered: Method, given: Mapping[str, Any]) -> Iterator[tuple[str, l
             get_origin(kind) in (list, tuple)
             for kind in (fields[key].annotation, *get_args(fields[key].annotation))
         )
+        if value == [] and not listed:
+            raise UserError(
+                f"method '{registered.name}': {key}: found []; an empty list leaves the method out: "
+                "give one value or more, or remove the field."
+            )
         yield key, value if isinstance(value, list) and not listed else [value]
 
 

@@ -55,7 +55,8 @@ def predict_with_features(model: nn.Module, taps: Taps, batches: Batches) -> tup
 
     R = ⌈N/s⌉ with s = ⌈N/10,000⌉: features of every s-th example, of all where N ≤ 10,000. Which examples
     they are depends on N only, so that two models' features are of the same ones, and a split that is sorted
-    by class is covered evenly. They are None for a model without a pooled tap.
+    by class is covered evenly. They are None for a model without a pooled tap, and for one whose tap has not
+    a row an example.
     """
     if taps.pooled is None:
         return predict(model, batches), None
@@ -63,17 +64,19 @@ def predict_with_features(model: nn.Module, taps: Taps, batches: Batches) -> tup
     logits, pooled = [], []
     reader = FeatureReader(model, taps, frozenset({"logits", "pooled"}))
     seen = 0
+    whole = True
     try:
         with evaluating(model):
             for x, _, _ in batches.ordered(BATCH):
                 outputs = reader(x)
                 assert outputs.pooled is not None
                 logits.append(outputs.logits)
+                whole = whole and len(outputs.pooled) == len(x)
                 pooled.append(outputs.pooled[-seen % step :: step].flatten(1).cpu())
                 seen += len(x)
     finally:
         reader.close()
-    return torch.cat(logits).cpu(), torch.cat(pooled)
+    return torch.cat(logits).cpu(), torch.cat(pooled) if whole else None
 
 
 def accuracy_and_nll(model: nn.Module, batches: Batches, classes: int) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdbench.data import describe_dataset, load_dataset
+from kdbench.data import dataset_remarks, describe_dataset, load_dataset
 from kdbench.data.splits import balanced
 
 
@@ -204,9 +204,36 @@ def _too_few(folder: Path, write: Callable) -> str:
     )
 
 
+def _link_to_class(folder: Path, write: Callable) -> str:
+    for label in ("train/a", "train/b", "test/a", "test/b"):
+        write(folder / label, random_images(5, 0))
+    link = folder / "train" / "b" / "aa"
+    link.symlink_to("../a", target_is_directory=True)
+    return (
+        f"{link} is a link to {folder / 'train' / 'a'}, so that images of the class folder {folder}/train/a"
+    )
+
+
+def _link_to_parent(folder: Path, write: Callable) -> str:
+    write(folder / "a", random_images(5, 0))
+    write(folder / "b" / "deep", random_images(5, 0))
+    link = folder / "b" / "deep" / "loop"
+    link.symlink_to("../..", target_is_directory=True)
+    return f"{link} is a link to {folder}, so that"
+
+
+def _class_twice(folder: Path, write: Callable) -> str:
+    write(folder / "b", random_images(5, 0))
+    (folder / "a").symlink_to("b", target_is_directory=True)
+    return f"{folder}/a is a link to {folder}/b, so that"
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        _link_to_class,
+        _link_to_parent,
+        _class_twice,
         _one_class,
         _empty,
         _empty_class,
@@ -246,8 +273,21 @@ def test_links_inside_a_class_folder_are_followed_and_loops_are_not(
     (inside / "one.png").symlink_to(single)
     (inside / "deep" / "loop").symlink_to(inside, target_is_directory=True)
     (inside / ".#lock").symlink_to("nobody@nowhere")
-    (tmp_path / "pets" / "c").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    write_images(tmp_path / "third", random_images(4, 4))
+    (tmp_path / "pets" / "c").symlink_to(tmp_path / "third", target_is_directory=True)
     data = load_dataset(f"folder:{tmp_path}/pets", validation_fraction=0)
     assert data.classes == ("a", "b", "c")
     counts = np.bincount(np.concatenate([data.train.labels, data.test.labels]))
     assert counts.tolist() == [3 + 4 + 1, 5, 4]
+
+
+def test_images_that_are_left_out_are_counted(tmp_path: Path, write_images: Callable) -> None:
+    for label in ("train/a", "train/b", "test/a", "test/b"):
+        write_images(tmp_path / label, random_images(3, 0))
+    assert dataset_remarks(f"folder:{tmp_path}") == ()
+    for name in ("a/1.GIF", "b/2.gif", "b/3.heic", "b/notes.txt", "b/.4.gif"):
+        (tmp_path / "train" / name).touch()
+    write_images(tmp_path / "test", random_images(2, 0))
+    kinds, beside = dataset_remarks(f"folder:{tmp_path}")
+    assert f"{tmp_path}/train: " in kinds and "(2 .gif, 1 .heic)" in kinds
+    assert f"{tmp_path}/test: 2 images lie beside the class folders" in beside

@@ -86,6 +86,19 @@ def test_a_lower_bound_earns_no_mark_and_no_netscore(run: Path) -> None:
     assert netscore_of(rows[EXACT]) is not None
 
 
+def test_a_model_without_multiply_adds_earns_no_mark(run: Path) -> None:
+    for path in run.glob("*/*/record.json"):
+        record = json.loads(path.read_text())
+        if record["status"] == "ok" and record["student"] == BOUNDED:
+            record["metrics"] |= {"macs": 0, "macs_uncounted": 0}
+            path.write_text(json.dumps(record))
+    summary = summarise(run)
+    assert cost_of_front(summary) == "macs"
+    cells = cells_of(main_table(summary), BOUNDED, "pareto")
+    assert cells
+    assert {cell.raw["pareto"] for cell in cells} == {None}
+
+
 def test_figures_leave_out_what_is_only_bounded(run: Path) -> None:
     summary = summarise(run)
     assert f"not all of their multiply-adds are counted: {BOUNDED}." in accuracy_cost.caption(summary)

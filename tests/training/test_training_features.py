@@ -8,7 +8,8 @@ from torch import nn
 
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
-from kdbench.models import build_model, find_taps
+from kdbench.errors import UserError
+from kdbench.models import build_model, feature_shapes, find_taps
 from kdbench.models.shapes import Taps
 from kdbench.training import evaluation
 from kdbench.training.evaluation import predict, predict_with_features
@@ -52,5 +53,27 @@ def test_features_of_a_large_split_are_evenly_spaced(
 
 def test_a_model_without_a_pooled_tap_has_no_features(model: nn.Module, batches: Batches) -> None:
     logits, pooled = predict_with_features(model, Taps(), batches)
+    assert pooled is None
+    assert torch.equal(logits, predict(model, batches))
+
+
+class OneByOne(nn.Module):
+    """A network that takes the images of a batch one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3)
+        self.head = nn.Linear(4 * 36, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.head(self.convolution(image[None]).flatten(1)) for image in x])
+
+
+def test_features_that_have_not_a_row_an_example_are_none(batches: Batches) -> None:
+    model = OneByOne()
+    assert find_taps(model, (1, 8, 8)) == Taps()
+    with pytest.raises(UserError, match=r"'head' has features of shape \(1, 144\) for 2 images"):
+        feature_shapes(model, Taps(pooled="head"), (1, 8, 8))
+    logits, pooled = predict_with_features(model, Taps(pooled="head"), batches)
     assert pooled is None
     assert torch.equal(logits, predict(model, batches))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from kdbench.errors import UserError, nearest
 from kdbench.printable import printable
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
+# Images too, but of kinds that are not read.
+UNREAD = frozenset((".avif", ".gif", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jxl", ".svg", ".tga"))
 TEST_FRACTION = 0.2
 
 
@@ -25,20 +28,55 @@ def _subfolders(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in _inside(folder) if entry.is_dir() and entry.name[0] != "."]
 
 
-def _images(folder: Path) -> list[Path]:
-    files = (Path(entry.path) for entry in _below(folder, ()) if entry.is_file() and entry.name[0] != ".")
-    return sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+class _Classes:
+    """The class folders of a split, and where they are really."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self._own: dict[Path, Path] = {}
+        self._holding: dict[Path, Path] = {}
+        for folder in sorted(folders, key=lambda folder: folder.is_symlink()):
+            real = folder.resolve()
+            self._own.setdefault(real, folder)
+            for parent in real.parents:
+                self._holding.setdefault(parent, folder)
+
+    def check(self, link: Path, of_class: Path) -> None:
+        """Raise UserError for a link from a class to another one, to a part of it or to what holds it."""
+        real = link.resolve()
+        other = self._holding.get(real)
+        for place in (real, *real.parents):
+            if (found := self._own.get(place, of_class)) != of_class:
+                other = found
+        if other:
+            raise UserError(
+                f"{link} is a link to {real}, so that images of the class folder {other} would count as "
+                f"those of {of_class} too: remove the link."
+            )
 
 
-def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[os.DirEntry[str]]:
+def _images(folder: Path, classes: _Classes | None = None) -> list[Path]:
+    """Return the images below a folder, which is that of a class where there are ``classes``."""
+    return [path for path in _files(folder, classes) if path.suffix.lower() in SUFFIXES]
+
+
+def _files(folder: Path, classes: _Classes | None) -> list[Path]:
+    below = _below(folder, (), folder, classes)
+    return sorted(Path(entry.path) for entry in below if entry.is_file() and entry.name[0] != ".")
+
+
+def _below(
+    folder: Path, above: tuple[Path, ...], of_class: Path, classes: _Classes | None
+) -> Iterator[os.DirEntry[str]]:
     """Yield what lies below a folder, through links too, but not again what a link leads back to."""
+    if classes and folder.is_symlink():
+        classes.check(folder, of_class)
     real = folder.resolve()
     if real in above:
         return
     for entry in _inside(folder):
         yield entry
         if entry.is_dir():
-            yield from _below(Path(entry.path), (*above, real))
+            yield from _below(Path(entry.path), (*above, real), of_class, classes)
 
 
 def _inside(folder: Path) -> list[os.DirEntry[str]]:
@@ -81,12 +119,14 @@ def _listing(
     """Return the images below a split's folder and their labels; every class folder holds one at least."""
     names: list[str] = []
     labels: list[int] = []
-    for of_class in _subfolders(folder):
+    folders = _subfolders(folder)
+    known = _Classes(folders)
+    for of_class in folders:
         if of_class.name not in classes:
             hint = nearest(of_class.name, classes) or " Remove it, or add it to the training split."
             fault(f"{of_class} is not a class of the training split.{hint}")
             continue
-        images = _images(of_class)
+        images = _images(of_class, known)
         if not images:
             fault(
                 f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove the folder."
@@ -111,11 +151,37 @@ def describe(request: Request) -> Description:
     splits = _splits(folder)
     train = splits["train"] if splits else folder
     classes = _classes(train)
-    images = _images(train / classes[0])
+    images = _images(train / classes[0], _Classes(_subfolders(train)))
     if not images:
         raise UserError(f"{train / classes[0]} holds no image: add some or remove the folder.")
     image = picture(Encoded(str(images[0]), images[0]))
     return Description((channels_of(image), image.height, image.width), len(classes))
+
+
+def remarks(request: Request) -> Iterator[str]:
+    """Yield a line for each split in which images lie that are not read, with their number."""
+    folder = request.folder()
+    for split in (_splits(folder) or {"": folder}).values():
+        folders = _subfolders(split)
+        known = _Classes(folders)
+        kinds = Counter(
+            path.suffix.lower()
+            for of_class in folders
+            for path in _files(of_class, known)
+            if path.suffix.lower() in UNREAD
+        )
+        if kinds:
+            found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
+            yield (
+                f"{split}: images of kinds that are not read are left out ({found}): convert them to one of "
+                f"{', '.join(sorted(SUFFIXES))}"
+            )
+        beside = sum(
+            entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES | UNREAD and entry.name[0] != "."
+            for entry in _inside(split)
+        )
+        if beside:
+            yield f"{split}: {beside} images lie beside the class folders and are left out: move them"
 
 
 @source(
@@ -124,12 +190,14 @@ def describe(request: Request) -> Description:
     reference="torchvision ImageFolder layout",
     describe=describe,
     classes=classes_of,
+    remarks=remarks,
 )
 def load(request: Request) -> Raw:
     """Return the splits of a folder of images, under the current directory or the data root.
 
     Classes are the names of the folders in alphabetical order; images may lie in further folders below them,
-    and links are followed. Without split folders, a stratified fifth
+    and links are followed, but for those to another class. Read are files that end in .jpg, .jpeg, .png,
+    .ppm, .bmp, .pgm, .tif, .tiff or .webp. Without split folders, a stratified fifth
     of each class, drawn by ``split_seed``, is the test split. The images stay on disk.
     """
     folder = request.folder()
