@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import sys
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 import torch
 from torchvision import datasets
 
-from kdbench.data import describe_dataset, describe_tasks, load_dataset
+from kdbench.data import dataset_checksum, describe_dataset, describe_tasks, load_dataset
 from kdbench.data.sources.archives import SUPERCLASSES
+from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError
 
 NEEDS_ROOT = "set KDBENCH_DATA to a folder with MNIST, FashionMNIST and cifar100"
@@ -106,6 +108,14 @@ def test_a_root_that_is_not_writable_is_not_written_to(
     message = message_of(lambda: load_dataset("cifar10", root=tmp_path / "new"))
     assert f"cannot be downloaded ({tmp_path}/new is not writable)" in message
     assert not (tmp_path / "new").exists()
+
+
+def test_without_torchvision_it_is_one_line(
+    tiny_mnist: tuple[Path, dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(UserError, match="MNIST is read by torchvision, which is not at hand"):
+        dataset_checksum(DatasetEntry(name="mnist"), root=tiny_mnist[0])
 
 
 def test_a_torn_file(tiny_mnist: tuple[Path, dict[str, np.ndarray]], message_of: Callable) -> None:

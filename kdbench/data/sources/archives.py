@@ -86,7 +86,12 @@ class Archive:
 
     def read(self, root: Path, *, download: bool, tasks: tuple[str, ...]) -> Raw:
         """Read both splits from torchvision's files under ``root``, with the labels of further tasks."""
-        from torchvision import datasets
+        try:
+            from torchvision import datasets
+        except ImportError as error:  # on a machine that only reads runs
+            raise UserError(
+                f"{self.torchvision_name} is read by torchvision, which is not at hand: {error}."
+            ) from error
 
         kind = getattr(datasets, self.torchvision_name)
         splits = []
