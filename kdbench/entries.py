@@ -17,6 +17,7 @@ from pydantic import (
 
 from kdbench.printable import printable
 from kdbench.references import Placed, checked_name, located, located_file
+from kdbench.seed import Seed
 
 
 class Strict(BaseModel):
@@ -60,17 +61,6 @@ Label = Annotated[str, AfterValidator(_plain)]
 # A name that may be that of a user's own code, as it was written; a file, from the suite's folder.
 Name = Annotated[str, AfterValidator(checked_name)]
 File = Annotated[Path, AfterValidator(located_file)]
-
-
-def _no_boolean(value: Any) -> Any:
-    """Return a value that is no boolean, which would count as 0 or 1; raises ValueError for one that is."""
-    if isinstance(value, bool):
-        raise ValueError("a seed is a whole number")
-    return value
-
-
-# Records hold 64-bit integers, also of the seed after it, which is that of an independent teacher.
-Seed = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, lt=2**63 - 1)]
 
 
 class DatasetEntry(Placed, Strict):

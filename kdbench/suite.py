@@ -20,13 +20,13 @@ from kdbench.entries import (
     PairEntry,
     Recipe,
     RobustnessEntry,
-    Seed,
     Strict,
     TapsEntry,
     TeacherEntry,
 )
 from kdbench.errors import UserError, nearest, unknown
 from kdbench.references import PATHS_FROM, names_files
+from kdbench.seed import Seed
 from kdbench.yaml_source import YamlSource, as_yaml
 
 

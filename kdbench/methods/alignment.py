@@ -50,7 +50,10 @@ def require_pooled(pair: Pair) -> None:
     """Refuse a pair of which a model does not end in a linear layer, whose input is the pooled feature."""
     for role in ROLES:
         if pair.shapes(role).pooled is None:
-            raise Refusal(f"{role} '{pair.name(role)}' has no pooled feature: its last layer is not linear")
+            raise Refusal(
+                f"{role} '{pair.name(role)}' has no pooled feature: its last layer is not linear, or "
+                "does not take a row an image"
+            )
 
 
 def require_classified_map(pair: Pair, role: Role) -> None:
