@@ -36,7 +36,7 @@ from loops.task import METHODS, SHAPE, Task, zoo_task
 from rich.console import Console
 
 from kdbench import machine
-from kdbench.console import ConsoleProgress
+from kdbench.cli.console import ConsoleProgress
 from kdbench.efficiency.counts import count_multiply_adds
 from kdbench.efficiency.protocol import Protocol
 from kdbench.errors import UserError

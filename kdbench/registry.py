@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from kdbench.code.factory import is_importing, load_factory
 from kdbench.errors import UserError, unknown
-from kdbench.factory import is_importing, load_factory
 
 E = TypeVar("E")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kdbench.entries import ModelEntry
 from kdbench.runner.costs import Costs, Measured
 from kdbench.runner.scores import Scores
+from kdbench.suite.schema import ModelEntry
 
 
 def test_a_number_that_was_missing_has_no_reason_any_more() -> None:

@@ -11,8 +11,8 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from kdbench.data import load_dataset
-from kdbench.entries import DatasetEntry
 from kdbench.runner.doubts import class_order, guessed_normalisation, near_chance, telling_split
+from kdbench.suite.schema import DatasetEntry
 
 SORTED = tuple(sorted(str(number) for number in range(12)))
 NATURAL = tuple(str(number) for number in range(12))

@@ -14,14 +14,14 @@ from torch import nn
 from typer.testing import CliRunner
 
 from kdbench.cli import app, main
-from kdbench.cost_table import measure_rows, measure_table
+from kdbench.cli.cost_table import measure_rows, measure_table
 from kdbench.efficiency import CostReport, Protocol, columns
 from kdbench.efficiency.jobs import outputs
 from kdbench.efficiency.places import Dimensions
 from kdbench.efficiency.repeats import Repeats, spread
-from kdbench.entries import MeasureEntry
 from kdbench.runner.costs import protocol_of
 from kdbench.suite import Suite
+from kdbench.suite.measurements import MeasureEntry
 
 Load = Callable[..., Suite]
 

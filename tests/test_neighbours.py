@@ -15,7 +15,6 @@ from kdbench.efficiency.latency import cpu_timer, warm_up
 from kdbench.efficiency.places import Place
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.runtimes import prepare
-from kdbench.entries import ModelEntry
 from kdbench.exporting import TrainedStudent, export
 from kdbench.exporting.cell import _build
 from kdbench.models import build_model
@@ -24,6 +23,7 @@ from kdbench.plan import Plan, make_plan
 from kdbench.runner.assembly import trainee_of
 from kdbench.runner.session import Fitted, Session
 from kdbench.suite import Suite
+from kdbench.suite.schema import ModelEntry
 from kdbench.training.cohort import train
 from kdbench.training.evaluation import predict
 from kdbench.training.trainee import Trainee, Tutor

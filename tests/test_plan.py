@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from kdbench.code.factory import factory_fingerprint
 from kdbench.errors import SharedFault, UserError
-from kdbench.factory import factory_fingerprint
 from kdbench.models import build_model
 from kdbench.plan import Plan, make_plan
 from kdbench.plan.code import refuse_edited, refuse_other_plan, user_files

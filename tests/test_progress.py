@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from kdbench.console import ConsoleProgress, Pace, as_duration
+from kdbench.cli.console import ConsoleProgress, Pace, as_duration
 from kdbench.progress import Progress, Steps
 from kdbench.report import gallery
 from kdbench.report.figures import NothingToDraw

@@ -19,7 +19,6 @@ from kdbench.data import load_dataset
 from kdbench.data.corruptions import corrupt
 from kdbench.data.dataset import Streamed
 from kdbench.data.splits import balanced
-from kdbench.entries import RobustnessEntry
 from kdbench.errors import UserError
 from kdbench.exporting.cell import _normalisation
 from kdbench.metrics.robustness import COLUMNS
@@ -30,6 +29,7 @@ from kdbench.runner import run
 from kdbench.runner.shifts import Images
 from kdbench.store import RunDirectory, check, load
 from kdbench.suite import Suite
+from kdbench.suite.measurements import RobustnessEntry
 from tests.conftest import SMALL
 from tests.test_run import folder_of_images
 

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import kdbench
 from kdbench.analysis.summary import summarise
 from kdbench.cli import app
-from kdbench.console import ConsoleProgress
+from kdbench.cli.console import ConsoleProgress
 from kdbench.errors import UserError
 from kdbench.methods import find_method
 from kdbench.methods.distillers.scratch import Scratch

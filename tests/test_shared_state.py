@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdbench.factory import load_factory
+from kdbench.code.factory import load_factory
 from kdbench.models import build_model
 from kdbench.shared_state import kept_settings, kept_streams, seed_streams
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
-from kdbench.entries import Recipe
 from kdbench.errors import UserError
 from kdbench.methods import Distiller, Pair, find_method
 from kdbench.methods.base import Refusal
 from kdbench.models import Taps, build_model, feature_shapes, find_taps
+from kdbench.suite.schema import Recipe
 from kdbench.training.evaluation import recompute_batch_norm
 
 # Six methods that share a teacher: two on logits, two on feature maps, a hint with a network of its own, and

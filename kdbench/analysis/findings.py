@@ -13,7 +13,7 @@ from kdbench.analysis.intervals import sampling_half_width
 from kdbench.analysis.outcomes import SHARES
 from kdbench.analysis.summary import Row, Summary
 from kdbench.analysis.teachers import against_teachers
-from kdbench.tasks import plain
+from kdbench.heads import plain
 
 # What is cheap goes by the first of these that is known: a latency, this one before others, else a count.
 FAVOURITE = "latency_cpu_b1_p50_ms"

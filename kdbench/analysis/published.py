@@ -17,10 +17,10 @@ from pydantic import Field, ValidationError
 
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.summary import Row, Summary
-from kdbench.entries import Augment, Recipe, Strict
 from kdbench.errors import UserError
 from kdbench.suite import suite_folder
-from kdbench.yaml_source import read_value
+from kdbench.suite.schema import Augment, Recipe, Strict
+from kdbench.suite.yaml_source import read_value
 
 Epoch = Literal["last", "best-on-test"]
 # How a row of a table says that it is of the teacher itself.

@@ -94,7 +94,7 @@ def _print(path: Path, checked: _Checked) -> None:
 
 
 def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
-    from kdbench.code_at_hand import compare_code
+    from kdbench.code.at_hand import compare_code
     from kdbench.data.at_hand import compare_data
     from kdbench.store import RunDirectory, earlier_note
     from kdbench.store import check as check_run
@@ -125,7 +125,7 @@ def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
 def _suite(
     suite: Suite, data_root: Path | None, device: Device, *, read: bool, accuracy: bool, quiet: bool
 ) -> _Checked:
-    from kdbench.console import ConsoleProgress
+    from kdbench.cli.console import ConsoleProgress
     from kdbench.data import inspect_entry
     from kdbench.plan import make_plan
     from kdbench.progress import Progress
@@ -147,7 +147,7 @@ def _suite(
 
 def _accuracies(plan: Plan, data_root: Path | None, device: Device, quiet: bool) -> list[dict[str, Any]]:
     """Return how good the teachers are that come from a checkpoint, and print it unless JSON is asked for."""
-    from kdbench.console import ConsoleProgress
+    from kdbench.cli.console import ConsoleProgress
     from kdbench.progress import Progress
     from kdbench.runner.evaluate import teacher_accuracies
 

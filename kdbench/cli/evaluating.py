@@ -18,7 +18,7 @@ from kdbench.cli.options import (
     out_console,
     print_json,
 )
-from kdbench.tasks import plain, task_of
+from kdbench.heads import plain, task_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +54,7 @@ def evaluate(
     are those of a suite with the same dataset; dataset.args takes size, channels, limit, limit_test, mean,
     std and what the source itself takes. Without mean and std they are those of the training images.
     """
-    from kdbench.console import ConsoleProgress
+    from kdbench.cli.console import ConsoleProgress
     from kdbench.memory import parse_size
     from kdbench.progress import Progress
     from kdbench.runner.evaluate import evaluate as evaluate_model

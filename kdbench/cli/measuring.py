@@ -46,8 +46,8 @@ def measure(
     """
     shape = _integers("--input", input_shape, 3)
     sizes = _integers("--batch-sizes", batches)
-    from kdbench.console import ConsoleProgress
-    from kdbench.cost_table import measure_rows, measure_table
+    from kdbench.cli.console import ConsoleProgress
+    from kdbench.cli.cost_table import measure_rows, measure_table
     from kdbench.efficiency import ModelJob, Protocol, columns
     from kdbench.efficiency import measure as measure_models
     from kdbench.efficiency.places import Dimensions, split_threads

@@ -95,7 +95,7 @@ def report(
     kdbench knows today, also those that the run was made without, and with --retime latencies and speed-ups
     as kdbench states them today; nothing is measured.
     """
-    from kdbench.console import ConsoleProgress
+    from kdbench.cli.console import ConsoleProgress
 
     with ConsoleProgress(out_console) as progress:
         if retime:
@@ -127,7 +127,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List what kdbench knows: name, one line, source."""
-    from kdbench.listing import LISTINGS, listing_table
+    from kdbench.cli.listing import LISTINGS, listing_table
 
     if kind not in LISTINGS:
         raise unknown("kind", kind, LISTINGS)

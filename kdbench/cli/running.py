@@ -57,7 +57,7 @@ def run(
     wrong.
     """
     loaded = load_suite(suite, seeds, overrides)
-    from kdbench.console import ConsoleProgress
+    from kdbench.cli.console import ConsoleProgress
     from kdbench.memory import parse_size
     from kdbench.progress import Progress
     from kdbench.report import render, write_report
@@ -117,7 +117,7 @@ def plan(
     if as_json:
         print_json(made.rows())
         return
-    from kdbench.listing import plan_table
+    from kdbench.cli.listing import plan_table
 
     out_console.print(plan_table(made))
     skipped = sum(cell.refusal is not None for cell in made.cells)
@@ -138,7 +138,7 @@ def plan(
         _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
     )
     if estimate:
-        from kdbench.console import ConsoleProgress
+        from kdbench.cli.console import ConsoleProgress
         from kdbench.runner.estimate import estimate as estimated
 
         with ConsoleProgress(error_console) as progress:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.data.load import dataset_checksum
-from kdbench.entries import DatasetEntry
 from kdbench.errors import SharedFault, UserError
 from kdbench.store import canonical_json, kind_of
+from kdbench.suite.schema import DatasetEntry
 
 # Images on disk of no more bytes of pixels are decoded to be compared: seconds to a minute.
 AFFORDABLE = 1_000_000_000

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.registry import resolve
-from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError, nearest
+from kdbench.suite.schema import DatasetEntry
 
 
 def check_classes(entry: DatasetEntry, num_classes: int, *, root: Path | None = None) -> None:

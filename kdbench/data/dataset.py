@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.stored import Opened, Stored
-from kdbench.tasks import PRIMARY
+from kdbench.heads import PRIMARY
 
 if TYPE_CHECKING:
     from torch import Tensor

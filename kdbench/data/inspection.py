@@ -9,9 +9,9 @@ from kdbench.data.imbalance import long_tailed
 from kdbench.data.load import fitted, loaded, parts
 from kdbench.data.registry import resolve
 from kdbench.data.stored import Stored
-from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError
 from kdbench.progress import Progress
+from kdbench.suite.schema import DatasetEntry
 
 # Of more faults than this the rest are counted only.
 MOST_NAMED = 100

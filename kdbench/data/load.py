@@ -22,10 +22,10 @@ from kdbench.data.registry import Request, Source, resolve
 from kdbench.data.splits import stratified
 from kdbench.data.stored import Opened, Stored
 from kdbench.data.survey import survey
-from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.progress import Progress
+from kdbench.suite.schema import DatasetEntry
 
 
 def load_dataset(

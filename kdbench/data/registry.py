@@ -12,8 +12,8 @@ from typing import Any
 from kdbench.data.dataset import Description, Extent, Raw
 from kdbench.data.options import Options
 from kdbench.errors import UserError, nearest, refuse, unknown
-from kdbench.references import located, misplaced
 from kdbench.registry import Registry
+from kdbench.suite.references import located, misplaced
 
 ROOT_VARIABLE = "KDBENCH_DATA"
 MODULE_FACTORY = "package.module:factory"

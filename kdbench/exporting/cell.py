@@ -10,10 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
+from kdbench.code.factory import has_changed
 from kdbench.data import load_entry
-from kdbench.entries import DatasetEntry, ModelEntry
 from kdbench.errors import UserError, nearest
-from kdbench.factory import has_changed
 from kdbench.machine import versions
 from kdbench.methods import Method, find_method
 from kdbench.models import build_model, load_checkpoint
@@ -21,9 +20,10 @@ from kdbench.models.foreign import give_own_input
 from kdbench.models.registry import is_foreign
 from kdbench.models.shapes import Shape
 from kdbench.models.trial import try_out
-from kdbench.references import located
 from kdbench.store import RUNS, RunDirectory
 from kdbench.suite import Suite, folder_of_paths
+from kdbench.suite.references import located
+from kdbench.suite.schema import DatasetEntry, ModelEntry
 
 
 @dataclass(frozen=True)

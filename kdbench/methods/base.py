@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from kdbench.code.factory import factory_fingerprint
 from kdbench.column import Column
 from kdbench.deferred import F, nn
-from kdbench.factory import factory_fingerprint
 from kdbench.models.shapes import FeatureShapes, Outputs, Taps
 from kdbench.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdbench.entries import ModelEntry
+    from kdbench.suite.schema import ModelEntry
 
 Role = Literal["student", "teacher"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kdbench.deferred import nn
+from kdbench.heads import PRIMARY, name_in, slices
 from kdbench.methods.base import Batch, Distiller, Pair, Parameters, Refusal
 from kdbench.models.shapes import Outputs
-from kdbench.tasks import PRIMARY, name_in, slices
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -125,7 +125,7 @@ def find_builder(name: str) -> tuple[Builder, tuple[str, ...]]:
 
         return builder_of(name.removeprefix("torchvision:")), ()
     if ":" in name:
-        from kdbench.factory import load_factory
+        from kdbench.code.factory import load_factory
 
         return load_factory(name), ()
     for entry in families().values():
@@ -139,7 +139,7 @@ def source_of(name: str) -> str | None:
     """Return a fingerprint of the user's code behind a model's name; None for zoo and torchvision."""
     if ":" not in name or name.startswith("torchvision:"):
         return None
-    from kdbench.factory import factory_fingerprint
+    from kdbench.code.factory import factory_fingerprint
 
     return factory_fingerprint(name)
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdbench.entries import ModelEntry, Recipe, TeacherEntry
 from kdbench.methods import Method, Pair, Parameters
 from kdbench.models import FeatureShapes, Taps
 from kdbench.models.shapes import Shape
 from kdbench.suite import Suite
+from kdbench.suite.schema import ModelEntry, Recipe, TeacherEntry
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdbench.entries import ModelEntry
+from kdbench.code.factory import factory_fingerprint
 from kdbench.errors import SharedFault, UserError
-from kdbench.factory import factory_fingerprint
 from kdbench.plan.cells import Plan, TeacherPlan
-from kdbench.references import located
 from kdbench.store import sha256_of
+from kdbench.suite.references import located
+from kdbench.suite.schema import ModelEntry
 
 
 def user_files(plan: Plan) -> dict[str, str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from kdbench.entries import TeacherEntry
 from kdbench.errors import UserError
 from kdbench.plan.cells import Cell, Plan, TeacherPlan
 from kdbench.suite import Suite
+from kdbench.suite.schema import TeacherEntry
 
 RANDOM_TEACHER = "random_teacher"
 

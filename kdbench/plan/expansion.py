@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_tasks
 from kdbench.data.corruptions import selected
-from kdbench.entries import ModelEntry, OptimizerFields, Recipe, TeacherEntry
 from kdbench.errors import UserError, nearest
 from kdbench.methods import Pair, Refusal
 from kdbench.methods.tasks import check_tasks, pair_in
@@ -27,6 +26,7 @@ from kdbench.plan.sketch import Sketches
 from kdbench.plan.variants import Variant, expand
 from kdbench.store import content_id
 from kdbench.suite import Suite
+from kdbench.suite.schema import ModelEntry, OptimizerFields, Recipe, TeacherEntry
 
 
 def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:

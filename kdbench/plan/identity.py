@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdbench.entries import DatasetEntry, ModelEntry
-from kdbench.factory import factory_fingerprint
+from kdbench.code.factory import factory_fingerprint
 from kdbench.models.index import Sketch
 from kdbench.models.registry import source_of
 from kdbench.plan.variants import Variant
-from kdbench.references import located
 from kdbench.store import sha256_of
+from kdbench.suite.references import located
+from kdbench.suite.schema import DatasetEntry, ModelEntry
 
 # Part of every id. Raise it when a change of the code changes results, so that old records are not reused.
 ENGINE = 1

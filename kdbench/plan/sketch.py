@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from kdbench.entries import ModelEntry
 from kdbench.errors import UserError
 from kdbench.models.index import CLASSES, INPUT_SHAPE, Sketch, indexed, sketch_of
 from kdbench.models.registry import is_foreign
 from kdbench.models.shapes import Shape, Taps
+from kdbench.suite.schema import ModelEntry
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,11 +9,11 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from kdbench.entries import MethodEntry
 from kdbench.errors import UserError, nearest
 from kdbench.methods import Method, Parameters, find_method
-from kdbench.references import located
 from kdbench.suite import Suite
+from kdbench.suite.references import located
+from kdbench.suite.schema import MethodEntry
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison
 from kdbench.analysis.costs import LATENCY
 from kdbench.analysis.findings import Findings, Standing, find
 from kdbench.analysis.summary import Row, Summary
+from kdbench.heads import plain
 from kdbench.report import numerals
 from kdbench.report.evidence import interval_text
-from kdbench.tasks import plain
 
 COUNTED = {"params": "parameters", "macs": "MACs"}
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}

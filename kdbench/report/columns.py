@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kdbench.analysis.costs import LATENCY
+from kdbench.heads import plain
 from kdbench.report.table import Table
-from kdbench.tasks import plain
 
 LABELS = ("teacher", "student", "method")
 COSTS = ("params", "macs", "size_bytes")

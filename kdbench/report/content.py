@@ -10,6 +10,7 @@ from kdbench.analysis.comparison import CONTROL, compare_methods
 from kdbench.analysis.published import find_published
 from kdbench.analysis.standings import REFERENCE, standings
 from kdbench.analysis.summary import Failure, Summary
+from kdbench.heads import name_in
 from kdbench.report import numerals
 from kdbench.report.answer import answer
 from kdbench.report.attempts import Attempts
@@ -24,7 +25,6 @@ from kdbench.report.ranking import standings_table
 from kdbench.report.recipe import method_table, recipe_table, setting
 from kdbench.report.runtimes import runtime_table
 from kdbench.report.table import Table
-from kdbench.tasks import name_in
 
 NO_TABLE = Table("", (), ())
 NO_TEXTS: tuple[str, ...] = ()

@@ -13,10 +13,10 @@ from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
 from kdbench.bounds import BOUNDED, signed
 from kdbench.column import Column
+from kdbench.heads import name_in, task_of
 from kdbench.report import numerals
 from kdbench.report.evidence import raw_evidence
 from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
-from kdbench.tasks import name_in, task_of
 
 FRONT = "◆"
 # After the metric that judges and the costs: column, short title, importance (0 stays in every terminal).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from kdbench.column import Column
-from kdbench.tasks import plain
+from kdbench.heads import plain
 
 DASH = "–"
 MINUS = "−"

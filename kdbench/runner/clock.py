@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.efficiency.process import module_environment
-from kdbench.entries import ModelEntry
 from kdbench.plan import Plan
 from kdbench.runner.session import Session
 from kdbench.shared_state import kept_settings
+from kdbench.suite.schema import ModelEntry
 from kdbench.training.precision import autocast, resolve
 
 REPEATS = 3

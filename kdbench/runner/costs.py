@@ -11,15 +11,16 @@ from kdbench.efficiency.columns import columns, is_timing
 from kdbench.efficiency.places import Dimensions, split_threads
 from kdbench.efficiency.restating import FOOTING, restate
 from kdbench.efficiency.samples import read_samples
-from kdbench.entries import MeasureEntry, ModelEntry
 from kdbench.models.index import counter_fingerprint
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
-from kdbench.references import is_code
 from kdbench.runner.scores import Scores
 from kdbench.store import RunDirectory, content_id, read_json, write_atomic, write_json
+from kdbench.suite.measurements import MeasureEntry
+from kdbench.suite.references import is_code
+from kdbench.suite.schema import ModelEntry
 
 # Filled from a student's own weights and method, not from the measurement of its architecture.
 OF_THE_CELL = ("params_nonzero", "params_trainable", "params_adapter", "params_training")

@@ -18,8 +18,8 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from kdbench.data import Dataset
-from kdbench.entries import DatasetEntry
-from kdbench.tasks import PRIMARY
+from kdbench.heads import PRIMARY
+from kdbench.suite.schema import DatasetEntry
 
 # A model that is right less than this many times as often as chance knows nothing.
 NEAR_CHANCE = 1.5

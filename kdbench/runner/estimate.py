@@ -8,13 +8,13 @@ from itertools import chain
 from pathlib import Path
 
 from kdbench.data import load_entry
-from kdbench.entries import ModelEntry
 from kdbench.plan import Cohort, Plan
 from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.clock import Clock
 from kdbench.runner.phases import Phase, phases
 from kdbench.runner.session import Device, Fitted, Session, resolve_device
+from kdbench.suite.schema import ModelEntry
 from kdbench.training.footprint import held_bytes, step_bytes
 from kdbench.training.threads import computing_with
 from kdbench.training.trainee import Tutor

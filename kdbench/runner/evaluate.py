@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdbench.data import check_classes, describe_dataset, describe_tasks, load_entry
-from kdbench.entries import DatasetEntry, ModelEntry, Strict
 from kdbench.errors import UserError
+from kdbench.heads import PRIMARY, name_in
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics import score
 from kdbench.models import build_model, load_checkpoint
@@ -24,9 +24,9 @@ from kdbench.runner.finiteness import broken_logits, broken_weight
 from kdbench.runner.predictions import Predictions
 from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.suite import describe_mistake
-from kdbench.tasks import PRIMARY, name_in
+from kdbench.suite.schema import DatasetEntry, ModelEntry, Strict
+from kdbench.suite.yaml_source import YamlSource
 from kdbench.training.evaluation import BATCH, predict
-from kdbench.yaml_source import YamlSource
 
 METRICS = ("top1", "top5", "nll", "ece")
 # Below this accuracy another order of the classes is looked for, which takes a pass over more images.

@@ -14,8 +14,8 @@ import filelock
 
 from kdbench import machine
 from kdbench.data import Dataset
-from kdbench.entries import ModelEntry
 from kdbench.errors import UserError
+from kdbench.heads import PRIMARY
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
 from kdbench.plan import Cell, Plan, TeacherPlan, make_plan
@@ -34,7 +34,7 @@ from kdbench.runner.teachers import default_store
 from kdbench.runner.trainer import SCRATCH, Setting, Trainer
 from kdbench.store import RUNS, RunDirectory, earlier_note, read_json, write_atomic, write_json, write_results
 from kdbench.suite import Suite
-from kdbench.tasks import PRIMARY
+from kdbench.suite.schema import ModelEntry
 from kdbench.training.threads import computing_with
 
 

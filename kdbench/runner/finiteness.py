@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from kdbench.errors import UserError
+from kdbench.heads import name_in
 from kdbench.plan import TeacherPlan
 from kdbench.runner.predictions import FILED, ByTask, read_predictions
 from kdbench.store import PREDICTIONS, RunDirectory
-from kdbench.tasks import name_in
 
 SPLITS = ("test", "validation", "train")
 

@@ -10,7 +10,6 @@ import torch
 from kdbench.data.corruptions import corrupt, selected
 from kdbench.efficiency.duration import least_further_seconds, least_timing_seconds
 from kdbench.efficiency.places import DEVICES
-from kdbench.entries import ModelEntry
 from kdbench.metrics import score
 from kdbench.plan import Plan, TeacherPlan
 from kdbench.runner.clock import REPEATS, Clock
@@ -19,6 +18,7 @@ from kdbench.runner.costs import measured_together, protocol_of
 from kdbench.runner.predictions import ByTask, Predictions
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Session
+from kdbench.suite.schema import ModelEntry
 
 # As many images are corrupted for the estimate.
 CORRUPTED = 64

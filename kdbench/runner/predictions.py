@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from kdbench.heads import PRIMARY, name_in, slices
 from kdbench.store import OUTCOMES, PREDICTIONS, Fingerprints, write_recorded
-from kdbench.tasks import PRIMARY, name_in, slices
 
 Weights = Mapping[str, Tensor]
 

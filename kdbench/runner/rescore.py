@@ -13,6 +13,7 @@ import filelock
 
 from kdbench import machine
 from kdbench.errors import UserError
+from kdbench.heads import PRIMARY, name_in
 from kdbench.methods import methods
 from kdbench.metrics import catalogue
 from kdbench.metrics.registry import ordered
@@ -38,7 +39,6 @@ from kdbench.store import (
     write_json,
     write_results,
 )
-from kdbench.tasks import PRIMARY, name_in
 
 Record = dict[str, Any]
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.data.corruptions import selected
-from kdbench.entries import ModelEntry
 from kdbench.metrics.robustness import COLUMNS, Point, corruption_means, shift_scores
 from kdbench.models import load_checkpoint
 from kdbench.plan import Plan, TeacherPlan
@@ -22,6 +21,7 @@ from kdbench.runner.scores import Scores
 from kdbench.runner.session import Session
 from kdbench.runner.shifts import CLEAN, SEED, Images, Shift
 from kdbench.store import Kind, RunDirectory, content_id
+from kdbench.suite.schema import ModelEntry
 from kdbench.training.evaluation import predict
 
 # Part of the id under which results are stored. Raise it when a corruption changes.

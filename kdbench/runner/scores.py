@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from kdbench.column import Column
+from kdbench.heads import name_in
 from kdbench.methods import Method, Parameters
 from kdbench.metrics import catalogue, score
 from kdbench.metrics.disparity import class_deltas
 from kdbench.metrics.quality import recall_per_class
 from kdbench.metrics.registry import ordered
 from kdbench.runner.predictions import ByTask, Labels, Predictions
-from kdbench.tasks import name_in
 
 BEST = "_best_val"
 # Of the last epoch only: the train split, and features, are not predicted again with the best weights.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from kdbench import machine
 from kdbench.data import Augment, Batches, Dataset
-from kdbench.entries import DatasetEntry, ModelEntry, Recipe
 from kdbench.errors import UserError
+from kdbench.heads import PRIMARY
 from kdbench.methods import Distiller, Networks, Pair
 from kdbench.methods.base import Role
 from kdbench.methods.tasks import PerTask, Task
@@ -23,7 +23,7 @@ from kdbench.models.registry import is_foreign
 from kdbench.models.trial import FORMAT_NAMES, try_out
 from kdbench.runner.predictions import ByTask, Labels, Predictions
 from kdbench.runner.records import now
-from kdbench.tasks import PRIMARY
+from kdbench.suite.schema import DatasetEntry, ModelEntry, Recipe
 from kdbench.training.evaluation import (
     accuracy_and_nll,
     predict,

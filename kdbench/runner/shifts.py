@@ -13,9 +13,9 @@ from kdbench.data import Batches, Split
 from kdbench.data.corruptions import corrupt, selected
 from kdbench.data.dataset import Streamed
 from kdbench.data.splits import balanced
-from kdbench.entries import RobustnessEntry
 from kdbench.metrics.robustness import QUANTITIES, Point
 from kdbench.runner.session import Session
+from kdbench.suite.measurements import RobustnessEntry
 from kdbench.training.evaluation import BATCH
 
 SEED = 0

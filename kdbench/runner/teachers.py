@@ -19,6 +19,7 @@ import filelock
 from torch import nn
 
 from kdbench.errors import SharedFault, UserError
+from kdbench.heads import PRIMARY, name_in
 from kdbench.methods import Distiller, Pair
 from kdbench.methods.distillers.scratch import Scratch
 from kdbench.models import load_checkpoint
@@ -33,7 +34,6 @@ from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Fitted, Session
 from kdbench.shared_state import kept_settings, seed_streams
 from kdbench.store import PREDICTIONS, RUNS, TRACEBACK, RunDirectory, write_atomic
-from kdbench.tasks import PRIMARY, name_in
 from kdbench.training.cohort import train
 from kdbench.training.precision import resolve
 from kdbench.training.seeds import derive

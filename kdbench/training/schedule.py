@@ -8,7 +8,7 @@ from math import cos, pi
 import torch
 from torch import nn
 
-from kdbench.entries import Recipe
+from kdbench.suite.schema import Recipe
 
 # Smith and Topin 2018, with the shares that torch's OneCycleLR takes as defaults.
 ONE_CYCLE_RISE = 0.3

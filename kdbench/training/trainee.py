@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.data import Batches
-from kdbench.entries import Recipe
 from kdbench.methods import Batch, Distiller
 from kdbench.models import FeatureReader, Outputs, Taps
 from kdbench.shared_state import kept_settings
+from kdbench.suite.schema import Recipe
 from kdbench.training.evaluation import accuracy_and_nll, recompute_batch_norm
 from kdbench.training.precision import Precision, autocast
 from kdbench.training.schedule import factor, make_optimizer

@@ -16,8 +16,8 @@ from torchvision import datasets
 
 from kdbench.data import dataset_checksum, describe_dataset, describe_tasks, load_dataset
 from kdbench.data.sources.archives import SUPERCLASSES
-from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError
+from kdbench.suite.schema import DatasetEntry
 
 NEEDS_ROOT = "set KDBENCH_DATA to a folder with MNIST, FashionMNIST and cifar100"
 real_data = pytest.mark.skipif(not os.environ.get("KDBENCH_DATA"), reason=NEEDS_ROOT)

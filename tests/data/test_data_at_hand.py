@@ -11,8 +11,8 @@ from PIL import Image
 
 from kdbench.data import dataset_checksum, load_entry
 from kdbench.data.at_hand import compare_data, refuse_other_data
-from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError
+from kdbench.suite.schema import DatasetEntry
 
 
 def pets(path: Path) -> Path:

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from kdbench.data import check_classes, load_dataset
-from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError
 from kdbench.plan import make_plan
 from kdbench.plan.identity import dataset_config
 from kdbench.suite import Suite
+from kdbench.suite.schema import DatasetEntry
 
 NAMES = tuple(str(number) for number in range(12))
 

@@ -19,11 +19,11 @@ from scipy import integrate, stats
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
+from kdbench.cli.listing import LISTINGS
 from kdbench.data.corruptions import SEVERITIES, corrupt, corruptions, registry
 from kdbench.data.corruptions.blur import disc
 from kdbench.data.corruptions.jpeg import CHROMA, LUMA, scaled
 from kdbench.errors import UserError
-from kdbench.listing import LISTINGS
 from tests.registries import reopen
 
 NAMES = tuple(corruptions())
@@ -275,7 +275,7 @@ def test_quantisation_tables_are_those_that_a_file_carries(quality: int, photogr
 def test_the_listing_is_the_table_of_them_and_needs_no_torch() -> None:
     program = (
         "import json, sys\n"
-        "from kdbench.listing import LISTINGS, listing_table\n"
+        "from kdbench.cli.listing import LISTINGS, listing_table\n"
         "rows = LISTINGS['corruptions']()\n"
         "listing_table('corruptions', rows)\n"
         "assert 'torch' not in sys.modules\n"

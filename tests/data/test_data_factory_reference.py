@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdbench.factory import factory_fingerprint, load_factory
+from kdbench.code.factory import factory_fingerprint, load_factory
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from kdbench.cli import app
 from kdbench.data import inspect_entry, load_dataset
 from kdbench.data.inspection import MOST_NAMED
-from kdbench.entries import DatasetEntry
 from kdbench.errors import UserError
+from kdbench.suite.schema import DatasetEntry
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (6, 5, 4, 3), dtype=np.uint8))
 

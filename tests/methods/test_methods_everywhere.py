@@ -10,9 +10,9 @@ from torch import nn
 
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
-from kdbench.entries import Recipe
 from kdbench.methods import FeatureShapes, Networks, Outputs, Pair, Refusal, find_method, methods
 from kdbench.models import build_model, feature_shapes, find_taps
+from kdbench.suite.schema import Recipe
 from kdbench.training.cohort import OnEpoch, train
 from kdbench.training.trainee import Trainee, Tutor
 from tests.methods.given import losses, make, networks, outputs, pair

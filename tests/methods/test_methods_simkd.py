@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdbench.entries import ModelEntry, TapsEntry
 from kdbench.methods import Refusal, find_method
 from kdbench.models import FeatureReader, build_model
+from kdbench.suite.schema import ModelEntry, TapsEntry
 from tests.methods.given import (
     FINAL,
     MAP,

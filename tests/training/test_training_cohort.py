@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from kdbench.data import Augment, Batches
 from kdbench.data.dataset import Split
-from kdbench.entries import Recipe
 from kdbench.errors import UserError
 from kdbench.methods import Networks, Pair, find_method
 from kdbench.models import build_model, feature_shapes, find_taps
+from kdbench.suite.schema import Recipe
 from kdbench.training.cohort import EXAMPLES, train
 from kdbench.training.trainee import Trainee, Tutor
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdbench.entries import Recipe
 from kdbench.methods import Pair
 from kdbench.methods.distillers.scratch import Scratch
 from kdbench.models import Taps
 from kdbench.models.shapes import FeatureShapes
 from kdbench.runner.assembly import Room
+from kdbench.suite.schema import Recipe
 from kdbench.training.footprint import held_bytes, step_bytes
 from kdbench.training.trainee import Trainee
 

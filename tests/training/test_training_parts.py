@@ -13,7 +13,7 @@ from torch import nn
 
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
-from kdbench.entries import Recipe
+from kdbench.suite.schema import Recipe
 from kdbench.training.evaluation import accuracy_and_nll, predict, recompute_batch_norm
 from kdbench.training.precision import resolve
 from kdbench.training.schedule import factor, make_optimizer

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
-from kdbench.entries import Recipe
 from kdbench.methods import Batch, Pair, find_method
 from kdbench.models import Outputs, build_model, feature_shapes, find_taps
+from kdbench.suite.schema import Recipe
 from kdbench.training.cohort import train
 from kdbench.training.shuffled import shuffled, split_mix
 from kdbench.training.trainee import Trainee, Tutor

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from kdbench.code.factory import load_factory
 from kdbench.data.dataset import Examples, Raw
 from kdbench.data.options import COMMON
 from kdbench.data.registry import FILE_FACTORY, MODULE_FACTORY, Request, source
 from kdbench.errors import UserError, unknown
-from kdbench.factory import load_factory
 
 _KEYS = ("train", "test", "validation", "classes")
 _RETURNED = "((x_train, y_train), (x_test, y_test)), x uint8 (N, H, W) or (N, H, W, C), y integers (N,)"

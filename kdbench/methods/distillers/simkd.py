@@ -33,7 +33,7 @@ from kdbench.models.shapes import Outputs, Taps, as_map
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdbench.entries import ModelEntry
+    from kdbench.suite.schema import ModelEntry
 
 FACTORY = "kdbench.models.reuse:build"
 

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from kdbench.cli import app
-from kdbench.code_at_hand import compare_code
-from kdbench.factory import factory_fingerprint
+from kdbench.code.at_hand import compare_code
+from kdbench.code.factory import factory_fingerprint
 from kdbench.store import RunDirectory, write_json
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kdbench.factory import factory_fingerprint, load_factory
-from kdbench.imports import code_of
+from kdbench.code.factory import factory_fingerprint, load_factory
+from kdbench.code.imports import code_of
 
 Tree = Callable[..., None]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdbench.code.factory import has_changed
 from kdbench.errors import UserError
-from kdbench.factory import has_changed
-from kdbench.references import is_code, located
 from kdbench.store import RunDirectory, kind_of
-from kdbench.yaml_source import YamlSource
+from kdbench.suite.references import is_code, located
+from kdbench.suite.yaml_source import YamlSource
 
 # So many records are named in a line.
 NAMED = 5

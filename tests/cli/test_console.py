@@ -11,9 +11,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from kdbench.cli import app
+from kdbench.cli.console import ConsoleProgress
+from kdbench.cli.listing import plan_table
 from kdbench.cli.options import escaped
-from kdbench.console import ConsoleProgress
-from kdbench.listing import plan_table
 from kdbench.plan import make_plan
 from kdbench.report import gallery
 from kdbench.suite import Suite

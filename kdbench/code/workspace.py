@@ -17,8 +17,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from kdbench.code.imports import Code, found_by_python, imports_of
 from kdbench.errors import SharedFault
-from kdbench.imports import Code, found_by_python, imports_of
 
 _LOCK = threading.RLock()
 _WORKSPACES: dict[Path, Workspace] = {}

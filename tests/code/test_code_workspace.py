@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kdbench.code.factory import load_factory
 from kdbench.errors import UserError
-from kdbench.factory import load_factory
 
 Write = Callable[..., None]
 
@@ -81,7 +81,7 @@ def test_a_module_of_the_program_makes_way_for_the_folders_own_and_comes_back(
 
 
 def test_code_that_loads_code_of_another_folder_goes_on_with_its_own(write: Write) -> None:
-    loading = "from kdbench.factory import load_factory\nother = load_factory('right/net.py:build')\n"
+    loading = "from kdbench.code.factory import load_factory\nother = load_factory('right/net.py:build')\n"
     write("left/net.py", f"import early\n{loading}import beside\ndef build(): return other(), beside.NAME")
     write("left/early.py", "")
     write("left/beside.py", "NAME = 'left'")

@@ -12,12 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdbench.entries import Recipe
 from kdbench.errors import UserError
 from kdbench.methods import find_method
-from kdbench.references import PATHS_FROM
 from kdbench.suite import Suite, suite_names
-from kdbench.yaml_source import YamlSource, as_yaml, read_value
+from kdbench.suite.references import PATHS_FROM
+from kdbench.suite.schema import Recipe
+from kdbench.suite.yaml_source import YamlSource, as_yaml, read_value
 from tests.conftest import SMALL
 
 Load = Callable[..., Suite]

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from kdbench.code.factory import load_factory
 from kdbench.data import load_dataset, measure_dataset
 from kdbench.errors import UserError
-from kdbench.factory import load_factory
 from kdbench.models import build_model
 from kdbench.plan import make_plan
 from kdbench.runner.costs import _sources
 from kdbench.suite import Suite
-from kdbench.yaml_source import read_value
+from kdbench.suite.yaml_source import read_value
 
 NETS = """
 from torch import nn

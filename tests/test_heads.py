@@ -21,6 +21,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from kdbench.data import load_dataset
 from kdbench.errors import UserError
+from kdbench.heads import PRIMARY
 from kdbench.methods import Batch, Pair, Refusal
 from kdbench.methods.distillers.kd import KD
 from kdbench.methods.tasks import PerTask, Task, check_tasks
@@ -33,7 +34,6 @@ from kdbench.runner.rescore import rescore
 from kdbench.runner.scores import task_columns
 from kdbench.store import RunDirectory, check
 from kdbench.suite import Suite
-from kdbench.tasks import PRIMARY
 
 SUITE = """
 dataset: {{name: "parquet:{folder}", tasks: {{half: 0.5, parity: 1.0}}, validation_fraction: 0.2}}

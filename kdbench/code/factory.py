@@ -13,10 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from kdbench.code.imports import Code, code_of
+from kdbench.code.workspace import Loader, Workspace, refuse_stale, workspace_of
 from kdbench.errors import UserError, nearest
-from kdbench.imports import Code, code_of
-from kdbench.references import module_file
-from kdbench.workspace import Loader, Workspace, refuse_stale, workspace_of
+from kdbench.suite.references import module_file
 
 # How deep the imports of a user's own code for a reference are nested.
 _DEPTH = [0]
@@ -65,7 +65,8 @@ def factory_fingerprint(reference: str) -> str:
     """Return the SHA-256, in hexadecimal, of the code behind a factory: its file and what that imports.
 
     That is the file's own where it imports nothing of the user's, and where it is a library's (see
-    `kdbench.imports` for what is followed). The file is not imported. Raises UserError where there is none.
+    `kdbench.code.imports` for what is followed). The file is not imported. Raises UserError where there is
+    none.
     """
     place, _ = _parse(reference)
     if _is_file(place):

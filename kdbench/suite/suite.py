@@ -8,26 +8,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from kdbench.entries import (
+from kdbench.errors import UserError, nearest, unknown
+from kdbench.suite.measurements import ControlsEntry, IndependentEntry, MeasureEntry, RobustnessEntry
+from kdbench.suite.references import PATHS_FROM, names_files
+from kdbench.suite.schema import (
     Augment,
-    ControlsEntry,
     DatasetEntry,
     ImbalanceEntry,
-    IndependentEntry,
-    MeasureEntry,
     MethodEntry,
     ModelEntry,
     PairEntry,
     Recipe,
-    RobustnessEntry,
     Strict,
     TapsEntry,
     TeacherEntry,
 )
-from kdbench.errors import UserError, nearest, unknown
-from kdbench.references import PATHS_FROM, names_files
-from kdbench.seed import Seed
-from kdbench.yaml_source import YamlSource, as_yaml
+from kdbench.suite.seed import Seed
+from kdbench.suite.yaml_source import YamlSource, as_yaml
 
 
 def _from_name(value: Any) -> Any:
@@ -144,7 +141,7 @@ def folder_of_paths(run: Path) -> Path | None:
 
 def suite_folder() -> Path:
     """Return the folder of the suites that ship with kdbench."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "benchmarks"
     return installed if installed.is_dir() else package.parent / "benchmarks"
 

@@ -1,0 +1,1 @@
+"""Code of a user's own: found, read, imported apart from other folders', and told by its fingerprint."""
