@@ -13,12 +13,12 @@ from torch import nn
 from kdbench.code.factory import has_changed
 from kdbench.data import load_entry
 from kdbench.errors import UserError, nearest
+from kdbench.inputs import IMAGE, InputSpec
 from kdbench.machine import versions
 from kdbench.methods import Method, find_method
 from kdbench.models import build_model, load_checkpoint
 from kdbench.models.foreign import give_own_input
 from kdbench.models.registry import is_foreign
-from kdbench.models.shapes import Shape
 from kdbench.models.trial import try_out
 from kdbench.store import RUNS, RunDirectory
 from kdbench.suite import Suite, folder_of_paths
@@ -35,13 +35,13 @@ class TrainedStudent:
 
     id: str
     model: nn.Module
-    input_shape: Shape
+    inputs: InputSpec
     card: dict[str, Any]
     entry: ModelEntry
 
     def fresh(self) -> nn.Module:
         """Return another model of the same architecture, with fresh weights."""
-        return _build(self.entry, self.input_shape, _outputs(self.card))
+        return _build(self.entry, self.inputs, _outputs(self.card))
 
 
 def find_cell(cell: str, run: Path | None = None) -> tuple[RunDirectory, str]:
@@ -115,14 +115,13 @@ def trained_student(
             f"{directory.path / 'suite.yaml'} with another --out."
         )
     manifest = directory.manifest()
-    channels, height, width = manifest["input_shape"]
-    shape: Shape = (channels, height, width)
+    inputs = InputSpec.recorded(manifest)
     folder = folder_of_paths(directory.path)
     entry = _kept(directory, record, folder)
-    model = _build(entry, shape, _outputs(manifest))
+    model = _build(entry, inputs, _outputs(manifest))
     load_checkpoint(model, directory.recorded_file(record, weights.name))
     normalisation = manifest.get("normalisation") or _normalisation(record, data_root, folder)
-    return TrainedStudent(cell, model.eval(), shape, _card(record, manifest, normalisation, best), entry)
+    return TrainedStudent(cell, model.eval(), inputs, _card(record, manifest, normalisation, best), entry)
 
 
 def _outputs(content: Mapping[str, Any]) -> int:
@@ -130,10 +129,10 @@ def _outputs(content: Mapping[str, Any]) -> int:
     return len(content["classes"]) + sum(map(len, content.get("tasks", {}).values()))
 
 
-def _build(entry: ModelEntry, shape: Shape, classes: int) -> nn.Module:
-    model = build_model(entry.reference, input_shape=shape, num_classes=classes, args=entry.args)
-    # What is exported shall leave the images of whoever runs it alone.
-    if is_foreign(entry.name) and try_out(model, shape).changes_input:
+def _build(entry: ModelEntry, inputs: InputSpec, classes: int) -> nn.Module:
+    model = build_model(entry.reference, inputs=inputs, num_classes=classes, args=entry.args)
+    # What is exported shall leave the inputs of whoever runs it alone.
+    if is_foreign(entry.name) and try_out(model, inputs).changes_input:
         give_own_input(model)
     return model
 
@@ -204,13 +203,25 @@ def _normalisation(record: Mapping[str, Any], data_root: Path | None, folder: Pa
     return {"mean": list(data.mean), "std": list(data.std)}
 
 
+def _described(inputs: InputSpec) -> str:
+    """Return what a model takes, in words."""
+    image = "(batch, channels, height, width): (pixels / 255 - mean) / std, channel by channel"
+    texts = {
+        name: f"{field.dtype} {image if name == IMAGE else ('batch', *field.shape)}"
+        for name, field in inputs.fields.items()
+    }
+    several = "; ".join(f"{name} {text}" for name, text in texts.items())
+    return f"a mapping of {several}" if len(texts) > 1 else next(iter(texts.values()))
+
+
 def _card(
     record: Mapping[str, Any], manifest: Mapping[str, Any], normalisation: Mapping[str, Any], best: bool
 ) -> dict[str, Any]:
+    inputs = InputSpec.recorded(manifest)
     metric, tasks = "top1_best_val" if best else "top1", manifest.get("tasks")
     return {
-        "input": "float32 (batch, channels, height, width): (pixels / 255 - mean) / std, channel by channel",
-        "input_shape": manifest["input_shape"],
+        "input": _described(inputs),
+        **inputs.as_recorded(),
         **normalisation,
         "output": "logits, float32 (batch, classes)" + (", then those of each task" if tasks else ""),
         "classes": manifest["classes"],

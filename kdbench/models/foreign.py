@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models.features import run_blank
 from kdbench.models.outputs import logits_of
-from kdbench.models.shapes import Shape
 
 
-def adapt(model: nn.Module, input_shape: Shape) -> None:
+def adapt(model: nn.Module, inputs: InputSpec) -> None:
     """Make a network return its logits alone, and make the weights that it leaves to its first pass.
 
     Raises UserError for TorchScript, which takes no hooks, and for a lazy weight that no pass makes.
@@ -31,11 +31,11 @@ def adapt(model: nn.Module, input_shape: Shape) -> None:
     model.register_forward_hook(_return_logits)
     if not _lazy_weights(model):
         return
-    run_blank(model, input_shape)
+    run_blank(model, inputs)
     left = _lazy_weights(model)
     if left:
         raise UserError(
-            f"its lazy weight '{left[0]}' has no shape after a forward pass: no image reaches it."
+            f"its lazy weight '{left[0]}' has no shape after a forward pass: no input reaches it."
         )
 
 
@@ -45,11 +45,12 @@ def give_own_input(model: nn.Module, memory_format: torch.memory_format = torch.
     The copy lies in memory as the input does, or in ``memory_format``.
     """
 
+    def own(tensor: Tensor) -> Tensor:
+        is_image = tensor.dim() == 4
+        return tensor.clone(memory_format=memory_format if is_image else torch.preserve_format)
+
     def copied(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(
-            value.clone(memory_format=memory_format) if isinstance(value, Tensor) else value
-            for value in inputs
-        )
+        return tuple(map(own, inputs))
 
     model.register_forward_pre_hook(copied)
 

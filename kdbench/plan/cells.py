@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdbench.inputs import InputSpec
 from kdbench.methods import Method, Pair, Parameters
 from kdbench.models import FeatureShapes, Taps
-from kdbench.models.shapes import Shape
 from kdbench.suite import Suite
 from kdbench.suite.schema import ModelEntry, Recipe, TeacherEntry
 
@@ -124,7 +124,7 @@ class Plan:
     """
 
     suite: Suite
-    input_shape: Shape
+    inputs: InputSpec
     num_classes: int
     teachers: tuple[TeacherPlan, ...]
     cohorts: tuple[Cohort, ...]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_tasks
 from kdbench.data.corruptions import selected
 from kdbench.errors import UserError, nearest
+from kdbench.inputs import IMAGE, InputSpec
 from kdbench.methods import Pair, Refusal
 from kdbench.methods.tasks import check_tasks, pair_in
 from kdbench.plan.cells import Cell, Cohort, Lesson, Plan, TeacherPlan
@@ -38,11 +39,11 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             suite says ``inapplicable: skip``).
     """
     data = suite.dataset
-    input_shape, classes = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
+    inputs, classes = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
     check_classes(data, classes, root=data_root)
     found = describe_tasks(data.name, tuple(data.tasks), root=data_root, folder=data.folder, args=data.args)
     tasks = {task: len(names) for task, names in found.items()}
-    sketches = Sketches(input_shape, classes + sum(tasks.values()), suite.recipe.precision)
+    sketches = Sketches(inputs, classes + sum(tasks.values()), suite.recipe.precision)
     teachers = tuple(_teacher(suite, entry, sketches) for entry in suite.teachers)
     for student in suite.students:
         sketches.of("student", student)
@@ -59,10 +60,11 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     others = independents(suite, teachers, lambda entry: _teacher(suite, entry, sketches))
     of_data = dataset_remarks(data.name, root=data_root, folder=data.folder, args=data.args)
     remarks = (*of_data, *sketches.remarks())
-    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks, remarks)
+    plan = Plan(suite, inputs, classes, teachers, tuple(cohorts), others, tasks, remarks)
     _refuse(plan)
     refuse_idle(plan)
     _check_robustness(suite, classes)
+    _refuse_without_images(suite, inputs)
     return plan
 
 
@@ -261,6 +263,17 @@ def _check_robustness(suite: Suite, classes: int) -> None:
         raise UserError(
             f"robustness.examples is {entry.examples}: give at least one example a class ({classes})."
         )
+
+
+def _refuse_without_images(suite: Suite, inputs: InputSpec) -> None:
+    """Raise UserError for what a suite asks of images where the dataset has none."""
+    asked = {
+        "robustness": suite.robustness,
+        "dataset.augment": any(suite.dataset.augment.model_dump().values()),
+    }
+    for field in asked if IMAGE not in inputs.fields else ():
+        if asked[field]:
+            raise UserError(f"{field} is for images, and {suite.dataset.shown} has none: leave it out.")
 
 
 def _override(fields: type[OptimizerFields], recipe: Recipe, entry: ModelEntry, role: str) -> Recipe:

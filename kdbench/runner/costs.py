@@ -114,7 +114,7 @@ def _measured(
     protocol = protocol_of(plan.suite.measure)
     key: dict[str, Any] = {
         "models": [[label, entry.name, entry.args, *_sources(entry)] for label, entry in entries.items()],
-        "input_shape": plan.input_shape,
+        "input_shape": plan.inputs.image_shape or plan.inputs.as_json(),
         "classes": plan.outputs,
         "protocol": protocol.as_json(),
     }
@@ -128,7 +128,7 @@ def _measured(
         refuse_edited(plan)
         report = measure(
             jobs,
-            input_shape=plan.input_shape,
+            inputs=plan.inputs,
             num_classes=plan.outputs,
             reference=teacher.label,
             protocol=protocol,
@@ -169,7 +169,7 @@ def _counted_anew(
     """Return the content of a cost file with the counts that the code of today gives; timings stay."""
     report = measure(
         jobs,
-        input_shape=plan.input_shape,
+        inputs=plan.inputs,
         num_classes=plan.outputs,
         reference=reference,
         protocol=Protocol(devices=()),

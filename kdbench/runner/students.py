@@ -175,7 +175,7 @@ class CohortRun:
             best = trainee.best.weights if trainee.best else None
             kept = trainee.inference
             # A method that keeps another network than the student has its own pooled feature.
-            taps = cell.taps if kept is trainee.model else find_taps(kept, self.session.data.input_shape)
+            taps = cell.taps if kept is trainee.model else find_taps(kept, self.session.data.inputs)
             predictions = self.session.predict_all(kept, taps, best, steps.step)
             broken = broken_logits(predictions, ("test",))
             if broken:
