@@ -37,7 +37,7 @@ class Parity:
     def __str__(self) -> str:
         """Say the figures in one line."""
         return (
-            f"on {self.inputs} random inputs the largest difference from eager is "
+            f"on {self.inputs} inputs of random values the largest difference from eager is "
             f"{self.difference:.2g}, the largest logit {self.scale:.3g}, top-1 agreement {self.agreement:.1%}"
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdbench.data import describe_dataset, load_dataset
+from kdbench.data import Description, describe_dataset, load_dataset
 
 HEADER = "import numpy as np, torch\n"
 
@@ -36,12 +36,14 @@ def make(count=20, fill=9):
 def test_a_pair_of_pairs(factory: Callable[[str], str]) -> None:
     name = factory(GOOD)
     data = load_dataset(name, validation_fraction=0.2, args={"count": 30, "fill": 4})
-    assert data.input_shape == (3, 4, 5)
+    assert data.inputs.image_shape == (3, 4, 5)
     assert data.classes == ("0", "1")
     assert (len(data.train), len(data.validation), len(data.test)) == (24, 6, 6)
     assert data.train.images.unique().tolist() == [4]
-    assert describe_dataset(name) == ((3, 4, 5), 2)
-    assert describe_dataset("mine:make", args={"size": 7, "channels": 1}) == ((1, 7, 7), 2)
+    assert describe_dataset(name) == Description.of_images((3, 4, 5), 2)
+    assert describe_dataset("mine:make", args={"size": 7, "channels": 1}) == Description.of_images(
+        (1, 7, 7), 2
+    )
 
 
 def test_a_mapping_of_tensors_with_its_own_validation_and_classes(factory: Callable[[str], str]) -> None:

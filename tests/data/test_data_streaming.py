@@ -57,7 +57,7 @@ def both(name: str, **arguments: Any) -> tuple[Dataset, Dataset]:
 @pytest.mark.parametrize("args", [{}, {"size": 5, "channels": 1, "limit": 40}])
 def test_splits_and_statistics_are_the_same(name: str, fraction: float, args: dict[str, int]) -> None:
     held, streamed = both(name, validation_fraction=fraction, args=args)
-    for key in ("checksum", "mean", "std", "classes", "input_shape", "num_classes"):
+    for key in ("checksum", "mean", "std", "classes", "inputs", "num_classes"):
         assert getattr(held, key) == getattr(streamed, key), key
     for part in ("train", "validation", "test"):
         mine, theirs = getattr(streamed, part), getattr(held, part)
