@@ -167,7 +167,8 @@ def _onnx(model: nn.Module, inputs: Inputs) -> Call:
     # Its threads would otherwise go on spinning into the turn of the next model.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     with tempfile.TemporaryDirectory(prefix="kdbench-onnx-") as folder, torch.no_grad():
-        program = torch.onnx.export(model, (inputs,), dynamo=True, verbose=False)
+        # The exporter takes a mapping that comes last for keyword arguments.
+        program = torch.onnx.export(model, (inputs, {}), dynamo=True, verbose=False)
         assert program is not None
         file = Path(folder) / "model.onnx"
         program.save(str(file))

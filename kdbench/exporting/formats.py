@@ -70,7 +70,8 @@ def write_onnx(student: TrainedStudent, path: Path) -> None:
     inputs, shapes = _example(student)
     program = torch.onnx.export(
         student.model,
-        (inputs,),
+        # The exporter takes a mapping that comes last for keyword arguments.
+        (inputs, {}),
         dynamo=True,
         dynamic_shapes=(shapes,),
         input_names=_names(student),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from kdbench.errors import UserError
-from kdbench.inputs import InputSpec
+from kdbench.inputs import InputSpec, changed
 from kdbench.models.features import run_blank
 from kdbench.models.outputs import logits_of
 
@@ -42,15 +42,16 @@ def adapt(model: nn.Module, inputs: InputSpec) -> None:
 def give_own_input(model: nn.Module, memory_format: torch.memory_format = torch.preserve_format) -> None:
     """Show a network a copy of each input, so that nobody else sees what it writes there.
 
-    The copy lies in memory as the input does, or in ``memory_format``.
+    The copy lies in memory as the input does, or where that has four dimensions in ``memory_format``.
     """
 
-    def own(tensor: Tensor) -> Tensor:
-        is_image = tensor.dim() == 4
-        return tensor.clone(memory_format=memory_format if is_image else torch.preserve_format)
+    def own(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.clone(memory_format=memory_format if value.dim() == 4 else torch.preserve_format)
 
     def copied(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(map(own, inputs))
+        return tuple(changed(value, own) for value in inputs)
 
     model.register_forward_pre_hook(copied)
 
