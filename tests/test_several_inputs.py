@@ -64,7 +64,7 @@ class Both(nn.Module):
             inputs["sensor"].mul_(2)
         seen = self.norm(self.convolution(inputs["image"])).relu().mean((2, 3))
         words = self.token(inputs["token"]).mean(1)
-        felt = self.sensor(inputs["sensor"]).relu()
+        felt = self.sensor(inputs.pop("sensor")).relu()
         return self.head(torch.cat([seen, words, felt], dim=1))
 """
 SUITE = """
@@ -168,6 +168,7 @@ def test_students_of_several_inputs_learn_and_are_counted(finished: Path) -> Non
     assert methods == {"scratch", "kd", "fitnet(layer=1)"}
     for record in records:
         assert record["metrics"]["top1"] > 0.8, "the class stands in the sensor"
+        assert record["metrics"]["corruption_accuracy_mean"] > 0.8
         assert record["metrics"]["macs"] == (36 * 9 + 3 + 9) * (4 if record["role"] == "student" else 8)
     manifest = RunDirectory.open(finished).manifest()
     assert list(manifest["inputs"]) == ["image", "sensor", "token"] and "input_shape" not in manifest

@@ -7,6 +7,7 @@ names of its weights and its modules stay what they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ def adapt(model: nn.Module, inputs: InputSpec) -> None:
             "it is compiled by TorchScript, which takes no hooks: return the nn.Module it came from."
         )
     model.register_forward_hook(_return_logits)
+    if len(inputs.fields) > 1:
+        model.register_forward_pre_hook(_own_mapping)
     if not _lazy_weights(model):
         return
     run_blank(model, inputs)
@@ -54,6 +57,11 @@ def give_own_input(model: nn.Module, memory_format: torch.memory_format = torch.
         return tuple(changed(value, own) for value in inputs)
 
     model.register_forward_pre_hook(copied)
+
+
+def _own_mapping(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Show a network a mapping that it may take entries out of; the tensors are the same."""
+    return tuple(dict(value) if isinstance(value, Mapping) else value for value in inputs)
 
 
 def _return_logits(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:

@@ -17,7 +17,10 @@ from kdbench.errors import UserError, unknown
 from kdbench.inputs import IMAGE
 
 _KEYS = ("train", "test", "validation", "classes")
-_RETURNED = "((x_train, y_train), (x_test, y_test)), x uint8 (N, H, W) or (N, H, W, C), y integers (N,)"
+_RETURNED = (
+    "((x_train, y_train), (x_test, y_test)), x uint8 (N, H, W) or (N, H, W, C) or a mapping of named fields, "
+    "y integers (N,)"
+)
 _SHAPES = "uint8 images of shape (N, H, W) or (N, H, W, C) with C of 1 or 3"
 # What a batch holds the numbers of a field as, by the kind of its dtype.
 _NUMBERS = {"f": np.float32, "i": np.int64, "u": np.int64}
@@ -105,11 +108,10 @@ def _examples(where: str, pair: Any) -> Examples:
         raise UserError(
             f"labels of {where} are {labels.dtype} of shape {labels.shape}: return whole numbers, shape (N,)."
         )
-    for name, values in (fields if images is None else {"images": images} | fields).items():
-        if len(values) != len(labels):
-            raise UserError(
-                f"{where} has {len(values)} {name} and {len(labels)} labels: return one an example."
-            )
+    counts = {f"values of '{name}'": len(values) for name, values in fields.items()}
+    for name, count in (counts if images is None else {"images": len(images)} | counts).items():
+        if count != len(labels):
+            raise UserError(f"{where} has {count} {name} and {len(labels)} labels: return one an example.")
     return Examples(images, labels.astype(np.int64), fields=fields)
 
 
