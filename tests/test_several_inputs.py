@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 
 from kdbench.data import Batches, describe_dataset, load_dataset
 from kdbench.data.augment import Augment
+from kdbench.data.checks import check
+from kdbench.data.dataset import Examples, Raw
 from kdbench.efficiency import ModelJob, Protocol, measure
 from kdbench.efficiency.places import Place
 from kdbench.efficiency.runtimes import prepare, restore
-from kdbench.errors import UserError
+from kdbench.errors import UserError, refuse
 from kdbench.exporting import export, trained_student
 from kdbench.inputs import Field, InputSpec, copied, same
 from kdbench.models import build_model
@@ -134,6 +137,18 @@ def test_every_field_is_part_of_the_checksum(folder: Path, tmp_path: Path) -> No
         (tmp_path / f"{name}.py").write_text(text)
         other = load_dataset(f"{name}.py:make", folder=tmp_path).checksum
         assert (other == known) == (name == "none")
+
+
+def test_a_source_of_its_own_file_may_give_fields() -> None:
+    images = np.zeros((8, 2, 2, 1), dtype=np.uint8)
+    split = Examples(images, np.arange(8) % 2, fields={"sensor": np.zeros((8, 3))})
+    with pytest.raises(UserError, match="field 'sensor' of the train split of made is float64: give float32"):
+        check("made", Raw(split, split, ("a", "b")), None, refuse)
+    good = replace(split, fields={"sensor": np.ones((8, 3), dtype=np.float32)})
+    raw = Raw(good, good, ("a", "b"))
+    check("made", raw, None, refuse)
+    assert raw.inputs == InputSpec({"image": Field((1, 2, 2)), "sensor": Field((3,), "float32", 1.0, 1.0)})
+    assert raw.train.take(np.array([1, 2])).fields["sensor"].shape == (2, 3)
 
 
 def test_a_field_alone_is_a_tensor_and_the_data_need_no_image(folder: Path) -> None:

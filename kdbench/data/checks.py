@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kdbench.data.dataset import Description, Examples, Raw
 from kdbench.errors import UserError
+from kdbench.inputs import DTYPES
 
 Fault = Callable[[str], None]
 
@@ -29,6 +30,7 @@ def check(
             raise UserError(f"images of {where} are {examples.images.dtype}: give uint8, 0 to 255.")
         if not len(examples):
             raise UserError(f"{where} has no examples: add some.")
+        _check_fields(where, examples)
         _check_shapes(where, examples, raw.train, fault)
         _check_labels(where, "label", examples.labels, num_classes, fault)
         for task, classes in raw.tasks.items():
@@ -45,6 +47,18 @@ def check(
                 f"the files of {name} hold {num_classes} classes of images of {found.inputs}, not "
                 f"{expected.num_classes} of {expected.inputs}: they are of another dataset."
             )
+
+
+def _check_fields(where: str, examples: Examples) -> None:
+    for name, values in examples.fields.items():
+        if values.dtype.name not in DTYPES:
+            raise UserError(f"field '{name}' of {where} is {values.dtype}: give {' or '.join(DTYPES)}.")
+        if len(values) != len(examples):
+            raise UserError(
+                f"{where} has {len(values)} rows of '{name}' and {len(examples)} labels: give one an example."
+            )
+        if not np.isfinite(values).all():
+            raise UserError(f"field '{name}' of {where} has values that are not finite: replace them.")
 
 
 def _check_shapes(where: str, examples: Examples, train: Examples, fault: Fault) -> None:

@@ -123,7 +123,7 @@ def _fields(train: str, test: str | None = None) -> str:
         ),
         (_fields("{'sensor': np.full((4, 2), np.nan)}"), ["field 'sensor'", "not finite"]),
         (_fields("{'sensor': np.array(['a'] * 4)}"), ["field 'sensor'", "return floats or whole numbers"]),
-        (_fields("{'sensor': np.zeros((3, 2))}"), ["3 values of 'sensor' and 4 labels", "one an example"]),
+        (_fields("{'sensor': np.zeros((3, 2))}"), ["3 rows of 'sensor' and 4 labels", "one an example"]),
         (
             _fields("{'sensor': np.zeros((4, 2))}", "{'sensor': np.zeros((4, 3))}"),
             ["'sensor'", "3 and those of train 2"],

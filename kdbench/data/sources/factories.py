@@ -108,10 +108,8 @@ def _examples(where: str, pair: Any) -> Examples:
         raise UserError(
             f"labels of {where} are {labels.dtype} of shape {labels.shape}: return whole numbers, shape (N,)."
         )
-    counts = {f"values of '{name}'": len(values) for name, values in fields.items()}
-    for name, count in (counts if images is None else {"images": len(images)} | counts).items():
-        if count != len(labels):
-            raise UserError(f"{where} has {count} {name} and {len(labels)} labels: return one an example.")
+    if images is not None and len(images) != len(labels):
+        raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: return one an image.")
     return Examples(images, labels.astype(np.int64), fields=fields)
 
 
@@ -156,10 +154,7 @@ def _numbers(where: str, name: Any, values: NDArray[Any]) -> NDArray[Any]:
             f"field '{name}' of {where} is {values.dtype} of shape {values.shape}: return floats or whole "
             "numbers, with a row an example."
         )
-    held = values.astype(dtype)
-    if not np.isfinite(held).all():
-        raise UserError(f"field '{name}' of {where} has values that are not finite: replace them.")
-    return held
+    return values.astype(dtype)
 
 
 def _array(values: Any) -> np.ndarray:
