@@ -7,7 +7,7 @@ a row an example. What shared code does to either stands here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -49,7 +49,8 @@ class Field:
             return torch.randn(size, generator=generator)
         if self.dtype == "int64":
             return torch.randint(int(self.low), int(self.high) + 1, size, generator=generator)
-        return self.low + (self.high - self.low) * torch.rand(size, generator=generator)
+        drawn = self.low + (self.high - self.low) * torch.rand(size, generator=generator)
+        return drawn.clamp(self.low, self.high)
 
     @property
     def bytes(self) -> int:
@@ -79,23 +80,24 @@ class InputSpec:
         return cls({IMAGE: Field(tuple(shape))})
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> InputSpec:
+    def from_json(cls, content: Iterable[Mapping[str, Any]]) -> InputSpec:
         """Return the spec that ``as_json`` wrote."""
-        fields = {name: {**field, "shape": tuple(field["shape"])} for name, field in content.items()}
-        return cls({name: Field(**field) for name, field in fields.items()})
+        fields = {}
+        for each in content:
+            values = {key: value for key, value in each.items() if key != "name"}
+            fields[each["name"]] = Field(**values | {"shape": tuple(each["shape"])})
+        return cls(fields)
 
     @classmethod
     def recorded(cls, content: Mapping[str, Any]) -> InputSpec:
         """Return the spec of a run or a card; older ones hold an ``input_shape`` alone."""
         return cls.from_json(content["inputs"]) if "inputs" in content else cls.image(content["input_shape"])
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return {
-            name: {key: value for key, value in asdict(field).items() if value is not None}
-            | {"shape": list(field.shape)}
-            for name, field in self.fields.items()
-        }
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the fields as plain values, in a list, whose order no writer of JSON changes."""
+        return [
+            {"name": name, **asdict(field), "shape": list(field.shape)} for name, field in self.fields.items()
+        ]
 
     def as_recorded(self) -> dict[str, Any]:
         """Return what runs and cards hold, ``input_shape`` included where there is one image."""

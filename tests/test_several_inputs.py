@@ -38,7 +38,7 @@ def make(count=120):
     # The class stands in the sensor alone.
     sensor = np.eye(3)[labels] * 4 + random.normal(size=(count, 3))
     token = labels[:, None] + random.integers(5, 7, (count, 2))
-    part = {"image": image, "sensor": sensor, "token": token}
+    part = {"token": token, "image": image, "sensor": sensor}
     return (part, labels), ({name: values[:60] for name, values in part.items()}, labels[:60])
 
 
@@ -84,8 +84,8 @@ COUNTED = Protocol(devices=())
 INPUTS = InputSpec(
     {
         "image": Field((1, 6, 6)),
-        "sensor": Field((3,), "float32", -3.0, 7.0),
         "token": Field((2,), "int64", 5, 8),
+        "sensor": Field((3,), "float32", -3.0, 7.0),
     }
 )
 
@@ -109,7 +109,7 @@ def finished(folder: Path) -> Path:
 def test_the_plan_knows_the_fields_that_batches_have(folder: Path) -> None:
     data = load_dataset("data.py:make", folder=folder)
     inputs = describe_dataset("data.py:make", folder=folder, args={"limit": 30}).inputs
-    assert inputs == data.inputs and list(inputs.fields) == ["image", "sensor", "token"]
+    assert inputs == data.inputs and list(inputs.fields) == ["image", "token", "sensor"]
     assert inputs.fields["image"] == Field((1, 6, 6)) and inputs.fields["token"] == Field((2,), "int64", 5, 8)
     raw = load_dataset("data.py:make", folder=folder, validation_fraction=0).train.fields["sensor"]
     assert (inputs.fields["sensor"].low, inputs.fields["sensor"].high) == (raw.min(), raw.max())
@@ -123,7 +123,7 @@ def test_fields_follow_the_rows_of_the_images(folder: Path) -> None:
     for augment in (Augment(), Augment(crop_padding=1, flip=True)):
         batches = Batches(data.train, data.mean, data.std, augment=augment)
         for inputs, y, index in batches.epoch(32, torch.Generator().manual_seed(1)):
-            assert list(inputs) == ["image", "sensor", "token"]
+            assert list(inputs) == ["image", "token", "sensor"]
             assert torch.equal(inputs["sensor"], everything["sensor"][index])
             assert torch.equal(inputs["token"], everything["token"][index])
             assert torch.equal(y, labels[index])
@@ -186,11 +186,12 @@ def test_students_of_several_inputs_learn_and_are_counted(finished: Path) -> Non
         assert record["metrics"]["corruption_accuracy_mean"] > 0.8
         assert record["metrics"]["macs"] == (36 * 9 + 3 + 9) * (4 if record["role"] == "student" else 8)
     manifest = RunDirectory.open(finished).manifest()
-    assert list(manifest["inputs"]) == ["image", "sensor", "token"] and "input_shape" not in manifest
+    assert list(InputSpec.recorded(manifest).fields) == ["image", "token", "sensor"]
+    assert "input_shape" not in manifest
 
 
 def test_a_zoo_model_takes_one_image_and_says_so(finished: Path) -> None:
-    with pytest.raises(UserError, match="'cnn_4' takes one image, not inputs of image 1 × 6 × 6, sensor 3"):
+    with pytest.raises(UserError, match="'cnn_4' takes one image, not inputs of image 1 × 6 × 6, token 2"):
         build_model("cnn_4", inputs=INPUTS, num_classes=3)
 
 

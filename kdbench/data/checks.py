@@ -63,7 +63,7 @@ def _check_fields(where: str, examples: Examples) -> None:
 
 def _check_shapes(where: str, examples: Examples, train: Examples, fault: Fault) -> None:
     mine, theirs = (_shapes(found) for found in (examples, train))
-    if mine.keys() != theirs.keys():
+    if list(mine) != list(theirs):
         raise UserError(f"{where} has {', '.join(mine)} and train {', '.join(theirs)}: make them alike.")
     for name, shape in mine.items():
         if shape != theirs[name]:

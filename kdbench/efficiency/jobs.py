@@ -13,7 +13,7 @@ from torch import nn
 from kdbench.errors import UserError
 from kdbench.inputs import Inputs, InputSpec, laid_out
 from kdbench.models import build_model, load_checkpoint
-from kdbench.models.features import run_blank
+from kdbench.models.features import run_example
 from kdbench.models.registry import is_foreign
 from kdbench.models.trial import Trial, try_out
 from kdbench.shared_state import seed_streams
@@ -55,7 +55,7 @@ def _build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> nn.Module:
 def outputs(model: nn.Module, inputs: InputSpec) -> int | None:
     """Return how many logits a model gives, None where it gives none that can be told."""
     try:
-        return run_blank(model, inputs).shape[1]
+        return run_example(model, inputs).shape[1]
     except UserError:
         return None
 

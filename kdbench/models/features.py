@@ -122,7 +122,7 @@ def find_taps(model: nn.Module, inputs: InputSpec) -> Taps:
 
         handles.append(module.register_forward_hook(after))
     try:
-        run_blank(model, inputs)
+        run_example(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
@@ -197,7 +197,7 @@ def _transformer_blocks(model: nn.Module, visits: list[_Visit]) -> list[str]:
     return blocks
 
 
-def run_blank(model: nn.Module, inputs: InputSpec) -> Tensor:
+def run_example(model: nn.Module, inputs: InputSpec) -> Tensor:
     """Run a model in evaluation mode on two examples; raises UserError where it cannot take them."""
     try:
         with _evaluating(model):
@@ -226,7 +226,7 @@ def overwritten_taps(model: nn.Module, taps: Taps, inputs: InputSpec) -> list[st
 
         handles.append(model.get_submodule(name).register_forward_hook(catch))
     try:
-        run_blank(model, inputs)
+        run_example(model, inputs)
     finally:
         for handle in handles:
             handle.remove()

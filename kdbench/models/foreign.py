@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec, changed
-from kdbench.models.features import run_blank
+from kdbench.models.features import run_example
 from kdbench.models.outputs import logits_of
 
 
@@ -34,7 +34,7 @@ def adapt(model: nn.Module, inputs: InputSpec) -> None:
         model.register_forward_pre_hook(_own_mapping)
     if not _lazy_weights(model):
         return
-    run_blank(model, inputs)
+    run_example(model, inputs)
     left = _lazy_weights(model)
     if left:
         raise UserError(

@@ -56,10 +56,10 @@ class Sketches:
 
     def _built(self, role: str, entry: ModelEntry) -> Sketch:
         from kdbench.models import feature_shapes, load_checkpoint
-        from kdbench.models.features import overwritten_taps, run_blank
+        from kdbench.models.features import overwritten_taps, run_example
 
         model = self._model(entry)
-        logits = run_blank(model, self._inputs)
+        logits = run_example(model, self._inputs)
         if logits.shape[1] != self._classes:
             raise UserError(f"it gives {logits.shape[1]} classes, the dataset has {self._classes}.")
         taps = _resolve_taps(model, entry, self._inputs)

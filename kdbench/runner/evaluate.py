@@ -15,7 +15,7 @@ from kdbench.heads import PRIMARY, name_in
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics import score
 from kdbench.models import build_model, load_checkpoint
-from kdbench.models.features import run_blank
+from kdbench.models.features import run_example
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan
 from kdbench.progress import Progress
@@ -134,7 +134,7 @@ def _fitting(asked: Evaluation, data_root: Path | None) -> tuple[str, ...]:
     outputs = classes + sum(map(len, tasks.values()))
     try:
         model = build_model(entry.reference, inputs=inputs, num_classes=outputs, args=entry.args)
-        found = run_blank(model, inputs).shape[1]
+        found = run_example(model, inputs).shape[1]
         if found != outputs:
             raise UserError(f"it gives {found} classes, the dataset has {outputs}.")
         return load_checkpoint(model, entry.checkpoint) if entry.checkpoint else ()

@@ -9,7 +9,7 @@ from torch import nn
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 from kdbench.models import FeatureReader, Taps, build_model, feature_shapes, find_taps
-from kdbench.models.features import run_blank
+from kdbench.models.features import run_example
 
 RGB = InputSpec.image((3, 32, 32))
 GREY = InputSpec.image((1, 8, 8))
@@ -97,9 +97,9 @@ def test_wrong_taps_and_wrong_inputs_are_named() -> None:
     with pytest.raises(UserError, match=r"no module 'haed'. Did you mean 'head'"):
         FeatureReader(model, Taps(("haed",)), ALL)
     with pytest.raises(UserError, match="cannot take inputs of 3 × 8 × 8"):
-        run_blank(model, InputSpec.image((3, 8, 8)))
+        run_example(model, InputSpec.image((3, 8, 8)))
     with pytest.raises(UserError, match="must return logits of shape"):
-        run_blank(torch.nn.Conv2d(1, 2, 3), GREY)
+        run_example(torch.nn.Conv2d(1, 2, 3), GREY)
 
 
 def test_a_module_that_runs_at_several_sizes_is_no_tap() -> None:
@@ -151,4 +151,4 @@ def test_blocks_of_a_transformer_are_tapped_at_even_distances() -> None:
 def test_a_model_that_cannot_take_the_images_is_one_line() -> None:
     model = build_model("torchvision:vit_b_32", inputs=RGB, num_classes=10)
     with pytest.raises(UserError, match="cannot take inputs of 3 × 32 × 32"):
-        run_blank(model, RGB)
+        run_example(model, RGB)
