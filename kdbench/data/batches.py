@@ -94,11 +94,13 @@ class Batches:
         images = self._normalised(draws, batch_size)
         for begin in range(0, len(draws), batch_size):
             part = slice(begin, begin + batch_size)
-            fields = {name: values.index_select(0, order[part]) for name, values in self._fields.items()}
-            image = next(images, None)
-            if image is not None:
-                fields = {IMAGE: image} | fields
-            yield packed(fields), labels[part], order[part]
+            image, index = next(images, None), order[part]
+            inputs = self._with_fields(image, index) if image is None or self._fields else image
+            yield inputs, labels[part], index
+
+    def _with_fields(self, image: Tensor | None, index: Tensor) -> Inputs:
+        fields = {name: values.index_select(0, index) for name, values in self._fields.items()}
+        return packed(fields if image is None else {IMAGE: image} | fields)
 
     def _normalised(self, draws: Draws, batch_size: int) -> Iterator[Tensor]:
         if self._pixels is None:
