@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from kdbench.runner.trainer import Setting, Trainer
 
 from kdbench.errors import UserError
 from kdbench.plan import Cohort, make_plan
@@ -22,7 +23,6 @@ from kdbench.plan.code import user_files
 from kdbench.progress import Progress
 from kdbench.runner import execution, processes, run
 from kdbench.runner.amendments.costs import measure_costs
-from kdbench.runner.trainer import Setting, Trainer
 from kdbench.store import RunDirectory, check
 from kdbench.suite import Suite
 

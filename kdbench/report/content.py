@@ -11,6 +11,7 @@ from kdbench.analysis.published import find_published
 from kdbench.analysis.standings import REFERENCE, standings
 from kdbench.analysis.summary import Failure, Summary
 from kdbench.heads import name_in
+from kdbench.inputs import InputSpec
 from kdbench.report import numerals
 from kdbench.report.answer import answer
 from kdbench.report.attempts import Attempts
@@ -177,14 +178,13 @@ def _nulls(summary: Summary) -> Facts:
 
 def _run(summary: Summary) -> Facts:
     manifest = summary.manifest
-    shape = " × ".join(map(str, manifest["input_shape"]))
     stamps = (
         (name.replace("_", " "), ", ".join(_stamped(summary, name)) or numerals.DASH) for name in STAMPS
     )
     return (
         ("suite", manifest["suite"]),
         ("started", manifest["started"]),
-        ("input shape", shape),
+        ("input shape", str(InputSpec.recorded(manifest))),
         ("seeds", ", ".join(map(str, manifest["seeds"]))),
         *stamps,
     )
