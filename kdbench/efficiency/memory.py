@@ -17,9 +17,9 @@ from torch import Tensor
 from kdbench.efficiency.columns import memory_names
 from kdbench.efficiency.jobs import Built, build, example
 from kdbench.efficiency.peak import watch
-from kdbench.efficiency.places import Place
 from kdbench.efficiency.runtimes import Call, prepare, restore
 from kdbench.errors import UserError
+from kdbench.place import Place
 from kdbench.store import read_json, write_json
 
 _CALLS = 3

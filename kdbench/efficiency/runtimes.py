@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.efficiency.places import RUNTIME_TITLES, Place
 from kdbench.errors import UserError
 from kdbench.machine import native_bf16
 from kdbench.models.trial import Trial
+from kdbench.place import RUNTIME_TITLES, Place
 
 Call = Callable[[], Any]
 

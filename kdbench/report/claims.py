@@ -70,7 +70,7 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
         kept = [heading for heading in kept if heading.key != "teacher"]
     lines = []
     for found in comparisons:
-        cells = _cells(found, notes, decimals, told=has_examples(comparisons))
+        cells = _cells(found, column, notes, decimals, told=has_examples(comparisons))
         if "gap" not in unknown:
             cells["gap"] = _gap_cell(gaps.get((found.teacher, found.student, found.method)), notes)
         lines.append(Line(tuple(cells[heading.key] for heading in kept)))
@@ -128,14 +128,14 @@ def _direction(column: Column) -> str:
     return "no direction is better" if column.direction == "none" else f"{column.direction} is better"
 
 
-def _cells(found: Comparison, notes: Notes, decimals: int, *, told: bool) -> dict[str, Cell]:
+def _cells(found: Comparison, column: Column, notes: Notes, decimals: int, *, told: bool) -> dict[str, Cell]:
     """Return all cells of a comparison; ``told`` is whether the table has what test examples tell."""
     verdict = f"{MARKS[found.verdict]} {found.verdict}" if found.verdict else "not tested"
-    interval = interval_text(found.metric, found.low, found.high, decimals) or numerals.DASH
+    interval = interval_text(column, found.low, found.high, decimals) or numerals.DASH
     examples = found.examples
     note = notes.number(examples.reason) if told else None
-    both = interval_text(found.metric, examples.both_low, examples.both_high, decimals) or numerals.DASH
-    alone = interval_text(found.metric, examples.low, examples.high, decimals) or numerals.DASH
+    both = interval_text(column, examples.both_low, examples.both_high, decimals) or numerals.DASH
+    alone = interval_text(column, examples.low, examples.high, decimals) or numerals.DASH
     identity = {"teacher": found.teacher, "student": found.student, "method": found.method}
     better = numerals.DASH if found.improvement is None else f"{found.improvement:.2f}"
     return {
@@ -144,7 +144,7 @@ def _cells(found: Comparison, notes: Notes, decimals: int, *, told: bool) -> dic
         "method": Cell(found.method, {"baseline": found.baseline}, sort=found.method),
         "n": Cell(str(found.n), {"metric": found.metric, "n": found.n}, sort=found.n),
         "difference": Cell(
-            numerals.difference(found.metric, found.difference, decimals),
+            numerals.difference(column, found.difference, decimals),
             {"difference": found.difference},
             sort=found.difference,
         ),
@@ -158,7 +158,7 @@ def _cells(found: Comparison, notes: Notes, decimals: int, *, told: bool) -> dic
         "mcnemar": Cell(numerals.p_value(examples.p_holm), note=note, sort=examples.p_holm),
         "p_better": Cell(better, sort=found.improvement),
         "detectable": Cell(
-            numerals.number(found.metric, found.detectable, decimals),
+            numerals.number(column, found.detectable, decimals),
             note=notes.number(NOTHING if found.shows_nothing else None),
             sort=found.detectable,
         ),
@@ -186,16 +186,16 @@ def statement(found: Comparison, summary: Summary) -> str:
     amount = " ".join(
         part
         for part in (
-            numerals.difference(column.name, found.difference, decimals),
+            numerals.difference(column, found.difference, decimals),
             unit,
-            interval_text(found.metric, found.low, found.high, decimals),
+            interval_text(column, found.low, found.high, decimals),
         )
         if part
     )
     amount += f", n = {_count(found.n, 'seed')}"
     if column.family != "cost":
         amount += f" × {summary.test_size:,} examples"
-    more = "".join(f"; {text}" for text in _more(found, decimals))
+    more = "".join(f"; {text}" for text in _more(found, column, decimals))
     if found.p_holm is None:
         return f"{head} {amount}, not tested: {found.reason}{more}"
     evidence = f"{amount}, {p_text(found.p_holm)} (Holm)"
@@ -204,21 +204,21 @@ def statement(found: Comparison, summary: Summary) -> str:
     return f"{head} {found.verdict}, {evidence}{more}"
 
 
-def _more(found: Comparison, decimals: int) -> Iterator[str]:
+def _more(found: Comparison, column: Column, decimals: int) -> Iterator[str]:
     """Yield what test examples add to a claim, and what it could have shown."""
     examples = found.examples
-    if both := interval_text(found.metric, examples.both_low, examples.both_high, decimals):
+    if both := interval_text(column, examples.both_low, examples.both_high, decimals):
         yield (
             "over seeds and examples the same" if examples.both_reason else f"over seeds and examples {both}"
         )
-    elif alone := interval_text(found.metric, examples.low, examples.high, decimals):
+    elif alone := interval_text(column, examples.low, examples.high, decimals):
         yield f"over examples {alone}"
     if examples.p_holm is not None:
         yield f"McNemar {p_text(examples.p_holm)}"
     if found.shows_nothing:
         yield "could show nothing"
     elif found.detectable is not None:
-        yield f"could show {numerals.number(found.metric, found.detectable, decimals)}"
+        yield f"could show {numerals.number(column, found.detectable, decimals)}"
 
 
 def statements(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:

@@ -48,7 +48,7 @@ def _sentence(entry: RunPie, pie: Pie, examples: int, several: bool) -> str:
     decimals = numerals.percent_decimals(examples)
 
     def share(value: float | None) -> str:
-        return numerals.DASH if value is None else f"{numerals.number('top1', value, decimals)} %"
+        return numerals.DASH if value is None else f"{numerals.percent(value, decimals)} %"
 
     head = f"{_row(entry, several)}: {share(pie.fraction)} of {examples:,} test examples are PIE"
     count = f"n = {len(entry.teachers)} teachers and {entry.students} students"

@@ -120,7 +120,7 @@ def _cells(row: Standing, column: Column, notes: Notes, shared: dict[str, Any]) 
     yield "mean_rank", Cell(f"{row.mean_rank:.2f}", ranked, sort=row.mean_rank)
 
     def value(number: float) -> str:
-        return numerals.number(column.name, number, decimals=2)
+        return numerals.number(column, number, decimals=2)
 
     yield "iqm", _interval_cell("iqm", row.iqm, notes, value)
     yield "p_better", _interval_cell("p_better", row.improvement, notes, "{:.2f}".format)

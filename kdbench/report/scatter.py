@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from kdbench.analysis.costs import LATENCY
+from kdbench.analysis.costs import usual_latencies
 from kdbench.analysis.summary import Row, Summary
 from kdbench.printable import printable
 from kdbench.report import numerals, style
@@ -48,10 +48,10 @@ def scatter_json(summary: Summary) -> str | None:
     traces = [(name, members) for name, members in traces if members]
     choices = [
         {
-            "title": style.cost_label(summary, cost),
+            "title": style.cost_label(summary.columns[cost]),
             "name": cost,
             "formats": dict.fromkeys(
-                ("tickformat", "hoverformat"), ".3~g" if cost.endswith("_ms") else ".3~s"
+                ("tickformat", "hoverformat"), ".3~g" if summary.columns[cost].scale == "ms" else ".3~s"
             ),
             "x": [[_positive(row.fact(cost)) for row in members] for _, members in traces],
         }
@@ -64,7 +64,7 @@ def scatter_json(summary: Summary) -> str | None:
 
 
 def _costs(summary: Summary) -> list[str]:
-    latencies = [name for name in summary.columns if LATENCY.fullmatch(name)]
+    latencies = [column.name for column in usual_latencies(summary.columns.values())]
     return [
         name
         for name in (*latencies, *COUNTS)
@@ -119,7 +119,7 @@ def _trace(summary: Summary, name: str, members: list[Row]) -> go.Scatter:
 def _hover(row: Row, summary: Summary) -> str:
     interval = row.metrics["top1"]
     decimals = numerals.percent_decimals(summary.test_size)
-    accuracy = numerals.with_interval("top1", interval.mean, interval.half_width, decimals)
+    accuracy = numerals.with_interval(summary.columns["top1"], interval.mean, interval.half_width, decimals)
     what = (
         f"{row.student}, {row.method}, teacher {row.teacher}" if row.student else f"{row.teacher} (teacher)"
     )

@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.summary import Row, Summary
+from kdbench.column import Column
 from kdbench.report import numerals
 from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.drawing_settings import FAINT, INK, PARAMETERS
@@ -192,7 +193,7 @@ def accuracy_limits(rows: Sequence[Row], column: str = "top1") -> tuple[float, f
     return max(0.0, low - missing - margin), min(100.0 + margin, high + missing + margin)
 
 
-def log_cost_axis(axes: Axes, column: str, low: float, high: float) -> None:
+def log_cost_axis(axes: Axes, column: Column, low: float, high: float) -> None:
     """Make the horizontal axis logarithmic with tick labels in the units people read."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
@@ -206,18 +207,17 @@ def log_cost_axis(axes: Axes, column: str, low: float, high: float) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: cost_text(column, value)))
 
 
-def cost_text(column: str, value: float) -> str:
+def cost_text(column: Column, value: float) -> str:
     """Return a cost as a tick label: 1 k, 300 k, 0.02, without zeros that say nothing."""
     text = numerals.number(column, value)
     return re.sub(r"(\.\d*?)0+(?=\D|$)", r"\1", text).replace(". ", " ").removesuffix(".")
 
 
-def cost_label(summary: Summary, column: str) -> str:
+def cost_label(column: Column) -> str:
     """Return the label of a cost axis: title, unit, and that it is logarithmic."""
-    found = summary.columns[column]
-    unit = {"size_bytes": "bytes"}.get(column, numerals.unit(found))
+    unit = "bytes" if column.scale == "bytes" else numerals.unit(column)
     parts = ", ".join(part for part in (unit, "log scale") if part)
-    return f"{found.title} ({parts})"
+    return f"{column.title} ({parts})"
 
 
 def rows_shown(summary: Summary, limit: int) -> tuple[tuple[Row, ...], str]:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kdbench.column import Column
+
 MARKS = {
     "better": "▲",
     "worse": "▼",
@@ -18,7 +20,10 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Heading:
-    """The head of a column; columns of higher ``importance`` numbers leave a narrow terminal first."""
+    """The head of a column; columns of higher ``importance`` numbers leave a narrow terminal first.
+
+    ``column`` is the quantity of the results that it shows, where it shows one.
+    """
 
     key: str
     title: str
@@ -27,6 +32,7 @@ class Heading:
     importance: int = 0
     numeric: bool = True
     help: str = ""
+    column: Column | None = None
 
     @property
     def text(self) -> str:

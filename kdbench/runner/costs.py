@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdbench.column_names import is_timing
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
-from kdbench.efficiency.columns import columns, is_timing
+from kdbench.efficiency.columns import columns
 from kdbench.efficiency.places import Dimensions, split_threads
 from kdbench.efficiency.restating import FOOTING, restate
 from kdbench.efficiency.samples import read_samples

@@ -47,6 +47,7 @@ COHORT_MEMORY = Column(
     "bytes",
     "[0, ∞)",
     "growth of resident memory (Linux VmHWM); on CUDA torch.cuda.max_memory_allocated",
+    scale="bytes",
 )
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
 from kdbench.efficiency.energy import Rapl
-from kdbench.efficiency.places import Dimensions, Place, split_threads
+from kdbench.efficiency.places import Dimensions, split_threads
 from kdbench.efficiency.process import TurnFile
 from kdbench.errors import UserError
+from kdbench.place import Place
 from kdbench.progress import Progress
 
 # The package's attribute of this name is the function.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from kdbench.analysis.costs import LATENCY
+from kdbench.analysis.costs import usual_latencies
 from kdbench.analysis.pareto import pareto_front
 from kdbench.analysis.summary import Row, Summary
 from kdbench.report import captions, style
@@ -83,15 +83,18 @@ def _rows(summary: Summary) -> tuple[tuple[Row, ...], str]:
 
 
 def _costs(summary: Summary) -> list[str]:
-    names = [
-        name for name in (*COUNTS, *filter(LATENCY.fullmatch, summary.columns)) if name in summary.columns
-    ]
-    return [name for name in names if any((row.fact(name) or 0) > 0 for row in summary.measured)]
+    return [name for name in _wanted(summary) if any((row.fact(name) or 0) > 0 for row in summary.measured)]
+
+
+def _wanted(summary: Summary) -> list[str]:
+    latencies = [column.name for column in usual_latencies(summary.columns.values())]
+    return [name for name in (*COUNTS, *latencies) if name in summary.columns]
 
 
 def _left_out(summary: Summary) -> str:
     known = _costs(summary)
-    missing = [n for n in summary.columns if (n in COUNTS or LATENCY.fullmatch(n)) and n not in known]
+    wanted = _wanted(summary)
+    missing = [name for name in summary.columns if name in wanted and name not in known]
     reasons = dict.fromkeys(why for name in missing for why in summary.footnotes.get(name, ("not recorded",)))
     return f"Not measured: {', '.join(missing)} ({'; '.join(reasons)})." if missing else ""
 
@@ -110,10 +113,10 @@ def _panel(axes: Axes, summary: Summary, rows: Sequence[Row], cost: str) -> tupl
     prices = [price for _, price in points]
     low, high = min(prices), max(prices)
     pad = max((high / low) ** 0.09, 1.25)
-    style.log_cost_axis(axes, cost, low / pad, high * pad)
+    style.log_cost_axis(axes, summary.columns[cost], low / pad, high * pad)
     axes.set_ylim(*style.accuracy_limits(rows))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlabel(style.cost_label(summary, cost))
+    axes.set_xlabel(style.cost_label(summary.columns[cost]))
     labels, marks = _points(axes, summary, points)
     members, risers = _front(axes, points)
     if len(labels) > NAMED:
