@@ -220,7 +220,7 @@ def test_scoring_again_renews_what_rests_on_the_independent_teacher(
         directory.amend(record, {"metrics": record["metrics"] | stale})
     assert rescore(directory.path) == 8, "the teacher, six students and the independent teacher"
     assert {record["id"]: record["metrics"] for record in directory.records()} == expected
-    assert directory.record("teachers", other["id"])["metrics"] == other["metrics"]
+    assert directory.record(other["id"])["metrics"] == other["metrics"]
     assert check(directory.path) == []
 
 
@@ -230,7 +230,7 @@ def test_damaged_logits_of_the_independent_teacher_are_refused(
 ) -> None:
     directory = RunDirectory(Path(shutil.copytree(finished[0], tmp_path / "run")))
     (other,) = directory.supporting()
-    file = directory.folder("teachers", other["id"]) / "predictions.safetensors"
+    file = directory.folder(other["id"]) / "predictions.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     assert [directory.path / finding.path for finding in check(directory.path)] == [file]
     for record in directory.records():
@@ -247,7 +247,7 @@ def test_an_independent_teacher_that_is_lost_is_missed_and_made_again(
 ) -> None:
     directory = RunDirectory(Path(shutil.copytree(finished[0], tmp_path / "run")))
     (other,) = directory.supporting()
-    shutil.rmtree(directory.folder("teachers", other["id"]))
+    shutil.rmtree(directory.folder(other["id"]))
     (finding,) = check(directory.path)
     assert (finding.path, finding.what) == (f"teachers/{other['id']}", "teacher cnn_4, seed 1")
     run(finished[1], directory.path)

@@ -68,9 +68,9 @@ def test_one_that_an_earlier_version_took_for_good_is_refused_too(small_suite: L
     directory = RunDirectory.open(outcome.path)
     (teacher,) = directory.manifest()["teachers"]
     (cell,) = directory.manifest()["cells"]
-    for id in (teacher, directory.record("cells", cell)["independent_teacher"]):
-        file = directory.folder("teachers", id) / "predictions.safetensors"
-        record = directory.record("teachers", id)
+    for id in (teacher, directory.record(cell)["independent_teacher"]):
+        file = directory.folder(id) / "predictions.safetensors"
+        record = directory.record(id)
         whole = file.read_bytes()
         tensors = safetensors.torch.load(whole)
         tensors["validation_logits"][0, 0] = torch.nan
@@ -93,7 +93,7 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
     directory, tasks = RunDirectory(tmp_path), ("", "coarse")
     logits = Predictions(torch.zeros(2, 3))
     files = write_files(
-        directory.folder("teachers", teacher.id),
+        directory.folder(teacher.id),
         stem="teacher",
         last={"w": torch.ones(2)},
         best=None,
@@ -104,7 +104,7 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
     directory.write_record("teachers", {"id": teacher.id, "role": "teacher"}, files)
     refuse_broken(teacher, directory, tasks)
     stored = [
-        directory.folder("teachers", teacher.id) / name for name in files if name.endswith(".safetensors")
+        directory.folder(teacher.id) / name for name in files if name.endswith(".safetensors")
     ]
     assert len(stored) == 3
     for file in stored:

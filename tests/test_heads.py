@@ -166,10 +166,10 @@ def test_further_heads_learn(finished: RunDirectory) -> None:
 
 
 def test_agreement_is_that_with_the_teachers_own_head(finished: RunDirectory) -> None:
-    teacher = finished.folder("teachers", finished.manifest()["teachers"][0])
+    teacher = finished.folder(finished.manifest()["teachers"][0])
     for record in finished.records():
         if record["role"] == "student":
-            mine = load_file(finished.folder("cells", record["id"]) / "half.predictions.safetensors")
+            mine = load_file(finished.folder(record["id"]) / "half.predictions.safetensors")
             theirs = load_file(teacher / "half.predictions.safetensors")
             agreed = (mine["test_logits"].argmax(1) == theirs["test_logits"].argmax(1)).mean()
             assert record["metrics"]["half.agreement"] == pytest.approx(agreed)

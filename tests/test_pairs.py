@@ -105,7 +105,7 @@ def test_a_chain_is_trained_once_and_its_last_assistant_teaches(small_suite: Loa
     }
     frame = load(tmp_path / "run")
     assert list(frame.role) == ["teacher", "student", "student"], "assistants are no rows of the table"
-    cell = RunDirectory(tmp_path / "run").record("cells", takd.id)
+    cell = RunDirectory(tmp_path / "run").record(takd.id)
     own = cell["durations"]["train_seconds"]
     chain = [
         read_json(tmp_path / "run" / "teachers" / plan_id / "record.json")["durations"]["train_seconds"]
@@ -128,7 +128,7 @@ def test_a_damaged_assistant_ends_the_run_and_one_that_cannot_teach_fails_its_ce
     run(suite, tmp_path / "first", teacher_store=tmp_path)
     store = RunDirectory(tmp_path)
     (assistant,) = RunDirectory.open(tmp_path / "first").supporting()
-    file = store.folder("teachers", assistant["id"]) / "teacher.safetensors"
+    file = store.folder(assistant["id"]) / "teacher.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + b"x")
     with pytest.raises(SharedFault, match=r"teacher\.safetensors: changed since it was recorded"):

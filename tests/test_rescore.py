@@ -176,9 +176,9 @@ def test_a_users_own_method_keeps_the_temperature_it_ran_with(copied: RunDirecto
     record = cell(copied, "kd(temperature=2)")
     entropy = record["metrics"]["teacher_entropy_norm"]
     record["method_name"], record["config"]["method_source"] = "my_kd", "a hash"
-    write_json(copied.folder("cells", record["id"]) / "record.json", record)
+    write_json(copied.folder(record["id"]) / "record.json", record)
     rescore(copied.path)
-    assert copied.record("cells", record["id"])["metrics"]["teacher_entropy_norm"] == entropy
+    assert copied.record(record["id"])["metrics"]["teacher_entropy_norm"] == entropy
 
 
 def test_failed_cells_stay_as_they_are(copied: RunDirectory) -> None:
@@ -188,9 +188,9 @@ def test_failed_cells_stay_as_they_are(copied: RunDirectory) -> None:
         "metrics": {},
         "reasons": {},
     }
-    write_json(copied.folder("cells", record["id"]) / "record.json", record)
+    write_json(copied.folder(record["id"]) / "record.json", record)
     assert rescore(copied.path) == 2
-    assert copied.record("cells", record["id"]) == record
+    assert copied.record(record["id"]) == record
 
 
 @pytest.mark.parametrize("kind", ["teachers", "cells"])

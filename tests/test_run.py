@@ -309,7 +309,7 @@ def test_results_do_not_depend_on_the_suite_around_a_cell(
         small_suite("students=[cnn_2]", "seeds=[1]", "methods=[{name: kd, temperature: 2}]"), tmp_path / "a"
     )
     mine = next(record for record in RunDirectory(alone.path).records() if record["role"] == "student")
-    theirs = RunDirectory(finished).record("cells", mine["id"])
+    theirs = RunDirectory(finished).record(mine["id"])
     assert theirs is not None
     quality = [name for name, column in RunDirectory(finished).columns().items() if column.family != "cost"]
     assert {name: mine["metrics"][name] for name in quality} == {

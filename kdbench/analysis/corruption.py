@@ -29,9 +29,9 @@ def severity_curves(summary: Summary) -> list[SeverityCurve]:
     """Return a curve for every row of a summary that was shown corrupted images, teachers first."""
     groups: dict[tuple[str | None, str | None], list[Mapping[str, Any]]] = {}
     for record in summary.records:
-        table = record.get("tables", {}).get(TABLE)
-        if record["status"] == "ok" and table:
-            groups.setdefault((record["student"], record["method"]), []).append(table)
+        table = record.tables.get(TABLE)
+        if record.status == "ok" and table:
+            groups.setdefault((record.student, record.method), []).append(table)
     curves = [
         SeverityCurve(student, method, _by_severity(tables)) for (student, method), tables in groups.items()
     ]
@@ -40,13 +40,13 @@ def severity_curves(summary: Summary) -> list[SeverityCurve]:
 
 def corrupted_examples(summary: Summary) -> tuple[int, ...]:
     """Return how many test images were corrupted, sorted and without repeats: one number, as a rule."""
-    tables = (record.get("tables", {}).get(TABLE) for record in summary.records)
+    tables = (record.tables.get(TABLE) for record in summary.records)
     return tuple(sorted({table["examples"] for table in tables if table}))
 
 
 def corruption_names(summary: Summary) -> tuple[str, ...]:
     """Return the corruptions that any record was shown, in their order."""
-    tables = (record.get("tables", {}).get(TABLE) for record in summary.records)
+    tables = (record.tables.get(TABLE) for record in summary.records)
     return tuple(dict.fromkeys(name for table in tables if table for name in table["accuracy"]))
 
 

@@ -55,7 +55,7 @@ def read_costs(summary: Summary) -> CostFiles:
     """Return the cost files that the records of a run refer to, by the label of the teacher."""
     contents: dict[str, Any] = {}
     for record in summary.records:
-        path = summary.run.path / "costs" / str(record.get("cost_id")) / "cost.json"
-        if record["teacher"] not in contents and path.is_file():
-            contents[record["teacher"]] = read_json(path)
+        path = summary.run.path / "costs" / str(record.cost_id) / "cost.json"
+        if record.teacher not in contents and path.is_file():
+            contents[record.teacher] = read_json(path)
     return CostFiles(contents)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 
-from kdbench.store import Kind, RunDirectory
+from kdbench.store import Record, RunDirectory
 
 IDENTITY = ("role", "teacher", "student", "method", "seed")
 
 
-def read_histories(run: RunDirectory, records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def read_histories(run: RunDirectory, records: Iterable[Record]) -> pd.DataFrame:
     """Return one row an epoch and record: role, teacher, student, method, seed, then history.csv's columns.
 
     Records without a history file (a loaded teacher, a one-shot compressor) add no rows.
     """
     frames = []
     for record in records:
-        kind: Kind = "teachers" if record["role"] == "teacher" else "cells"
-        path = run.folder(kind, record["id"]) / "history.csv"
+        path = run.path / record.place / "history.csv"
         if path.is_file():
-            frames.append(pd.read_csv(path).assign(**{key: record[key] for key in IDENTITY}))
+            frames.append(pd.read_csv(path).assign(**{key: getattr(record, key) for key in IDENTITY}))
     if not frames:
         return pd.DataFrame(columns=[*IDENTITY, "epoch"])
     together = pd.concat(frames, ignore_index=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from kdbench.store import OUTCOMES, PREDICTIONS, Kind, RunDirectory, kind_of
+from kdbench.store import OUTCOMES, PREDICTIONS, Record, RunDirectory
 
 # The metrics that are the share of test examples on which something holds of the predicted class.
 SHARES = ("top1", "agreement")
@@ -29,19 +29,19 @@ class Outcomes:
     ``predictions.safetensors``. A file that is not what was recorded raises SharedFault, in one line.
     """
 
-    def __init__(self, run: RunDirectory, records: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, run: RunDirectory, records: Iterable[Record]) -> None:
         """Take the run directory and its records; nothing is read yet."""
         self._run = run
-        self._records = {record["id"]: record for record in records}
+        self._records = {record.id: record for record in records}
         self._read: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
 
     def labels(self, id: str) -> NDArray[Any]:
         """Return the test labels (N,) that a record was scored against."""
-        return self._table(kind_of(self._records[id]), id)[0]
+        return self._table(id)[0]
 
     def predicted(self, id: str) -> NDArray[Any]:
         """Return the classes (N,) that a record's model predicts; raises NotStored where they are missing."""
-        return self._table(kind_of(self._records[id]), id)[1]
+        return self._table(id)[1]
 
     def hits(self, id: str, metric: str) -> Hits:
         """Return for each test example (N,) whether a model's prediction counts for ``metric``.
@@ -51,20 +51,21 @@ class Outcomes:
         """
         if metric not in SHARES:
             raise NotStored(f"{metric} is not a share of test examples that stored classes give")
-        labels, predicted = self._table(kind_of(self._records[id]), id)
+        labels, predicted = self._table(id)
         if metric == "agreement":
-            found = predicted == self._table("teachers", self._records[id]["config"]["teacher"])[1]
+            found = predicted == self._table(self._records[id].origin or "")[1]
         else:
             found = predicted == labels
-        if abs(found.mean() - self._records[id]["metrics"][metric]) > 1e-6:
+        if abs(found.mean() - self._records[id].metrics[metric]) > 1e-6:
             raise NotStored(f"stored predictions do not give the recorded {metric}")
         return found
 
-    def _table(self, kind: Kind, id: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _table(self, id: str) -> tuple[NDArray[Any], NDArray[Any]]:
         if id not in self._read:
-            folder, record = self._run.folder(kind, id), self._records.get(id)
+            record = self._records.get(id)
             if record is None:
-                raise NotStored(f"{kind}/{id} is not finished")
+                raise NotStored(f"node {id} is not finished")
+            folder = self._run.path / record.place
             if (folder / OUTCOMES).is_file():
                 frame = pd.read_parquet(self._run.recorded_file(record, OUTCOMES))
                 self._read[id] = frame["label"].to_numpy(), frame["predicted"].to_numpy()

@@ -8,12 +8,11 @@ models says differently from a population of teachers is due to the compression.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from kdbench.analysis.outcomes import NotStored, Outcomes
-from kdbench.store import RunDirectory, content_id
+from kdbench.store import Record, RunDirectory, content_id
 
 # The mode of two is either of them: three is the fewest of which most can agree.
 FEWEST = 3
@@ -39,8 +38,8 @@ class RunPie:
     """The PIE of one (teacher population, student, method) of a run, or why there is none."""
 
     teachers: tuple[str, ...]
-    student: str
-    method: str
+    student: str | None
+    method: str | None
     students: int
     pie: Pie | None
     reason: str | None = None
@@ -92,32 +91,32 @@ def pies_of_run(run: RunDirectory) -> list[RunPie]:
     A teacher population are the teachers of a run that differ in their seed only; the students that belong
     to it are those of all its teachers and all seeds. Both need 3 members, and the classes that they predict.
     """
-    done = [record for record in run.records() if record["status"] == "ok"]
+    done = [record for record in run.records() if record.status == "ok"]
     outcomes = Outcomes(run, done)
-    populations: dict[str, list[dict[str, Any]]] = {}
+    populations: dict[str, list[Record]] = {}
     for record in done:
-        if record["role"] == "teacher":
-            alike = {key: value for key, value in record["config"].items() if key != "seed"}
+        if record.role == "teacher":
+            alike = {key: value for key, value in record.config.items() if key != "seed"}
             populations.setdefault(content_id(alike), []).append(record)
     found = []
     for teachers in populations.values():
-        labels = {record["teacher"] for record in teachers}
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        labels = {record.teacher for record in teachers}
+        groups: dict[tuple[str | None, str | None], list[Record]] = {}
         for record in done:
-            if record["role"] == "student" and record["teacher"] in labels:
-                groups.setdefault((record["student"], record["method"]), []).append(record)
+            if record.role == "student" and record.teacher in labels:
+                groups.setdefault((record.student, record.method), []).append(record)
         found += [_of_group(outcomes, teachers, *key, members) for key, members in groups.items()]
     return found
 
 
 def _of_group(
     outcomes: Outcomes,
-    teachers: list[dict[str, Any]],
-    student: str,
-    method: str,
-    students: list[dict[str, Any]],
+    teachers: list[Record],
+    student: str | None,
+    method: str | None,
+    students: list[Record],
 ) -> RunPie:
-    names = tuple(record["teacher"] for record in teachers)
+    names = tuple(record.teacher for record in teachers)
     # A method without a teacher makes the same student beside each of them: it counts once.
     students = list({_weights(record): record for record in students}.values())
     for role, count in (("teacher", len(teachers)), ("student", len(students))):
@@ -125,18 +124,18 @@ def _of_group(
             return RunPie(names, student, method, len(students), None, _too_few(role, count))
     try:
         ours, theirs = (
-            np.stack([outcomes.predicted(record["id"]) for record in records])
+            np.stack([outcomes.predicted(record.id) for record in records])
             for records in (teachers, students)
         )
-        labels = outcomes.labels(students[0]["id"])
+        labels = outcomes.labels(students[0].id)
     except NotStored as missing:
         return RunPie(names, student, method, len(students), None, str(missing))
     return RunPie(names, student, method, len(students), pie(ours, theirs, labels))
 
 
-def _weights(record: dict[str, Any]) -> str:
+def _weights(record: Record) -> str:
     """Return the checksum of a student's weights, or its id where none is recorded."""
-    return str(record.get("files", {}).get("student.safetensors", {}).get("sha256", record["id"]))
+    return str(record.files.get(record.weights() or "", {}).get("sha256", record.id))
 
 
 def _too_few(role: str, count: int) -> str:

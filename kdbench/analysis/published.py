@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.summary import Row, Summary
 from kdbench.errors import UserError
+from kdbench.store import Record
 from kdbench.suite import suite_folder
 from kdbench.suite.schema import Augment, Recipe, Strict
 from kdbench.suite.yaml_source import read_value
@@ -157,19 +158,19 @@ def find_published(summary: Summary) -> Published:
 
 
 def _matches(table: PublishedTable, summary: Summary) -> Iterator[tuple[Key, Match]]:
-    teachers = {r["id"]: r["config"].get("model", {}) for r in summary.records if r["role"] == "teacher"}
-    first: dict[Key, Mapping[str, Any]] = {}
+    teachers = {r.id: r.config.get("model", {}) for r in summary.records if r.role == "teacher"}
+    first: dict[Key, Record] = {}
     for record in summary.records:
-        first.setdefault((record["teacher"], record["student"], record["method"]), record)
+        first.setdefault((record.teacher, record.student, record.method), record)
     for row in summary.rows:
         record = first[_key(row)]
-        config = record["config"]
+        config = record.config
         student = None if row.role == "teacher" else _model_name(config.get("student"))
-        teacher = _model_name(config.get("model") or teachers.get(config.get("teacher")))
-        if (row.role == "student" and student is None) or record.get("control_of"):
+        teacher = _model_name(config.get("model") or teachers.get(record.origin or ""))
+        if (row.role == "student" and student is None) or record.control_of:
             continue
         # A teacher that no table knows leaves the control, which learns from none.
-        figure = table.find(teacher or "", student, record["method_name"])
+        figure = table.find(teacher or "", student, record.method_name)
         if figure is not None:
             top1 = row.mean("top1")
             unlike = tuple(_unlike(table.protocol, figure, student or row.teacher, record, summary.manifest))
@@ -216,11 +217,11 @@ def _unlike(
     protocol: Protocol,
     figure: PublishedFigure,
     model: str,
-    record: Mapping[str, Any],
+    record: Record,
     manifest: Mapping[str, Any],
 ) -> Iterator[str]:
     """Say in what a row was made otherwise than its published figure, the weightiest first."""
-    config, sizes = record["config"], manifest["sizes"]
+    config, sizes = record.config, manifest["sizes"]
     recipe = config.get("recipe")
     if recipe is None:
         yield "a checkpoint whose training is not recorded"

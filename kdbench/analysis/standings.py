@@ -254,9 +254,9 @@ def _left_out(found: Sequence[Task], tasks: Sequence[Task], methods: Sequence[st
 def _cautions(summaries: Sequence[Summary], methods: Sequence[str]) -> Iterable[str]:
     settings: dict[str, set[str]] = {method: set() for method in methods}
     for record in (record for summary in summaries for record in summary.records):
-        config = record["config"].get("method")
-        if record["method"] in settings and config is not None:
-            settings[record["method"]].add(canonical_json(config))
+        config = record.config.get("method")
+        if record.method in settings and config is not None:
+            settings[record.method].add(canonical_json(config))
     differing = [method for method, found in settings.items() if len(found) > 1]
     if differing:
         yield f"The settings of {', '.join(differing)} differ between the students."

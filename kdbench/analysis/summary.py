@@ -15,7 +15,7 @@ from kdbench.analysis.intervals import Interval, no_value, t_interval
 from kdbench.analysis.outcomes import Outcomes
 from kdbench.bounds import UNCOUNTED, Bound, bound_of
 from kdbench.column import Column
-from kdbench.store import RunDirectory, earlier_note, reason_of
+from kdbench.store import Record, RunDirectory, earlier_note
 
 Role = Literal["teacher", "student"]
 
@@ -83,7 +83,7 @@ class Summary:
     run: RunDirectory
     manifest: Mapping[str, Any]
     columns: Mapping[str, Column]
-    records: tuple[Mapping[str, Any], ...]
+    records: tuple[Record, ...]
     teachers: tuple[Row, ...]
     students: tuple[Row, ...]
     failures: tuple[Failure, ...]
@@ -121,7 +121,9 @@ class Summary:
     @property
     def repeats(self) -> dict[str, str]:
         """The methods that repeat another with a random teacher, each with the method that it repeats."""
-        return {record["method"]: record["control_of"] for record in self.records if record.get("control_of")}
+        return {
+            record.method: record.control_of for record in self.records if record.method and record.control_of
+        }
 
     def without_repeats(self) -> Summary:
         """Return the summary without the rows that repeat a method with a random teacher."""
@@ -145,7 +147,7 @@ class Summary:
     @cached_property
     def histories(self) -> pd.DataFrame:
         """The learning curves of all finished records; read at the first use."""
-        return read_histories(self.run, (record for record in self.records if record["status"] == "ok"))
+        return read_histories(self.run, (record for record in self.records if record.status == "ok"))
 
     @cached_property
     def outcomes(self) -> Outcomes:
@@ -168,7 +170,7 @@ class Summary:
                 name,
                 replace(
                     self,
-                    records=tuple(record for record in self.records if record["teacher"] == name),
+                    records=tuple(record for record in self.records if record.teacher == name),
                     teachers=tuple(row for row in self.teachers if row.teacher == name),
                     students=tuple(row for row in self.students if row.teacher == name),
                     failures=tuple(failure for failure in self.failures if failure.teacher == name),
@@ -185,9 +187,9 @@ def summarise(run: RunDirectory | str | Path) -> Summary:
     if not isinstance(run, RunDirectory):
         run = RunDirectory.open(run)
     manifest, columns, records = run.manifest(), run.columns(), tuple(run.records())
-    groups: dict[tuple[str, str, str | None, str | None], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str, str | None, str | None], list[Record]] = {}
     for record in records:
-        key = (record["role"], record["teacher"], record["student"], record["method"])
+        key = (record.role, record.teacher, record.student, record.method)
         groups.setdefault(key, []).append(record)
     # A plan may go through its cells method by method: the rows of one student belong together.
     models = list(dict.fromkeys(key[:3] for key in groups))
@@ -199,7 +201,7 @@ def summarise(run: RunDirectory | str | Path) -> Summary:
         records=records,
         teachers=tuple(row for row in rows if row.role == "teacher"),
         students=tuple(row for row in rows if row.role == "student"),
-        failures=tuple(_failure(record) for record in records if record["status"] != "ok"),
+        failures=tuple(_failure(record) for record in records if record.status != "ok"),
         footnotes={
             name: reasons
             for name in columns
@@ -207,42 +209,42 @@ def summarise(run: RunDirectory | str | Path) -> Summary:
         },
         unfinished=len(manifest["teachers"]) + len(manifest["cells"]) - len(records),
         run_methods=_run_methods(records),
-        run_students=_distinct(record["student"] for record in records if record["student"] is not None),
+        run_students=_distinct(record.student for record in records if record.student is not None),
     )
 
 
-def _run_methods(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    cells = [record for record in records if record["method"] is not None]
-    cells.sort(key=lambda cell: (bool(cell.get("control_of")), cell["method"] != "scratch"))
-    return _distinct(cell["method"] for cell in cells)
+def _run_methods(records: Iterable[Record]) -> tuple[str, ...]:
+    cells = [record for record in records if record.method is not None]
+    cells.sort(key=lambda cell: (bool(cell.control_of), cell.method != "scratch"))
+    return _distinct(cell.method for cell in cells if cell.method)
 
 
-def _row(members: list[Mapping[str, Any]], columns: Mapping[str, Column]) -> Row:
+def _row(members: list[Record], columns: Mapping[str, Column]) -> Row:
     first = members[0]
-    done = [record for record in members if record["status"] == "ok"]
-    nothing = f"no finished seed: {members[0]['reason']}"
+    done = [record for record in members if record.status == "ok"]
+    nothing = f"no finished seed: {first.reason}"
     values: dict[str, dict[int, float]] = {}
     reasons: dict[str, tuple[str, ...]] = {}
     metrics: dict[str, Interval] = {}
     for name, column in columns.items():
-        found = {r["seed"]: r["metrics"][name] for r in done if r["metrics"].get(name) is not None}
+        found = {r.seed: value for r in done if (value := r.metrics.get(name)) is not None}
         values[name] = dict(sorted(found.items()))
-        missing = [record for record in done if record["seed"] not in found]
-        why = [record["reasons"].get(name, "not recorded") for record in missing]
+        missing = [record for record in done if record.seed not in found]
+        why = [record.reasons.get(name, "not recorded") for record in missing]
         reasons[name] = _distinct(why) if done else (nothing,)
         metrics[name] = _interval(column, values[name], reasons[name])
     return Row(
-        role=first["role"],
-        teacher=first["teacher"],
-        student=first["student"],
-        method=first["method"],
-        seeds=tuple(sorted(record["seed"] for record in done)),
+        role="student" if first.role == "student" else "teacher",
+        teacher=first.teacher,
+        student=first.student,
+        method=first.method,
+        seeds=tuple(sorted(record.seed for record in done)),
         failed=len(members) - len(done),
         metrics=metrics,
         values=values,
         reasons={name: why for name, why in reasons.items() if why},
-        recall=_mean_recall([record.get("tables", {}).get("recall_per_class", []) for record in done]),
-        ids={record["seed"]: record["id"] for record in done},
+        recall=_mean_recall([record.tables.get("recall_per_class", []) for record in done]),
+        ids={record.seed: record.id for record in done},
     )
 
 
@@ -264,9 +266,9 @@ def _mean_recall(tables: list[list[float | None]]) -> tuple[float | None, ...]:
     return tuple(sum(values) / len(values) if values else None for values in known)
 
 
-def _failure(record: Mapping[str, Any]) -> Failure:
+def _failure(record: Record) -> Failure:
     keys = ("role", "status", "teacher", "student", "method", "seed")
-    return Failure(**{key: record[key] for key in keys}, reason=reason_of(record))
+    return Failure(**{key: getattr(record, key) for key in keys}, reason=record.outcome)
 
 
 def _flat(row: Row, columns: Mapping[str, Column]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdbench.code.factory import has_changed
 from kdbench.errors import UserError
-from kdbench.store import RunDirectory, kind_of
+from kdbench.store import RunDirectory
 from kdbench.suite.references import is_code, located
 from kdbench.suite.yaml_source import YamlSource
 
@@ -53,8 +53,8 @@ def compare_code(run: RunDirectory, folder: Path | None) -> Iterator[CodeCompari
     methods = _method_references(run, folder)
     groups: dict[tuple[str, str, str], list[str]] = {}
     for record in (*run.records(), *run.supporting()):
-        for kind, name, source in _code_of(record["config"]):
-            groups.setdefault((kind, name, source), []).append(f"{kind_of(record)}/{record['id']}")
+        for kind, name, source in _code_of(record.config):
+            groups.setdefault((kind, name, source), []).append(f"{record.place}")
     for (kind, name, source), records in groups.items():
         references = methods if kind == "method" else [located(name, folder)]
         yield _compared(f"{kind} '{name}'", tuple(records), references, source)

@@ -9,15 +9,13 @@ from typing import Any
 
 from kdbench.data.load import dataset_checksum
 from kdbench.errors import SharedFault, UserError
-from kdbench.store import canonical_json, kind_of
+from kdbench.store import Record, canonical_json
 from kdbench.suite.schema import DatasetEntry
 
 # Images on disk of no more bytes of pixels are decoded to be compared: seconds to a minute.
 AFFORDABLE = 1_000_000_000
 # So many records are named in a line.
 NAMED = 5
-
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def compare_data(
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
-        if record.get("provenance", {}).get("data_checksum"):
+        if record.provenance.get("data_checksum"):
             groups.setdefault(canonical_json(_data_of(record)), []).append(record)
     for group in groups.values():
         fields = _data_of(group[0])
@@ -77,7 +75,7 @@ def compare_data(
 
 def compared(entry: DatasetEntry, records: Iterable[Record], checksum: str) -> Comparison:
     """Return how records compare with data of a checksum that is known."""
-    known = {f"{kind_of(record)}/{record['id']}": record["provenance"]["data_checksum"] for record in records}
+    known = {record.place: record.provenance["data_checksum"] for record in records}
     other = {name: then for name, then in known.items() if then != checksum}
     return Comparison(entry.shown, len(known), other, checksum)
 
@@ -93,7 +91,7 @@ def refuse_other_data(comparison: Comparison, run: Path) -> None:
 
 def _data_of(record: Record) -> dict[str, Any]:
     """Return the part of a record's dataset that its checksum depends on."""
-    config = record["config"]["dataset"]
+    config = record.config["dataset"]
     return {
         name: config[name] for name in ("name", "args", "split_seed", "classes", "tasks") if name in config
     }

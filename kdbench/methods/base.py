@@ -141,12 +141,11 @@ class Distiller:
         return ()
 
     @classmethod
-    def deployed(
-        cls, hyper: Any, student: ModelEntry, teacher: ModelEntry
-    ) -> tuple[str, dict[str, Any]] | None:
-        """Return the model that is kept at inference, as name and arguments, where it is not the student.
+    def network(cls, hyper: Any, student: ModelEntry, teacher: ModelEntry) -> dict[str, Any] | None:
+        """Return the model that trains in the student's place, as fields of an entry; None: the student.
 
-        Its cost is measured in the student's place; ``inference_model`` gives the trained one.
+        It is what is evaluated, kept and measured. The random numbers of its first weights are those of the
+        student, so one that builds the student first begins with the same as under other methods.
         """
         return None
 
@@ -162,7 +161,13 @@ class Distiller:
         Not so where it reads features, looks at the models themselves, or teaches assistants first.
         """
         looks = cls.prepare is not Distiller.prepare or cls.after_step is not Distiller.after_step
-        return cls.needs == {"logits"} and not looks and not cls.assistants(hyper, student)
+        changes = looks or cls.has_own_network()
+        return cls.needs == {"logits"} and not (changes or cls.assistants(hyper, student))
+
+    @classmethod
+    def has_own_network(cls) -> bool:
+        """Return whether the method may train another model than the student."""
+        return cls.network.__func__ is not Distiller.network.__func__  # type: ignore[attr-defined]
 
     @property
     def widths(self) -> list[int]:
@@ -181,10 +186,6 @@ class Distiller:
 
     def after_step(self, student: nn.Module, teacher: nn.Module, epoch_ended: bool, ended: bool) -> None:
         """Act on the student's weights after the optimiser's step."""
-
-    def inference_model(self, student: nn.Module) -> nn.Module:
-        """Return the network that is evaluated and kept; it shares the weights that train."""
-        return student
 
     def diagnose(
         self, student: nn.Module, teacher: nn.Module, loss: Callable[[nn.Module], float]

@@ -14,11 +14,13 @@ only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kdbench.code.factory import factory_fingerprint, load_factory
 from kdbench.deferred import nn
-from kdbench.methods.base import Parameters
+from kdbench.errors import unknown
+from kdbench.methods.base import METHODS, Method, Parameters, find_method
 from kdbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -64,6 +66,11 @@ class Compressor:
         """
         raise TypeError(f"{type(self).__name__} does not define apply()")
 
+    @classmethod
+    def structure(cls, hyper: Any, decision: Decision) -> Any:
+        """Return what of a decision, as JSON, makes the cost of the network: equal values cost the same."""
+        return decision
+
     def hold(self, model: nn.Module) -> None:
         """Restore what a later training step must not undo, such as zeros; called after each of them.
 
@@ -77,13 +84,18 @@ class Compressor:
 
 @dataclass(frozen=True)
 class RegisteredCompressor:
-    """A registered compressor: its name, what it is, and where it comes from."""
+    """A registered compressor: its name, what it is, and where it comes from.
+
+    Of a user's own, ``reference`` is what a suite calls it, and ``fingerprint`` that of its code.
+    """
 
     name: str
     title: str
     source: str
     year: int
     compressor: type[Compressor]
+    fingerprint: str | None = None
+    reference: str | None = None
 
     @property
     def parameters(self) -> type[Parameters]:
@@ -106,6 +118,24 @@ def compressor(
         return member
 
     return register
+
+
+def find_step(name: str) -> Method | RegisteredCompressor:
+    """Return a method or a compressor by name, or that of a class in a user's own code.
+
+    Raises UserError with the nearest right name of either kind.
+    """
+    if ":" not in name:
+        if name in COMPRESSORS.all():
+            return COMPRESSORS.find(name)
+        if name in METHODS.all():
+            return METHODS.find(name)
+        raise unknown("method", name, [*METHODS.all(), *COMPRESSORS.all()])
+    member = load_factory(name)
+    if isinstance(member, type) and issubclass(member, Compressor):
+        own = COMPRESSORS.find(name)
+        return replace(own, fingerprint=factory_fingerprint(name), reference=name)
+    return find_method(name)
 
 
 def _fault(member: Any) -> str | None:

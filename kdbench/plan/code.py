@@ -8,10 +8,9 @@ from typing import Any
 
 from kdbench.code.factory import factory_fingerprint
 from kdbench.errors import SharedFault, UserError
-from kdbench.plan.cells import Plan, TeacherPlan
+from kdbench.plan.nodes import Loading, Node, Plan
 from kdbench.store import sha256_of
 from kdbench.suite.references import located
-from kdbench.suite.schema import ModelEntry
 
 
 def user_files(plan: Plan) -> dict[str, str]:
@@ -56,30 +55,32 @@ def _refuse_difference(then: Mapping[str, str], now: Mapping[str, str | None]) -
 def _code(plan: Plan) -> dict[str, str]:
     """Return the fingerprints of a user's own code in a plan, by the reference that finds it."""
     data = plan.suite.dataset
-    known = {located(data.name, data.folder): cell.config["dataset"].get("source") for cell in plan.cells}
-    known |= {entry.reference: config.get("source") for entry, config in _models(plan)}
-    known |= {cell.registered.reference or "": cell.registered.fingerprint for cell in plan.cells}
+    known = {
+        located(data.name, data.folder): cell.node.config["dataset"].get("source") for cell in plan.cells
+    }
+    for node in _nodes(plan):
+        model = model_of(node)
+        known[located(model["name"], node.entry.folder)] = model.get("source")
+        if not isinstance(node.step, Loading):
+            known[node.step.method.reference or ""] = node.step.method.fingerprint
     return {name: source for name, source in known.items() if name and source}
 
 
 def _checkpoints(plan: Plan) -> dict[str, str]:
     return {
-        str(entry.checkpoint): config["checkpoint"]
-        for entry, config in _models(plan)
-        if entry.checkpoint and "checkpoint" in config
+        str(node.entry.checkpoint): model_of(node)["checkpoint"]
+        for node in _nodes(plan)
+        if node.entry.checkpoint and "checkpoint" in model_of(node)
     }
 
 
-def _models(plan: Plan) -> Iterator[tuple[ModelEntry, dict[str, Any]]]:
-    """Yield every model of a plan with what decides it."""
+def model_of(node: Node) -> dict[str, Any]:
+    """Return what decides the model of a node, as its suite names it."""
+    return node.config["student" if node.role == "student" else "model"]
+
+
+def _nodes(plan: Plan) -> Iterator[Node]:
+    """Yield every node of a plan, those of refused cells included."""
+    yield from (*plan.teachers, *plan.independent.values())
     for cell in plan.cells:
-        yield cell.entry, cell.config["student"]
-        yield from _chain(cell.tutor)
-    for teacher in (*plan.teachers, *plan.independent.values()):
-        yield from _chain(teacher)
-
-
-def _chain(teacher: TeacherPlan | None) -> Iterator[tuple[ModelEntry, dict[str, Any]]]:
-    while teacher:
-        yield teacher.entry, teacher.config["model"]
-        teacher = teacher.lesson.tutor if teacher.lesson else None
+        yield from (*cell.node.ancestors.values(), cell.node)

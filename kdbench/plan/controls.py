@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from kdbench.errors import UserError
-from kdbench.plan.cells import Cell, Plan, TeacherPlan
+from kdbench.plan.making import Made
+from kdbench.plan.nodes import Node, Plan, Training
 from kdbench.suite import Suite
 from kdbench.suite.schema import TeacherEntry
 
-RANDOM_TEACHER = "random_teacher"
-
 
 def independents(
-    suite: Suite, teachers: Sequence[TeacherPlan], plan_of: Callable[[TeacherEntry], TeacherPlan]
-) -> dict[str, TeacherPlan]:
+    suite: Suite, teachers: Sequence[Node], node_of: Callable[[TeacherEntry], Node]
+) -> dict[str, Node]:
     """Return the other training of each teacher, by the teacher's id; one that teaches already is itself.
 
     A teacher that is loaded from a checkpoint has one only where the suite names the checkpoint of it.
@@ -33,12 +32,10 @@ def independents(
     for teacher in teachers:
         if teacher.entry.checkpoint and not asked.checkpoint:
             continue
-        seed = teacher.entry.seed + 1 if asked.seed is None else asked.seed
-        other = plan_of(
-            teacher.entry.model_copy(
-                update={"checkpoint": asked.checkpoint} if asked.checkpoint else {"seed": seed}
-            )
-        )
+        seed = teacher.seed + 1 if asked.seed is None else asked.seed
+        changed = {"checkpoint": asked.checkpoint} if asked.checkpoint else {"seed": seed}
+        assert isinstance(teacher.entry, TeacherEntry)
+        other = node_of(teacher.entry.model_copy(update=changed))
         if other.id == teacher.id:
             same = "the checkpoint" if asked.checkpoint else f"seed {seed}"
             raise UserError(
@@ -48,11 +45,16 @@ def independents(
     return found
 
 
-def takes_random_teacher(cell: Cell) -> bool:
-    """Return whether a cell can be repeated with a teacher that gives nothing but shuffled logits."""
-    distiller = cell.registered.distiller
-    logits_only = distiller.reads_logits_only(cell.hyper, cell.student)
-    return not cell.refusal and distiller.uses_teacher and logits_only
+def takes_random_teacher(made: Made) -> bool:
+    """Return whether a student can be repeated with a teacher that gives nothing but shuffled logits."""
+    return not made.refusal and _reads_logits_only(made.node)
+
+
+def _reads_logits_only(node: Node) -> bool:
+    step = node.step
+    if not isinstance(step, Training):
+        return False
+    return step.distiller.uses_teacher and step.distiller.reads_logits_only(step.hyper, step.pair.student)
 
 
 def control_label(method: str) -> str:
@@ -64,12 +66,15 @@ def without_random_teacher(plan: Plan) -> list[str]:
     """Return the methods that learn from a teacher but have no control with a random one."""
     if not plan.suite.controls.random_teacher:
         return []
-    taught = [
-        cell
-        for cell in plan.cells
-        if cell.registered.distiller.uses_teacher and not cell.control_of and not cell.refusal
+    taught = [cell for cell in plan.cells if not cell.control_of and not cell.refusal]
+    without = [
+        cell.method
+        for cell in taught
+        if isinstance(cell.node.step, Training)
+        and cell.node.step.distiller.uses_teacher
+        and not _reads_logits_only(cell.node)
     ]
-    return list(dict.fromkeys(cell.method for cell in taught if not takes_random_teacher(cell)))
+    return list(dict.fromkeys(without))
 
 
 def describe_controls(plan: Plan) -> Iterator[str]:
@@ -80,7 +85,7 @@ def describe_controls(plan: Plan) -> Iterator[str]:
             which = (
                 f"checkpoint {other.entry.checkpoint}"
                 if other.entry.checkpoint
-                else f"seed {other.entry.seed}"
+                else f"seed {other.seed}"
             )
             yield f"Independent of teacher {teacher.label}: {which}, which teaches none of its students."
         elif plan.suite.controls.independent_teacher:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_tasks
 from kdbench.data.corruptions import selected
-from kdbench.errors import UserError, nearest
-from kdbench.methods import Pair, Refusal
-from kdbench.methods.tasks import check_tasks, pair_in
-from kdbench.plan.cells import Cell, Cohort, Lesson, Plan, TeacherPlan
+from kdbench.errors import UserError
 from kdbench.plan.controls import (
-    RANDOM_TEACHER,
     control_label,
     independents,
     refuse_idle,
     takes_random_teacher,
 )
-from kdbench.plan.identity import ENGINE, dataset_config, method_config, model_config
+from kdbench.plan.identity import dataset_config
+from kdbench.plan.making import Made, Maker
+from kdbench.plan.nodes import Cell, Cohort, Node, Plan, Training
 from kdbench.plan.sketch import Sketches
 from kdbench.plan.variants import Variant, expand
 from kdbench.store import content_id
 from kdbench.suite import Suite
-from kdbench.suite.schema import ModelEntry, OptimizerFields, Recipe, TeacherEntry
+from kdbench.suite.schema import ModelEntry
 
 
 def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
@@ -40,62 +36,75 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     data = suite.dataset
     input_shape, classes = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
     check_classes(data, classes, root=data_root)
-    found = describe_tasks(data.name, tuple(data.tasks), root=data_root, folder=data.folder, args=data.args)
-    tasks = {task: len(names) for task, names in found.items()}
-    sketches = Sketches(input_shape, classes + sum(tasks.values()), suite.recipe.precision)
-    teachers = tuple(_teacher(suite, entry, sketches) for entry in suite.teachers)
+    heads = {
+        head: len(names)
+        for head, names in describe_tasks(
+            data.name, tuple(data.tasks), root=data_root, folder=data.folder, args=data.args
+        ).items()
+    }
+    sketches = Sketches(input_shape, classes + sum(heads.values()), suite.recipe.precision)
+    maker = Maker(suite, sketches, classes, heads)
+    teachers = tuple(map(maker.teacher, suite.teachers))
     for student in suite.students:
-        sketches.of("student", student)
-    matrix = _Matrix(suite, sketches, classes, tasks)
-    cohorts = []
+        maker.look_at(student)
+    matrix = _Matrix(suite, maker)
+    cohorts: list[Cohort] = []
     for teacher in teachers:
         meetings = list(matrix.meetings(teacher.label))
         if not meetings:
             raise UserError(f"teacher '{teacher.label}' is in no pair: name it in pairs, or leave it out.")
         for seed in suite.seeds:
-            cells = tuple(matrix.cells(teacher, meetings, seed))
-            if cells:
-                cohorts.append(Cohort(cells[0].cohort, teacher, seed, suite.recipe, cells))
-    others = independents(suite, teachers, lambda entry: _teacher(suite, entry, sketches))
+            cohorts += _cohorts(suite, teacher, seed, matrix.cells(teacher, meetings, seed))
+    others = independents(suite, teachers, maker.teacher)
     of_data = dataset_remarks(data.name, root=data_root, folder=data.folder, args=data.args)
     remarks = (*of_data, *sketches.remarks())
-    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks, remarks)
+    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, heads, remarks)
     _refuse(plan)
     refuse_idle(plan)
     _check_robustness(suite, classes)
     return plan
 
 
-def _teacher(suite: Suite, entry: TeacherEntry, sketches: Sketches) -> TeacherPlan:
-    recipe = _override(Recipe, suite.recipe, entry, "teacher")
-    sketch = sketches.of("teacher", entry)
-    config = {
-        "engine": ENGINE,
-        "dataset": dataset_config(suite.dataset),
-        "model": model_config(entry, sketch),
-        "seed": entry.seed,
-        "recipe": None if entry.checkpoint else recipe.model_dump(mode="json"),
-    }
-    return TeacherPlan(content_id(config), entry.shown, entry, recipe, sketch.taps, sketch.shapes, config)
+def _cohorts(suite: Suite, teacher: Node, seed: int, cells: Iterable[Cell]) -> Iterator[Cohort]:
+    """Yield the cohorts of a teacher and a seed: those first whose students others begin from."""
+    groups: dict[int, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.node.depth, []).append(cell)
+    asked = {cell.id for members in groups.values() for cell in members}
+    links: dict[int, dict[str, Node]] = {}
+    made = [cell for members in groups.values() for cell in members if not cell.refusal]
+    for node in (node for cell in made for node in cell.node.own_trainings if node.role == "student"):
+        if node.id not in asked:
+            links.setdefault(node.depth, {})[node.id] = node
+    for depth in sorted({*groups, *links}):
+        yield Cohort(
+            _cohort_id(suite, teacher, seed, depth),
+            teacher,
+            seed,
+            suite.recipe,
+            tuple(groups.get(depth, ())),
+            tuple(links.get(depth, {}).values()),
+        )
+
+
+def _cohort_id(suite: Suite, teacher: Node, seed: int, depth: int) -> str:
+    key = [teacher.id, dataset_config(suite.dataset), suite.recipe.model_dump(mode="json"), seed]
+    return content_id(key if depth == 0 else [*key, depth])
 
 
 class _Matrix:
     """The cells of a suite: which student meets which teacher, by which methods."""
 
-    def __init__(self, suite: Suite, sketches: Sketches, classes: int, tasks: Mapping[str, int]) -> None:
+    def __init__(self, suite: Suite, maker: Maker) -> None:
         self._suite = suite
-        self._sketches = sketches
-        self._classes = classes
-        self._tasks = tasks
-        self._dataset = dataset_config(suite.dataset)
-        self._recipe = suite.recipe.model_dump(mode="json")
+        self._maker = maker
         self._usual = self._variants({})
 
     def _variants(self, special: Mapping[str, Mapping[str, Any]]) -> list[Variant]:
         return [
             variant
             for entry in self._suite.methods
-            for variant in expand(entry, self._suite, special.get(entry.label or entry.name))
+            for variant in expand(entry, self._suite, special.get(entry.shown))
         ]
 
     def meetings(self, teacher: str) -> Iterator[tuple[ModelEntry, list[Variant]]]:
@@ -111,115 +120,32 @@ class _Matrix:
                         yield student, variants
 
     def cells(
-        self, teacher: TeacherPlan, meetings: list[tuple[ModelEntry, list[Variant]]], seed: int
+        self, teacher: Node, meetings: list[tuple[ModelEntry, list[Variant]]], seed: int
     ) -> Iterator[Cell]:
-        """Yield the cells of one cohort."""
-        cohort = content_id([teacher.id, self._dataset, self._recipe, seed])
+        """Yield the cells of a teacher and a seed; one that no seed changes comes with the first of them."""
         for student, variants in meetings:
-            recipe = _override(OptimizerFields, self._suite.recipe, student, "student")
             for variant in variants:
-                if student.shown in variant.students:
-                    cell = self._cell(cohort, teacher, student, recipe, variant, seed)
-                    yield cell
-                    if self._suite.controls.random_teacher and takes_random_teacher(cell):
-                        yield self._cell(cohort, teacher, student, recipe, variant, seed, control=True)
+                if student.shown not in variant.students:
+                    continue
+                made = self._maker.student(teacher, student, variant, seed)
+                if not made.node.own_trainings and not made.refusal and seed != self._suite.seeds[0]:
+                    continue
+                yield self._cell(teacher, student, variant, made)
+                if self._suite.controls.random_teacher and takes_random_teacher(made):
+                    control = self._maker.student(teacher, student, variant, seed, shuffled=True)
+                    yield self._cell(teacher, student, variant, control)
 
-    def _cell(
-        self,
-        cohort: str,
-        teacher: TeacherPlan,
-        student: ModelEntry,
-        recipe: Recipe,
-        variant: Variant,
-        seed: int,
-        control: bool = False,
-    ) -> Cell:
-        distiller = variant.registered.distiller
-        config = {
-            "engine": ENGINE,
-            "dataset": self._dataset,
-            "teacher": teacher.id,
-            "student": model_config(student, self._sketches.of("student", student)),
-            **method_config(variant),
-            "recipe": recipe.model_dump(mode="json"),
-            "seed": seed,
-        }
-        if control:
-            config["control"] = RANDOM_TEACHER
-        tutor, pair, refusal = teacher, self._pair(teacher, student), None
-        try:
-            distiller.check(variant.hyper, pair)
-            check_tasks(distiller, variant.hyper, pair, self._tasks)
-            for name in distiller.assistants(variant.hyper, student.shown):
-                entry = student if name == student.shown else student.beside(name)
-                used = recipe if entry is student else self._suite.recipe
-                tutor = self._assistant(tutor, entry, used, variant, seed)
-                pair = self._pair(tutor, student)
-                distiller.check(variant.hyper, pair)
-        except Refusal as reason:
-            refusal = str(reason)
-        if tutor is not teacher:
-            config["tutor"] = tutor.id
-        kept = distiller.deployed(variant.hyper, student.opened(), tutor.entry.opened())
+    def _cell(self, teacher: Node, student: ModelEntry, variant: Variant, made: Made) -> Cell:
+        node, step = made.node, made.node.step
+        repeats = isinstance(step, Training) and step.shuffled
         return Cell(
-            id=content_id(config),
-            cohort=cohort,
+            node=node,
+            cohort=_cohort_id(self._suite, teacher, node.seed, node.depth),
             teacher=teacher.label,
             student=student.shown,
-            method=control_label(variant.label) if control else variant.label,
-            seed=seed,
-            entry=student,
-            recipe=recipe,
-            taps=self._sketches.of("student", student).taps,
-            registered=variant.registered,
-            hyper=variant.hyper,
-            pair=pair,
-            config=config,
-            tutor=tutor,
-            deployed=kept
-            and student.beside(kept[0], args=kept[1], label=f"{student.shown} by {variant.label}"),
-            control_of=variant.label if control else None,
-            refusal=refusal,
-        )
-
-    def _pair(self, teacher: TeacherPlan, student: ModelEntry) -> Pair:
-        theirs = self._sketches.of("teacher", teacher.entry)
-        mine = self._sketches.of("student", student)
-        whole = Pair(
-            teacher=teacher.label,
-            student=student.shown,
-            teacher_shapes=theirs.shapes,
-            student_shapes=mine.shapes,
-            num_classes=self._classes,
-            same_architecture=theirs.weights == mine.weights,
-        )
-        return pair_in(whole, self._classes)
-
-    def _assistant(
-        self, tutor: TeacherPlan, entry: ModelEntry, recipe: Recipe, variant: Variant, seed: int
-    ) -> TeacherPlan:
-        """Return a model that is taught by the method itself, to teach in its turn."""
-        sketch = self._sketches.of("assistant", entry)
-        pair = self._pair(tutor, entry)
-        variant.registered.distiller.check(variant.hyper, pair)
-        config = {
-            "engine": ENGINE,
-            "dataset": self._dataset,
-            "teacher": tutor.id,
-            "model": model_config(entry, sketch),
-            **method_config(variant),
-            "recipe": recipe.model_dump(mode="json"),
-            "seed": seed,
-        }
-        return TeacherPlan(
-            content_id(config),
-            f"{entry.shown} taught by {tutor.label}",
-            TeacherEntry.of(entry, seed),
-            recipe,
-            sketch.taps,
-            sketch.shapes,
-            config,
-            Lesson(tutor, variant.registered, variant.hyper, pair),
+            method=control_label(variant.label) if repeats else variant.label,
+            control_of=variant.label if repeats else None,
+            refusal=made.refusal,
         )
 
 
@@ -261,25 +187,3 @@ def _check_robustness(suite: Suite, classes: int) -> None:
         raise UserError(
             f"robustness.examples is {entry.examples}: give at least one example a class ({classes})."
         )
-
-
-def _override(fields: type[OptimizerFields], recipe: Recipe, entry: ModelEntry, role: str) -> Recipe:
-    """Return the suite's recipe with the changes that one model asks for."""
-    for key in entry.recipe:
-        if key in fields.model_fields:
-            continue
-        if key in Recipe.model_fields:
-            raise UserError(
-                f"{role} '{entry.shown}': recipe.{key} is shared by the cohort; set it in the suite's recipe."
-            )
-        raise UserError(
-            f"{role} '{entry.shown}': unknown recipe field '{key}'.{nearest(key, fields.model_fields)}"
-        )
-    try:
-        return Recipe.model_validate(recipe.model_dump() | entry.recipe)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in ("recipe", *first["loc"]))
-        raise UserError(
-            f"{role} '{entry.shown}': {where}: {first['msg'].removeprefix('Value error, ')}."
-        ) from None

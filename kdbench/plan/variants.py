@@ -3,70 +3,110 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
 from kdbench.errors import UserError, nearest
-from kdbench.methods import Method, Parameters, find_method
+from kdbench.methods import Method, Parameters
+from kdbench.methods.compressor import RegisteredCompressor, find_step
 from kdbench.suite import Suite
 from kdbench.suite.references import located
-from kdbench.suite.schema import MethodEntry
+from kdbench.suite.schema import CHAINED, ChainEntry, MethodEntry
+
+Registered = Method | RegisteredCompressor
+# One point of a grid: the method, its hyper-parameters, its label.
+Way = tuple[Registered, Parameters, str]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A method or a compressor with all its hyper-parameters."""
+
+    registered: Registered
+    hyper: Parameters
+
+    @property
+    def name(self) -> str:
+        """The name of the method."""
+        return self.registered.name
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with all its hyper-parameters, and the students that it is for."""
+    """One method, or a chain of them, with all hyper-parameters, and the students that it is for."""
 
     label: str
-    registered: Method
-    hyper: Parameters
+    links: tuple[Link, ...]
     students: tuple[str, ...]
 
 
-def expand(entry: MethodEntry, suite: Suite, special: Mapping[str, Any] | None = None) -> Iterator[Variant]:
+def expand(
+    entry: MethodEntry | ChainEntry, suite: Suite, special: Mapping[str, Any] | None = None
+) -> Iterator[Variant]:
     """Yield every combination of the values that a suite gives; raises UserError for a wrong one.
 
     ``special`` holds the values of one pair of models; they go before the suite's, and the label is as
     without them, so that a method has one name in all pairs.
     """
-    registered = find_method(located(entry.name, entry.folder))
-    students = tuple(student.shown for student in suite.students)
+    names = tuple(student.shown for student in suite.students)
     for name in entry.students or ():
-        if name not in students:
-            raise UserError(f"method '{entry.name}': unknown student '{name}'.{nearest(name, students)}")
+        if name not in names:
+            raise UserError(f"method '{entry.shown}': unknown student '{name}'.{nearest(name, names)}")
+    students = names if entry.students is None else entry.students
+    if isinstance(entry, ChainEntry):
+        ways = [list(_ways(link, named=entry.label is None)) for link in entry.chain]
+        for combination in itertools.product(*ways):
+            details = [detail for _, _, detail in combination]
+            label = CHAINED.join(details) if entry.label is None else entry.label + _swept(ways, combination)
+            yield Variant(
+                label, tuple(Link(registered, hyper) for registered, hyper, _ in combination), students
+            )
+        return
+    for registered, hyper, label in _ways(entry, named=entry.label is None, special=special or {}):
+        yield Variant(label, (Link(registered, hyper),), students)
+
+
+def _swept(ways: Sequence[Sequence[Way]], combination: Sequence[Way]) -> str:
+    """Return what tells the combinations of a chain with a label of its own apart."""
+    swept = [detail for choices, (_, _, detail) in zip(ways, combination, strict=True) if len(choices) > 1]
+    return f" ({', '.join(swept)})" if swept else ""
+
+
+def _ways(entry: MethodEntry, *, named: bool, special: Mapping[str, Any] = {}) -> Iterator[Way]:
+    """Yield each point of the grid of one method: what it is, its hyper-parameters, and its label.
+
+    ``named``: parameters that are not swept are part of the label where they differ from their defaults.
+    """
+    registered = find_step(located(entry.name, entry.folder))
     grid = dict(_grid(registered, entry.parameters))
     for values in itertools.product(*grid.values()):
-        given = dict(zip(grid, values, strict=True))
-        usual = _hyper(registered, given)
-        shown = _shown(entry, usual, swept={key for key in grid if len(grid[key]) > 1})
-        for key in special or {}:
+        point = dict(zip(grid, values, strict=True))
+        usual = _hyper(registered, point)
+        shown = _shown(usual, swept={key for key in grid if len(grid[key]) > 1}, all_others=named)
+        label = _label(entry, registered, shown)
+        for key in special:
             if key in shown:
                 raise UserError(
                     f"pairs: method '{entry.name}' has a '{key}' of one pair's own, but its name shows "
-                    f"another ({_label(entry, registered, shown)}): give it a label, or one value."
+                    f"another ({label}): give it a label, or one value."
                 )
-        yield Variant(
-            _label(entry, registered, shown),
-            registered,
-            _hyper(registered, given | dict(special)) if special else usual,
-            students if entry.students is None else entry.students,
-        )
+        yield registered, _hyper(registered, point | dict(special)) if special else usual, label
 
 
-def _shown(entry: MethodEntry, hyper: Parameters, swept: set[str]) -> dict[str, Any]:
+def _shown(hyper: Parameters, *, swept: set[str], all_others: bool) -> dict[str, Any]:
     """Return what sets a variant apart: parameters that are swept, or that differ from their default."""
     fields = type(hyper).model_fields
     return {
         key: value
         for key, value in hyper.model_dump().items()
-        if key in swept or (entry.label is None and value != fields[key].default)
+        if key in swept or (all_others and value != fields[key].default)
     }
 
 
-def _label(entry: MethodEntry, registered: Method, shown: Mapping[str, Any]) -> str:
+def _label(entry: MethodEntry, registered: Registered, shown: Mapping[str, Any]) -> str:
     detail = ",".join(
         f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown.items()
     )
@@ -74,7 +114,7 @@ def _label(entry: MethodEntry, registered: Method, shown: Mapping[str, Any]) -> 
     return f"{name}({detail})" if detail else name
 
 
-def _grid(registered: Method, given: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+def _grid(registered: Registered, given: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
     """Yield the values of each hyper-parameter: a list is swept unless the parameter itself is a list."""
     fields = registered.parameters.model_fields
     for key, value in given.items():
@@ -90,7 +130,7 @@ def _grid(registered: Method, given: Mapping[str, Any]) -> Iterator[tuple[str, l
         yield key, value if isinstance(value, list) and not listed else [value]
 
 
-def _hyper(registered: Method, given: dict[str, Any]) -> Parameters:
+def _hyper(registered: Registered, given: dict[str, Any]) -> Parameters:
     try:
         return registered.parameters(**given)
     except ValidationError as error:

@@ -133,7 +133,9 @@ def gather(summary: Summary, plates: Iterable[Plate], attempts: Attempts | None 
 
 def _over_kd(summary: Summary) -> Table | None:
     """Return the differences from plain distillation, where the run has it in one form beside others."""
-    plain = {r["method"] for r in summary.records if r["method_name"] == REFERENCE} - set(summary.repeats)
+    plain = {r.method for r in summary.records if r.method and r.method_name == REFERENCE} - set(
+        summary.repeats
+    )
     others = set(summary.methods) - plain - set(summary.repeats) - {CONTROL}
     return difference_table(summary, baseline=plain.pop()) if len(plain) == 1 and others else None
 
@@ -189,7 +191,7 @@ def _run(summary: Summary) -> Facts:
 
 
 def _stamped(summary: Summary, name: str) -> tuple[str, ...]:
-    values = (record.get("provenance", {}).get(name) for record in summary.records)
+    values = (record.provenance.get(name) for record in summary.records)
     return tuple(dict.fromkeys(str(value) for value in values if value is not None))
 
 
@@ -216,7 +218,7 @@ def _warnings(summary: Summary) -> Iterable[str]:
         if len(values) > 1:
             yield f"Records differ in {name.replace('_', ' ')}: {', '.join(values)}."
     machine = summary.manifest["machine"]
-    stamps = [record.get("provenance", {}).get("machine") for record in summary.records]
+    stamps = [record.provenance.get("machine") for record in summary.records]
     other = sum(1 for stamp in stamps if stamp and _hardware(stamp) != _hardware(machine))
     if other:
         yield f"{other} of {len(stamps)} records come from another machine than the one that is listed."

@@ -8,7 +8,7 @@ from typing import Any
 from kdbench.analysis.summary import Summary
 from kdbench.report import numerals
 from kdbench.report.table import Cell, Heading, Line, Table
-from kdbench.store import canonical_json
+from kdbench.store import Record, canonical_json
 
 # What has a column of its own in the table of recipes, or means nothing to the optimiser that was used.
 COLUMNS = ("optimizer", "lr", "schedule", "epochs", "batch_size", "precision")
@@ -18,13 +18,13 @@ VERSIONS = ("kdbench", "python", "torch", "torchvision", "onnxruntime")
 
 def recipe_table(summary: Summary) -> Table | None:
     """Return a line for each recipe, with the networks that were trained by it; None where none is known."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[Record]] = {}
     recipes: dict[str | None, set[str]] = {}
     for record in summary.records:
-        if "recipe" in record["config"]:
-            text = canonical_json(record["config"]["recipe"])
+        if "recipe" in record.config:
+            text = canonical_json(record.config["recipe"])
             groups.setdefault(text, []).append(record)
-            recipes.setdefault(record["student"], set()).add(text)
+            recipes.setdefault(record.student, set()).add(text)
     if not groups:
         return None
     several = {student for student, texts in recipes.items() if student is not None and len(texts) > 1}
@@ -42,14 +42,14 @@ def recipe_table(summary: Summary) -> Table | None:
     return Table("Training", headings, tuple(lines))
 
 
-def _recipe_cells(members: Sequence[Mapping[str, Any]], several: Collection[str]) -> tuple[Cell, ...]:
+def _recipe_cells(members: Sequence[Record], several: Collection[str]) -> tuple[Cell, ...]:
     """Return what one recipe is, and what it trained; students of ``several`` recipes with their method."""
-    recipe = members[0]["config"]["recipe"]
+    recipe = members[0].config["recipe"]
     names = list(dict.fromkeys(_trained(record, several) for record in members))
     trained = Cell(", ".join(names), {"trained": names})
     if recipe is None:
         return (trained, *(Cell(numerals.DASH) for _ in range(5)), Cell("loaded from a checkpoint"), Cell(""))
-    used = dict.fromkeys(record.get("provenance", {}).get("precision") for record in members)
+    used = dict.fromkeys(record.provenance.get("precision") for record in members)
     precisions = [*dict.fromkeys([recipe.get("precision"), *used])]
     return (
         trained,
@@ -61,11 +61,11 @@ def _recipe_cells(members: Sequence[Mapping[str, Any]], several: Collection[str]
     )
 
 
-def _trained(record: Mapping[str, Any], several: Collection[str]) -> str:
-    student = record["student"]
+def _trained(record: Record, several: Collection[str]) -> str:
+    student = record.student
     if student is None:
-        return f"{record['teacher']} ({record['role']})"
-    return f"{student} by {record['method']}" if student in several else str(student)
+        return f"{record.teacher} ({record.role})"
+    return f"{student} by {record.method}" if student in several else str(student)
 
 
 def _further(recipe: Mapping[str, Any]) -> Iterator[str]:
@@ -84,12 +84,10 @@ def _further(recipe: Mapping[str, Any]) -> Iterator[str]:
 
 def method_table(summary: Summary) -> Table | None:
     """Return the hyper-parameters of each method, a line for each setting of it; None without methods."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Record]] = {}
     for record in summary.records:
-        if record["role"] == "student" and "method" in record["config"]:
-            groups.setdefault((record["method"], canonical_json(record["config"]["method"])), []).append(
-                record
-            )
+        if record.method and "method" in record.config:
+            groups.setdefault((record.method, canonical_json(record.config["method"])), []).append(record)
     if not groups:
         return None
     settings = sorted(groups.items(), key=lambda group: summary.run_methods.index(group[0][0]))
@@ -102,13 +100,11 @@ def method_table(summary: Summary) -> Table | None:
     return Table("Methods", headings, tuple(lines))
 
 
-def _method_cells(label: str, members: Sequence[Mapping[str, Any]], summary: Summary) -> Iterator[Cell]:
-    config = members[0]["config"]["method"]
+def _method_cells(label: str, members: Sequence[Record], summary: Summary) -> Iterator[Cell]:
+    config = members[0].config["method"]
     hyper = [_setting(name, value) for name, value in config.items() if name != "name"]
-    control = (
-        f"a control: {members[0]['control_of']} with a random teacher" if label in summary.repeats else ""
-    )
-    students = list(dict.fromkeys(record["student"] for record in members))
+    control = f"a control: {members[0].control_of} with a random teacher" if label in summary.repeats else ""
+    students = list(dict.fromkeys(str(record.student) for record in members))
     named = f" ({config['name']})" if config["name"] not in label else ""
     yield Cell(f"{label}{named}", {"method": label})
     yield Cell("; ".join(part for part in (", ".join(hyper), control) if part) or "none", {"hyper": config})
@@ -118,7 +114,7 @@ def _method_cells(label: str, members: Sequence[Mapping[str, Any]], summary: Sum
 def setting(summary: Summary) -> tuple[tuple[str, str], ...]:
     """Return what the data were, how they were augmented, on what hardware and with which versions."""
     manifest = summary.manifest
-    configs = (record["config"].get("dataset") for record in summary.records)
+    configs = (record.config.get("dataset") for record in summary.records)
     data: Mapping[str, Any] = next((config for config in configs if config), {})
     sizes = ", ".join(f"{size:,} {split}" for split, size in manifest["sizes"].items())
     facts = (

@@ -11,41 +11,27 @@ from kdbench.store.files import (
     write_json,
     write_recorded,
 )
-from kdbench.store.run import (
-    OUTCOMES,
-    PREDICTIONS,
-    RUNS,
-    SCHEMA,
-    TRACEBACK,
-    Finding,
-    Kind,
-    RunDirectory,
-    check,
-    earlier_note,
-    kind_of,
-    reason_of,
-)
+from kdbench.store.record import DECISION, OUTCOMES, PREDICTIONS, TRACEBACK, Record
+from kdbench.store.run import RUNS, Finding, RunDirectory, check, earlier_note
 from kdbench.store.table import IDENTITY, load, write_results
 
 __all__ = [
+    "DECISION",
     "IDENTITY",
     "OUTCOMES",
     "PREDICTIONS",
     "RUNS",
-    "SCHEMA",
     "TRACEBACK",
     "Finding",
     "Fingerprints",
-    "Kind",
+    "Record",
     "RunDirectory",
     "canonical_json",
     "check",
     "content_id",
     "earlier_note",
-    "kind_of",
     "load",
     "read_json",
-    "reason_of",
     "replacing",
     "sha256_of",
     "write_atomic",

@@ -5,17 +5,19 @@ Layout of a run directory::
     suite.yaml                       the suite as it was resolved
     run.json                         suite name, plan and its labels, machine, when it started
     columns.json                     what every column means: title, direction, unit, source
-    teachers/ID/record.json          a teacher, an assistant or an independent teacher: the files of a cell
-    cells/ID/record.json             written last: a cell without it is not finished
-    cells/ID/predictions.safetensors logits and labels of the splits; of a further task in TASK.predictions...
-    cells/ID/outcomes.parquet        label and predicted class of every test example: small enough to publish
-    cells/ID/student.safetensors     weights of the last and of the best epoch
-    cells/ID/history.csv             one line an epoch
-    cells/ID/traceback.txt           of a failed cell: where in the code it failed
+    nodes/ID/record.json             a teacher, an assistant, a student, a link: written last, see `Record`
+    nodes/ID/predictions.safetensors logits and labels of the splits; of a further head in HEAD.predictions...
+    nodes/ID/outcomes.parquet        label and prediction of every test example: small enough to publish
+    nodes/ID/weights.safetensors     weights of the last epoch; weights_best... those best on validation
+    nodes/ID/decision.json           of a compressor: what it decided about the network
+    nodes/ID/history.csv             one line an epoch
+    nodes/ID/traceback.txt           of a failed node: where in the code it failed
     costs/ID/cost.json               what the models of the run cost, and latency.parquet
     results.csv, results.parquet     every record as a row; rebuilt from the records at will
     results_earlier.csv              the records of earlier plans of the suite, where there are any
     report/                          tables, figures and the HTML page
+
+What earlier versions wrote lies in ``teachers/ID`` and ``cells/ID`` and is read, and amended, there.
 
 This package never imports torch, so that a run can be read on any machine.
 """
@@ -23,9 +25,9 @@ This package never imports torch, so that a run can be read on any machine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import filelock
 
@@ -33,37 +35,11 @@ from kdbench.column import Column
 from kdbench.column_names import completed
 from kdbench.errors import SharedFault, UserError
 from kdbench.store.files import Fingerprints, read_json, sha256_of, write_json
+from kdbench.store.record import HOMES, RECORD, Record, named
 
-SCHEMA = 1
-OUTCOMES = "outcomes.parquet"
-PREDICTIONS = "predictions.safetensors"
-TRACEBACK = "traceback.txt"
 EARLIER = "results_earlier.csv"
 # The folder of runs that 'kdbench run' writes into, and whose teachers they share.
 RUNS = Path("runs")
-Kind = Literal["teachers", "cells"]
-
-
-def kind_of(record: Mapping[str, Any]) -> Kind:
-    """Return the folder that a record lies in; assistants are teachers."""
-    return "cells" if record["role"] == "student" else "teachers"
-
-
-def _rests_on(record: Mapping[str, Any]) -> list[str]:
-    """Return the ids of the assistant and the independent teacher of a finished record, where it has any."""
-    if record["status"] != "ok":
-        return []
-    # A cell's teacher is a row; an assistant's is another assistant, or the row at the end of the chain.
-    taught_by = {"student": "tutor", "assistant": "teacher"}.get(record["role"], "")
-    return [id for id in (record["config"].get(taught_by), record.get("independent_teacher")) if id]
-
-
-def reason_of(record: Mapping[str, Any]) -> str:
-    """Return why a record has no metrics, and where its traceback lies if there is one."""
-    reason = record["reason"] or "no reason was recorded"
-    if TRACEBACK not in record.get("files", {}):
-        return reason
-    return f"{reason} [{kind_of(record)}/{record['id']}/{TRACEBACK}]"
 
 
 @dataclass(frozen=True)
@@ -82,53 +58,53 @@ class RunDirectory:
             raise UserError(f"{path} is not a run directory: it holds no run.json.")
         return run
 
-    def folder(self, kind: Kind, id: str) -> Path:
-        """Return the folder of one cell or teacher."""
-        return self.path / kind / id
+    def folder(self, id: str) -> Path:
+        """Return the folder of one node: where it lies, or shall lie."""
+        return self.path / self._home(id) / id
 
-    def record(self, kind: Kind, id: str) -> dict[str, Any] | None:
-        """Return the record of a finished cell or teacher, or None where it is not finished."""
-        path = self.folder(kind, id) / "record.json"
-        return read_json(path) if path.is_file() else None
+    def _home(self, id: str) -> str:
+        return next((home for home in HOMES if (self.path / home / id / RECORD).is_file()), HOMES[0])
 
-    def write_record(self, kind: Kind, record: Mapping[str, Any], files: Fingerprints) -> None:
-        """Write a new record with the fingerprints of the files beside it; this is what finishes a cell.
+    def record(self, id: str) -> Record | None:
+        """Return the record of a finished node, or None where it is not finished."""
+        home = self._home(id)
+        path = self.path / home / id / RECORD
+        return Record.from_json(read_json(path), home) if path.is_file() else None
 
-        ``files`` are those that the caller has written (see `write_recorded`): what else lies there, or has
-        become of them meanwhile, is not vouched for.
+    def write(self, record: Record) -> None:
+        """Write a record, which is what finishes a node.
+
+        Its ``files`` are those that the caller has written (see `write_recorded`): what else lies there, or
+        has become of them meanwhile, is not vouched for.
         """
-        path = self.folder(kind, record["id"]) / "record.json"
-        write_json(path, {"schema": SCHEMA, **record, "files": files})
+        write_json(self.path / record.place / RECORD, record.as_json())
 
-    def amend(
-        self, record: Mapping[str, Any], changes: Mapping[str, Any], files: Fingerprints | None = None
-    ) -> None:
-        """Write a finished record with some of its fields changed.
+    def amend(self, record: Record, files: Fingerprints | None = None, **changes: Any) -> Record:
+        """Write a finished record with some of its fields changed, and return it.
 
         The files beside it keep the fingerprints that they were recorded with, so that `check` still finds
         damage to them; ``files`` are those of files that the caller has written anew.
         """
-        fingerprints = record["files"] | (files or {})
-        path = self.folder(kind_of(record), record["id"]) / "record.json"
-        write_json(path, {**record, **changes, "files": fingerprints})
+        amended = replace(record, **changes, files=record.files | (files or {}))
+        self.write(amended)
+        return amended
 
-    def recorded_file(self, record: Mapping[str, Any], name: str) -> Path:
+    def recorded_file(self, record: Record, name: str) -> Path:
         """Return the path of a file beside a record; raises SharedFault where it is not what was recorded."""
-        folder = self.folder(kind_of(record), record["id"])
-        problem = _problem(folder / name, record["files"].get(name, {}))
+        file = self.path / record.place / name
+        problem = _problem(file, record.files.get(name, {}))
         if problem:
-            raise SharedFault(f"{folder / name}: {problem}. Delete {folder} and run the suite again.")
-        return folder / name
+            raise SharedFault(f"{file}: {problem}. Delete {file.parent} and run the suite again.")
+        return file
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[Record]:
         """Yield every record that is a row: the teachers first, then the cells in the order of the plan."""
         manifest = self.manifest()
-        yield from self._existing("teachers", manifest["teachers"])
-        yield from self._existing("cells", manifest["cells"])
+        yield from self.existing([*manifest["teachers"], *manifest["cells"]])
 
-    def supporting(self) -> Iterator[dict[str, Any]]:
-        """Yield the records that rows rest on but that are none: independent teachers and assistants."""
-        yield from self._existing("teachers", self.supporting_ids())
+    def supporting(self) -> Iterator[Record]:
+        """Yield the records that rows rest on but that are none: assistants, links, independent teachers."""
+        yield from self.existing(self.supporting_ids())
 
     def supporting_ids(self) -> list[str]:
         """Return the ids of what rows rest on, whether there is a record of it or not.
@@ -136,30 +112,29 @@ class RunDirectory:
         The manifest of a run from before it named them does not: finished records lead to them too.
         """
         manifest = self.manifest()
+        rows = {*manifest["teachers"], *manifest["cells"]}
         ids = dict.fromkeys(manifest.get("supporting", []))
-        waiting = [*self.records(), *self._existing("teachers", ids)]
+        waiting = [*self.records(), *self.existing(ids)]
         while waiting:
-            new = [id for id in _rests_on(waiting.pop()) if id not in ids and id not in manifest["teachers"]]
+            new = [id for id in waiting.pop().rests_on if id not in ids and id not in rows]
             ids |= dict.fromkeys(new)
-            waiting += self._existing("teachers", new)
+            waiting += self.existing(new)
         return list(ids)
 
-    def earlier(self) -> list[dict[str, Any]]:
+    def earlier(self) -> list[Record]:
         """Return the records of earlier plans of the suite that lie here too: teachers, then cells."""
         manifest = self.manifest()
-        present = {*manifest["cells"]}
-        found = sorted(path.parent.name for path in self.path.glob("cells/*/record.json"))
-        cells = list(self._existing("cells", [id for id in found if id not in present]))
-        cells.sort(key=lambda cell: (cell["teacher"], cell["student"], cell["method"], cell["seed"]))
-        taught = dict.fromkeys(cell["config"].get("teacher") for cell in cells)
-        teachers = [id for id in taught if id is not None and id not in manifest["teachers"]]
-        return [*self._existing("teachers", teachers), *cells]
+        present = {*manifest["teachers"], *manifest["cells"], *self.supporting_ids()}
+        lying = sorted(path.parent.name for home in HOMES for path in self.path.glob(f"{home}/*/{RECORD}"))
+        others = list(self.existing(id for id in lying if id not in present))
+        cells = [record for record in others if record.role == "student"]
+        cells.sort(key=lambda cell: (cell.teacher, cell.student, cell.method, cell.seed))
+        taught = {cell.origin for cell in cells}
+        return [*(record for record in others if record.id in taught), *cells]
 
-    def _existing(self, kind: Kind, ids: Iterable[str]) -> Iterator[dict[str, Any]]:
-        for id in ids:
-            record = self.record(kind, id)
-            if record is not None:
-                yield record
+    def existing(self, ids: Iterable[str]) -> Iterator[Record]:
+        """Yield the records of those nodes that have one."""
+        yield from filter(None, map(self.record, ids))
 
     def manifest(self) -> dict[str, Any]:
         """Return ``run.json``: the suite's name, the ids that the plan holds, the machine."""
@@ -193,20 +168,15 @@ def check(path: str | Path, *, records_only: bool = False) -> list[Finding]:
     run = RunDirectory.open(path)
     findings: list[Finding] = []
     manifest = run.manifest()
-    kinds: dict[Kind, list[str]] = {
-        "teachers": [*manifest["teachers"], *run.supporting_ids()],
-        "cells": manifest["cells"],
-    }
-    for kind, ids in kinds.items():
-        for id in ids:
-            where, record = f"{kind}/{id}", run.record(kind, id)
-            if record is None:
-                what = _named(manifest.get("labels", {}).get(id, {}))
-                findings.append(Finding(where, "not finished: it has no record.json", what))
-                continue
-            if record["status"] == "failed":
-                findings.append(Finding(where, f"failed: {reason_of(record)}", _named(record)))
-            findings.extend(_check_files(run, record, records_only))
+    for id in (*manifest["teachers"], *run.supporting_ids(), *manifest["cells"]):
+        record = run.record(id)
+        if record is None:
+            labels = manifest.get("labels", {}).get(id, {})
+            findings.append(Finding(f"{HOMES[0]}/{id}", f"not finished: it has no {RECORD}", named(labels)))
+            continue
+        if record.status == "failed":
+            findings.append(Finding(record.place, f"failed: {record.outcome}", record.named))
+        findings.extend(_check_files(run, record, records_only))
     for record in run.earlier():
         findings.extend(_check_files(run, record, records_only))
     return findings
@@ -215,7 +185,7 @@ def check(path: str | Path, *, records_only: bool = False) -> list[Finding]:
 def earlier_note(path: str | Path) -> str | None:
     """Return what a reader must know of the finished cells of earlier plans, or None where there are none."""
     run = RunDirectory.open(path)
-    count = sum(record["role"] == "student" and record["status"] == "ok" for record in run.earlier())
+    count = sum(record.role == "student" and record.status == "ok" for record in run.earlier())
     if not count:
         return None
     cells = "1 finished cell" if count == 1 else f"{count:,} finished cells"
@@ -226,21 +196,14 @@ def earlier_note(path: str | Path) -> str | None:
     )
 
 
-def _named(labels: Mapping[str, Any]) -> str:
-    """Return what a person calls a teacher or a cell."""
-    seed = f"seed {labels['seed']}" if labels.get("seed") is not None else None
-    teacher = f"teacher {labels['teacher']}" if labels.get("teacher") else None
-    return ", ".join(filter(None, (labels.get("student"), labels.get("method"), teacher, seed)))
-
-
-def _check_files(run: RunDirectory, record: Mapping[str, Any], records_only: bool) -> Iterator[Finding]:
-    for name, expected in record["files"].items():
-        where = f"{kind_of(record)}/{record['id']}/{name}"
+def _check_files(run: RunDirectory, record: Record, records_only: bool) -> Iterator[Finding]:
+    for name, expected in record.files.items():
+        where = f"{record.place}/{name}"
         file = run.path / where
         unpublished = records_only and file.suffix == ".safetensors" and not file.is_file()
         problem = None if unpublished else _problem(file, expected)
         if problem:
-            yield Finding(where, problem, _named(record))
+            yield Finding(where, problem, record.named)
 
 
 def _problem(file: Path, expected: Mapping[str, Any]) -> str | None:

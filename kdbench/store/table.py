@@ -48,15 +48,15 @@ def load(path: str | Path, *, earlier: bool = False) -> pd.DataFrame:
     records = run.earlier() if earlier else list(run.records())
     metrics = list(run.columns())
     if earlier:
-        metrics = list(dict.fromkeys([*metrics, *(name for record in records for name in record["metrics"])]))
+        metrics = list(dict.fromkeys([*metrics, *(name for record in records for name in record.metrics)]))
     rows = []
     for record in records:
-        row: dict[str, Any] = {name: record.get(name) for name in IDENTITY}
-        row |= {name: record["metrics"].get(name) for name in metrics}
-        row["best_epoch"] = record.get("best_epoch")
-        row["data_checksum"] = record.get("provenance", {}).get("data_checksum")
+        row: dict[str, Any] = {name: getattr(record, name) for name in IDENTITY}
+        row |= {name: record.metrics.get(name) for name in metrics}
+        row["best_epoch"] = record.best_epoch
+        row["data_checksum"] = record.provenance.get("data_checksum")
         if earlier:
-            row["recipe"] = canonical_json(record["config"].get("recipe"))
+            row["recipe"] = canonical_json(record.config.get("recipe"))
         rows.append(row)
     last = ["best_epoch", "data_checksum", *(["recipe"] if earlier else [])]
     frame = pd.DataFrame(rows, columns=[*IDENTITY, *metrics, *last])

@@ -184,6 +184,13 @@ class TeacherEntry(ModelEntry):
         return cls.placed(entry.model_dump() | {"seed": seed}, entry.folder)
 
 
+# The student that is the teacher's own network, which begins from its weights.
+TEACHER = "teacher"
+# Between the links of a chain that has no label.
+CHAINED = " → "
+Students = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class MethodEntry(Placed):
     """A method, the students that it is for, and its hyper-parameters; a list of values makes a grid."""
 
@@ -191,12 +198,62 @@ class MethodEntry(Placed):
 
     name: Name
     label: Label | None = None
-    students: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    students: Students | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The hyper-parameters that the suite sets."""
         return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def links(self) -> tuple[MethodEntry, ...]:
+        """The methods that follow one another: it alone."""
+        return (self,)
+
+    @property
+    def shown(self) -> str:
+        """The name by which the rest of a suite refers to it."""
+        return self.label or self.name
+
+
+def _as_link(value: Any) -> Any:
+    """Return a link of a chain as the fields of a method: ``kd``, ``{kd: {temperature: 2}}``, or these."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+        ((name, parameters),) = value.items()
+        if parameters is None or isinstance(parameters, dict):
+            return {"name": name} | (parameters or {})
+    return value
+
+
+def _bare(link: MethodEntry) -> MethodEntry:
+    """Return a link; raises ValueError for what only the whole chain can have."""
+    for field in ("label", "students"):
+        if getattr(link, field) is not None:
+            raise ValueError(f"a link has no {field} of its own: give the chain one")
+    return link
+
+
+class ChainEntry(Placed, Strict):
+    """Methods that follow one another, each beginning from the network that the one before has made."""
+
+    chain: Annotated[
+        tuple[Annotated[MethodEntry, BeforeValidator(_as_link), AfterValidator(_bare)], ...],
+        Field(min_length=2),
+    ]
+    label: Label | None = None
+    students: Students | None = None
+
+    @property
+    def links(self) -> tuple[MethodEntry, ...]:
+        """The methods that follow one another."""
+        return self.chain
+
+    @property
+    def shown(self) -> str:
+        """The name by which the rest of a suite refers to it."""
+        return self.label or CHAINED.join(link.name for link in self.chain)
 
 
 class PairEntry(Strict):

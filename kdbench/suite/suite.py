@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from kdbench.errors import UserError, nearest, unknown
 from kdbench.suite.measurements import ControlsEntry, IndependentEntry, MeasureEntry, RobustnessEntry
 from kdbench.suite.references import PATHS_FROM, names_files
 from kdbench.suite.schema import (
+    TEACHER,
     Augment,
+    ChainEntry,
     DatasetEntry,
     ImbalanceEntry,
     MethodEntry,
@@ -31,9 +33,22 @@ def _from_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+# How the parts of a location begin that pydantic puts in for a choice between classes.
+OF_UNION = "one-of-"
+
+
+def _kind_of_method(value: Any) -> str:
+    chained = isinstance(value, ChainEntry) or (isinstance(value, dict) and "chain" in value)
+    return f"{OF_UNION}{'chain' if chained else 'method'}"
+
+
 Student = Annotated[ModelEntry, BeforeValidator(_from_name)]
 Teacher = Annotated[TeacherEntry, BeforeValidator(_from_name)]
-Method = Annotated[MethodEntry, BeforeValidator(_from_name)]
+Method = Annotated[
+    Annotated[MethodEntry, Tag(f"{OF_UNION}method")] | Annotated[ChainEntry, Tag(f"{OF_UNION}chain")],
+    Discriminator(_kind_of_method),
+    BeforeValidator(_from_name),
+]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -66,7 +81,7 @@ class Suite(Strict):
     def _known_pairs(self) -> Suite:
         teachers = [teacher.shown for teacher in self.teachers]
         students = [student.shown for student in self.students]
-        methods = [method.label or method.name for method in self.methods]
+        methods = [method.shown for method in self.methods if len(method.links) == 1]
         for entry in self.pairs:
             given = [("teacher", [entry.teacher], teachers), ("student", entry.students, students)]
             for kind, names, known in (*given, ("method", entry.methods, methods)):
@@ -87,6 +102,11 @@ class Suite(Strict):
                     raise ValueError(f"duplicate cells: {kind} '{label}' is listed twice; give one a label")
         teachers = {teacher.shown: (teacher.name, teacher.args) for teacher in self.teachers}
         for student in self.students:
+            if student.name == TEACHER and (student.args or student.checkpoint or student.taps):
+                raise ValueError(
+                    f"student '{student.shown}' is the teacher's own network: it takes no args, checkpoint "
+                    "or taps"
+                )
             if teachers.get(student.shown, (student.name, student.args)) != (student.name, student.args):
                 raise ValueError(f"'{student.shown}' is a teacher and another student; give one a label")
         return self
@@ -125,8 +145,9 @@ class Suite(Strict):
     def to_yaml(self) -> str:
         """Return the suite with every default filled in, as YAML that can be read from any folder."""
         named = [self.dataset.name, *(model.name for model in (*self.teachers, *self.students))]
-        named += [method.name for method in self.methods]
-        parameters = [method.parameters for method in self.methods]
+        links = [link for method in self.methods for link in method.links]
+        named += [link.name for link in links]
+        parameters = [link.parameters for link in links]
         parameters += [hyper for pair in self.pairs for hyper in pair.methods.values()]
         # Where nothing is relative to it, a suite does not say which machine it was read on.
         unused = set() if names_files([named, parameters]) else {PATHS_FROM}
@@ -173,7 +194,7 @@ def describe_mistake(error: ValidationError, source: YamlSource) -> str:
     """Say in one line what the first mistake is and where it stands."""
     details = error.errors()
     first = details[0]
-    location = tuple(part for part in first["loc"] if not str(part).startswith("function-"))
+    location = tuple(part for part in first["loc"] if not str(part).startswith(("function-", OF_UNION)))
     field = ".".join(str(part) for part in location) or "suite"
     kind = first["type"]
     if kind == "extra_forbidden":
@@ -203,6 +224,7 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
         "teachers": TeacherEntry,
         "students": ModelEntry,
         "methods": MethodEntry,
+        "chain": MethodEntry,
         "pairs": PairEntry,
         "recipe": Recipe,
         "measure": MeasureEntry,

@@ -166,7 +166,7 @@ def test_models_that_were_tested_on_other_examples_are_not_compared(run):
     summary = run(methods=("scratch", "kd"))
     cell = summary.students[1].ids[2]
     order = np.random.default_rng(1).permutation(N)
-    write_outcomes(summary.run.folder("cells", cell), predictions("kd", 2)[order], LABELS[order])
+    write_outcomes(summary.run.folder(cell), predictions("kd", 2)[order], LABELS[order])
     (kd,) = compare_methods(summarise(list_files(summary.run.path)))
     assert kd.examples.reason == "the cells were tested on different examples"
 
@@ -234,7 +234,7 @@ def test_a_better_loss_is_a_lower_one(summary_of):
 def test_classes_that_changed_since_they_were_recorded_are_not_read(run, store, name):
     summary = run(store=store)
     id = summary.students[1].ids[0]
-    file = summary.run.folder("cells", id) / name
+    file = summary.run.folder(id) / name
     file.write_bytes(b"x" + file.read_bytes()[1:])
     with pytest.raises(UserError, match=f"{name}: changed since it was recorded.* run the suite again"):
         summary.outcomes.hits(id, "top1")

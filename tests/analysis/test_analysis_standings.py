@@ -123,7 +123,7 @@ def test_methods_and_students_that_are_incomplete_are_named(run):
 
 def test_settings_that_differ_are_told(run):
     first, second = run("one", "ab"), run("two", "cd")
-    path = second.run.folder("cells", second.students[1].ids[0]) / "record.json"
+    path = second.run.folder(second.students[1].ids[0]) / "record.json"
     cell = json.loads(path.read_text())
     _write(path, cell | {"config": {"method": {"name": "kd", "temperature": 8}}})
     found = standings([first, summarise(second.run)])

@@ -59,7 +59,7 @@ def test_the_card_says_what_a_user_needs(finished: Path) -> None:
     id = cells(finished)["cnn_2", "scratch"]
     run = RunDirectory.open(finished)
     student = trained_student(run, id)
-    record = run.record("cells", id)
+    record = run.record(id)
     assert record is not None
     assert student.card["input_shape"] == [1, 8, 8]
     assert student.card["classes"] == [str(digit) for digit in range(10)]

@@ -74,6 +74,11 @@ class PruneMagnitude(Compressor):
         self.hold(model)
         return model
 
+    @classmethod
+    def structure(cls, hyper: Any, decision: Decision) -> Any:
+        """Return the share of zeros: dense kernels take their time wherever these are."""
+        return {"sparsity": hyper.sparsity, "scope": hyper.scope}
+
     def hold(self, model: nn.Module) -> None:
         """Set to zero again what a training step has moved."""
         own = dict(model.named_parameters())

@@ -7,9 +7,9 @@ channels divided by ``factor`` = 2 between them, as in the authors' code. W_t an
 linear layer, which does not train. There is no cross-entropy: ``ce`` is 0 by default. Of two stages of
 different size the larger is pooled to the smaller, also at inference.
 
-What is evaluated and kept is the student's trunk, the projector and the teacher's classifier, and so is
-what its cost is measured on; the student's own classifier learns nothing and is dropped. With ``ce`` or
-``kd`` it would learn, as an auxiliary loss, and still be dropped.
+What trains in the student's place, and is evaluated, kept and measured, is its trunk, the projector and the
+teacher's classifier; the student's own classifier is left out. ``ce`` and ``kd`` are of the logits that the
+teacher's classifier gives of the projected stage.
 
 Where the teacher's last stage is tokens, the projector's last ReLU is left out, since they have either sign.
 The teacher's classifier must take the mean over its last stage. That their widths agree is checked; that
@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn
+from kdbench.deferred import F
 from kdbench.methods.alignment import require_classified_map, require_stages, same_size
 from kdbench.methods.base import Batch, Networks, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import Outputs, Taps, as_map
+from kdbench.models.shapes import Outputs, as_map
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,17 +51,6 @@ class SimKD(Combined):
 
     needs = frozenset({"logits", "stages"})
 
-    def __init__(self, hyper: Parameters, pair: Pair) -> None:
-        """Build the projector between the last stages."""
-        super().__init__(hyper, pair)
-        from kdbench.models.reuse import projector
-
-        self.projector = projector(
-            pair.student_shapes.stages[-1], pair.teacher_shapes.stages[-1], hyper.factor
-        )
-        self.reused: tuple[nn.Linear, ...] = ()
-        self.taps = Taps()
-
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:
         """Refuse a pair without stages, and a teacher whose classifier does not fit its last stage."""
@@ -69,9 +58,7 @@ class SimKD(Combined):
         require_classified_map(pair, "teacher")
 
     @classmethod
-    def deployed(
-        cls, hyper: Parameters, student: ModelEntry, teacher: ModelEntry
-    ) -> tuple[str, dict[str, Any]]:
+    def network(cls, hyper: Parameters, student: ModelEntry, teacher: ModelEntry) -> dict[str, Any]:
         """Return the factory of the student's trunk with projector and the teacher's classifier."""
         args: dict[str, Any] = {"student": student.name, "teacher": teacher.name, "factor": hyper.factor}
         for role, entry in (("student", student), ("teacher", teacher)):
@@ -79,23 +66,15 @@ class SimKD(Combined):
                 args[f"{role}_args"] = entry.args
             if entry.taps and entry.taps.stages:
                 args[f"{role}_stage"] = entry.taps.stages[-1]
-        return FACTORY, args
+        return {"name": FACTORY, "args": args, "taps": {"stages": ("projector",), "pooled": "head"}}
 
     def prepare(self, networks: Networks) -> None:
-        """Keep the teacher's classifier, and where the student's stages and its own classifier are."""
-        self.reused = (networks.heads["teacher"],)
-        self.taps = networks.taps["student"]
+        """Put the teacher's classifier in, which does not train."""
+        head = networks.heads["student"]
+        head.load_state_dict(networks.heads["teacher"].state_dict())
+        head.requires_grad_(False)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted error of the projected stage."""
         f_s, f_t = same_size(as_map(student.stages[-1]), as_map(teacher.stages[-1]))
-        return {"feature": self.hyper.weight * F.mse_loss(self.projector(f_s), f_t)}
-
-    def inference_model(self, student: nn.Module) -> nn.Module:
-        """Return the student's trunk with the projector and the teacher's classifier."""
-        from kdbench.models.reuse import ReusedClassifier, meeting_size
-
-        (head,) = self.reused
-        size = meeting_size(self.pair.student_shapes.stages[-1], self.pair.teacher_shapes.stages[-1])
-        stage = self.taps.stages[-1]
-        return ReusedClassifier(student, self.projector, head, size, own_head=self.taps.pooled, stage=stage)
+        return {"feature": self.hyper.weight * F.mse_loss(f_s, f_t)}
