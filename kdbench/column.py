@@ -93,6 +93,12 @@ class Column:
         return ARROWS[self.direction]
 
     @property
+    def label(self) -> str:
+        """The title as it stands within a sentence: ``top-1 accuracy``."""
+        first, rest = self.title[:1], self.title[1:]
+        return self.title if rest[:1].isupper() else first.lower() + rest
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """The ends of ``range`` as numbers; one that is no number, or not given, is infinite.
 

@@ -55,12 +55,15 @@ class Findings:
     overshadowed: bool = False
 
 
-def find(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Findings:
-    """Return what a run shows by ``metric``; rows with a random teacher are controls and left out.
+def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -> Findings:
+    """Return what a run shows by ``metric``, by default its headline.
 
-    By a metric that has no direction or is a cost itself no row is best, and only ``methods`` are found.
+    Rows with a random teacher are controls and left out. By a metric that has no direction or
+    is a cost itself no row is best, and only ``methods`` are found.
+
     Raises UserError for an unknown metric or baseline.
     """
+    metric = metric or summary.headline
     result = Findings(metric, baseline, tuple(compare_methods(summary, metric, baseline)))
     column = summary.columns[metric]
     rows = [row for row in summary.without_repeats().students if row.mean(metric) is not None]

@@ -14,7 +14,7 @@ from kdbench.analysis.history import read_histories
 from kdbench.analysis.intervals import Interval, no_value, t_interval
 from kdbench.analysis.outcomes import Outcomes
 from kdbench.bounds import UNCOUNTED, Bound, bound_of
-from kdbench.column import Column
+from kdbench.column import Column, unknown_column
 from kdbench.store import Record, RunDirectory, earlier_note
 
 Role = Literal["teacher", "student"]
@@ -133,6 +133,24 @@ class Summary:
         """Return the summary with no other rows than those that repeat a method with a random teacher."""
         alone = tuple(row for row in self.students if row.method in self.repeats)
         return replace(self, teachers=(), students=alone)
+
+    @property
+    def headline(self) -> str:
+        """The metric that the run is judged by where no other is named; earlier versions knew one only."""
+        return str(self.manifest.get("headline", "top1"))
+
+    @property
+    def headline_column(self) -> Column:
+        """The column of the headline; raises UserError where the run has none of that name."""
+        if self.headline not in self.columns:
+            raise unknown_column(self.headline, self.columns)
+        return self.columns[self.headline]
+
+    def headline_of(self, head: str) -> str | None:
+        """Return the headline metric of a further head: that of the run, or its first of the task family."""
+        own = [column for column in self.columns.values() if column.head == head and column.epoch == "last"]
+        names = [column.name for column in own if column.quantity == self.headline]
+        return next(iter([*names, *(column.name for column in own if column.family == "task")]), None)
 
     @property
     def test_size(self) -> int:

@@ -58,8 +58,9 @@ def _excess(row: Row) -> Comparison:
     return tested(result, differences, scale=1.0)
 
 
-def against_random_teachers(summary: Summary, metric: str = "top1") -> list[Comparison]:
+def against_random_teachers(summary: Summary, metric: str | None = None) -> list[Comparison]:
     """Return each method against itself with a random teacher, paired by seed, with Holm's correction."""
+    metric = metric or summary.headline
     found = [
         replace(comparison, p_holm=None, verdict=None)
         for control, method in summary.repeats.items()

@@ -21,7 +21,10 @@ from kdbench.errors import UserError, unknown
 
 def compare(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One run directory, or several.")],
-    metric: Annotated[str, typer.Option("--metric", help="Column to compare the methods by.")] = "top1",
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="Column to compare the methods by; default: the headline of the run."),
+    ] = None,
     baseline: Annotated[
         str, typer.Option("--baseline", help="Method that others are compared with.")
     ] = "scratch",

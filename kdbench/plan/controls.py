@@ -82,11 +82,7 @@ def describe_controls(plan: Plan) -> Iterator[str]:
     for teacher in plan.teachers:
         other = plan.independent.get(teacher.id)
         if other:
-            which = (
-                f"checkpoint {other.entry.checkpoint}"
-                if other.entry.checkpoint
-                else f"seed {other.seed}"
-            )
+            which = f"checkpoint {other.entry.checkpoint}" if other.entry.checkpoint else f"seed {other.seed}"
             yield f"Independent of teacher {teacher.label}: {which}, which teaches none of its students."
         elif plan.suite.controls.independent_teacher:
             yield f"No independent teacher for {teacher.label}, which comes from a checkpoint."

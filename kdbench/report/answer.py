@@ -16,7 +16,7 @@ COUNTED = {"params": "parameters", "macs": "MACs"}
 ALIKE = 1.05
 
 
-def answer(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> list[str]:
+def answer(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -> list[str]:
     """Return the sentences, worded from the verdicts that ``find`` gives.
 
     Raises UserError for an unknown metric or baseline.

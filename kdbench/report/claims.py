@@ -10,9 +10,11 @@ from scipy import stats
 from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_methods
 from kdbench.analysis.gap import Gap, gaps_recovered
 from kdbench.analysis.intervals import sampling_half_width
+from kdbench.analysis.outcomes import SHARES
 from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.report import numerals
+from kdbench.report.columns import short_title
 from kdbench.report.evidence import (
     NOTHING,
     detectable_note,
@@ -30,12 +32,13 @@ GAP = (
 )
 
 
-def difference_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table:
+def difference_table(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -> Table:
     """Return every method's paired difference from the baseline, with interval, p-values and verdict.
 
     What only test examples can tell has columns where it is known of any comparison; else the legend says
     why it is not.
     """
+    metric = metric or summary.headline
     comparisons = compare_methods(summary, metric, baseline)
     column, notes = summary.columns[metric], Notes()
     decimals = numerals.percent_decimals(summary.test_size)
@@ -61,7 +64,7 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
         ),
         Heading("verdict", "verdict", numeric=False),
     ]
-    gaps = _gaps(summary) if (metric, baseline) == ("top1", CONTROL) else {}
+    gaps = _gaps(summary) if (metric, baseline) == (summary.headline, CONTROL) else {}
     unknown = _without_values(comparisons, column)
     if all(gap.recovered.mean is None for gap in gaps.values()):  # also where there are none
         unknown.add("gap")
@@ -260,9 +263,10 @@ def _seeds(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _test_set(summary: Summary) -> list[str]:
+    column = summary.headline_column
     measured = summary.without_repeats().measured
-    known = [mean for row in measured if (mean := row.mean("top1")) is not None]
-    if not known:
+    known = [mean for row in measured if (mean := row.mean(column.name)) is not None]
+    if not known or column.quantity not in SHARES:
         return []
     typical, size = sum(known) / len(known), summary.test_size
     half = 100 * sampling_half_width(typical, size)
@@ -272,8 +276,9 @@ def _test_set(summary: Summary) -> list[str]:
         else ""
     )
     return [
-        f"{left_out}{size:,} test examples by themselves leave ±{half:.1f} points (95 %) around a top-1 of "
-        f"{100 * typical:.0f} %; one example is {numerals.significant(100 / size, 2)} points."
+        f"{left_out}{size:,} test examples by themselves leave ±{half:.1f} points (95 %) around a "
+        f"{short_title(column)} of {100 * typical:.0f} %; one example is "
+        f"{numerals.significant(100 / size, 2)} points."
     ]
 
 

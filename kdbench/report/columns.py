@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from kdbench.column import Column
 from kdbench.report.table import Heading, Table
 
+# Names that a heading has a better word for.
+SHORT = {"top1": "top-1"}
 LABELS = ("teacher", "student", "method")
 # With accuracy and cost: how far a student agrees with its teacher is what distillation is about.
 BESIDE = ("agreement",)
+
+
+def short_title(column: Column) -> str:
+    """Return what a narrow heading calls a column: its name, unless there is a better word."""
+    return SHORT.get(column.name, column.name)
 
 
 def is_cost(heading: Heading) -> bool:

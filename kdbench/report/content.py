@@ -10,7 +10,6 @@ from kdbench.analysis.comparison import CONTROL, compare_methods
 from kdbench.analysis.published import find_published
 from kdbench.analysis.standings import REFERENCE, standings
 from kdbench.analysis.summary import Failure, Summary
-from kdbench.heads import name_in
 from kdbench.report import numerals
 from kdbench.report.answer import answer
 from kdbench.report.attempts import Attempts
@@ -81,7 +80,7 @@ def gather(summary: Summary, plates: Iterable[Plate], attempts: Attempts | None 
     main = make("the results", NO_TABLE, main_table, summary)
     headline, further = split(main)
     tasks = {
-        task: make(f"the results of {task}", NO_TABLE, main_table, summary, name_in(task, "top1"))
+        task: make(f"the results of {task}", NO_TABLE, main_table, summary, summary.headline_of(task))
         for task in manifest.get("tasks", {})
     }
     of_tasks = [split(table, f"Further measures of quality: {task}") for task, table in tasks.items()]

@@ -14,13 +14,14 @@ from kdbench.report.headline import main_table
 from kdbench.report.table import Table
 
 
-def control_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table | None:
+def control_table(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -> Table | None:
     """Return the rows with a random teacher, which cost what the methods do that they repeat.
 
     None where the run has none. Raises UserError for an unknown metric or baseline.
     """
     if not summary.repeats:
         return None
+    metric = metric or summary.headline
     table = main_table(summary, metric, baseline, repeats=True)
     keys = [heading.key for heading in table.headings if not is_cost(heading) or heading.key == metric]
     legend = (

@@ -15,6 +15,7 @@ from kdbench.bounds import BOUNDED, signed
 from kdbench.column import Column
 from kdbench.heads import name_in
 from kdbench.report import numerals
+from kdbench.report.columns import short_title
 from kdbench.report.evidence import raw_evidence
 from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
 
@@ -76,7 +77,7 @@ def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | Non
 
 
 def main_table(
-    summary: Summary, metric: str = "top1", baseline: str = CONTROL, *, repeats: bool = False
+    summary: Summary, metric: str | None = None, baseline: str = CONTROL, *, repeats: bool = False
 ) -> Table:
     """Return the headline table: every (student, method), the teachers first, judged by ``metric``.
 
@@ -84,6 +85,7 @@ def main_table(
     out: they are no result to choose from, and have no front. Raises UserError for an unknown metric or
     baseline.
     """
+    metric = metric or summary.headline
     judged = compare_methods(summary, metric, baseline, repeats=repeats)
     comparisons = {(c.teacher, c.student, c.method): c for c in judged}
     summary = summary.repeats_alone() if repeats else summary.without_repeats()
@@ -156,12 +158,12 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
         help=f"difference of {column.title} from the baseline, paired by seed",
     )
     front = Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)
-    headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta]
+    headings = [*heading(metric, short_title(column), 0), delta]
     quality = [(name_in(column.head, name), title, rank) for name, title, rank in QUALITY]
     if cost is not None and column.direction != "none":
         headings.append(front)
-    if metric != "top1":
-        headings += heading("top1", "top-1", 1)
+    if metric != summary.headline:
+        headings += heading(summary.headline, short_title(summary.headline_column), 1)
     shifted = [(name_in(column.head, name), title, rank) for name, title, rank in SHIFTED]
     shifted = [entry for entry in shifted if summary.has(entry[0])]
     if cost is not None and (place := summary.columns[cost].place):

@@ -238,12 +238,16 @@ def test_students_of_one_family_share_a_marker(student, kind):
 
 
 def test_a_truncated_axis_is_never_narrower_than_two_points(synthetic_run):
-    (row,) = [r for r in summarise(synthetic_run).students if (r.model, r.method) == ("mlp_64", "scratch")]
-    low, high = style.accuracy_limits([row])
+    summary = summarise(synthetic_run)
+    (row,) = [r for r in summary.students if (r.model, r.method) == ("mlp_64", "scratch")]
+    low, high = style.limits([row], summary.headline_column)
     assert high - low >= 2.0
     assert low <= 100 * row.metrics["top1"].low
-    assert truncation(low) == f"The accuracy axis begins at {math.floor(low + 0.5)} %, not at 0."
-    assert truncation(0.0) == ""
+    assert (
+        truncation(low, summary.headline_column)
+        == f"The accuracy axis begins at {math.floor(low + 0.5)} %, not at 0."
+    )
+    assert truncation(0.0, summary.headline_column) == ""
 
 
 def test_seeds_are_counted_in_words(write_run):

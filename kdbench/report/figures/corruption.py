@@ -43,7 +43,7 @@ def caption(summary: Summary) -> str:
         "The solid black line with stars is the teacher.",
         captions.whiskers(summary),
         style.rows_shown(summary, MOST_METHODS * len(summary.student_names))[1],
-        captions.truncation(low),
+        captions.truncation(low, summary.headline_column, "accuracy"),
     ]
     return " ".join(part for part in parts if part)
 

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from kdbench.analysis.standings import standings
 from kdbench.analysis.summary import Summary
 from kdbench.report import captions
+from kdbench.report.columns import short_title
 from kdbench.report.diagram import draw_ranking
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.ranking import verdict
@@ -16,7 +17,7 @@ ORDER = 6
 
 def title(summary: Summary) -> str:
     """Say what the figure shows."""
-    return f"Methods by mean rank in top-1: {captions.subject(summary)}"
+    return f"Methods by mean rank in {short_title(summary.headline_column)}: {captions.subject(summary)}"
 
 
 def caption(summary: Summary) -> str:
@@ -24,8 +25,9 @@ def caption(summary: Summary) -> str:
     found = standings([summary])
     return " ".join(
         (
-            "Each student ranks the methods by its mean top-1 over the seeds. Methods that a thick bar joins "
-            "differ by less than Nemenyi's critical difference (CD, at 0.05).",
+            f"Each student ranks the methods by its mean {short_title(summary.headline_column)} over the "
+            "seeds. Methods that a thick bar joins differ by less than Nemenyi's critical "
+            "difference (CD, at 0.05).",
             *verdict(found),
             *found.left_out,
         )
