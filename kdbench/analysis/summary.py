@@ -181,6 +181,11 @@ class Summary:
         """Return whether any row has a number in this column."""
         return any(row.mean(column) is not None for row in self.rows)
 
+    def stamped(self, name: str) -> tuple[str, ...]:
+        """Return the different values of a stamp that all records bear, such as their device."""
+        values = (record.provenance.get(name) for record in self.records)
+        return _distinct(str(value) for value in values if value is not None)
+
     def by_teacher(self) -> Iterator[tuple[str, Summary]]:
         """Yield each teacher with the part of the summary that belongs to it."""
         for name in self.teacher_names:

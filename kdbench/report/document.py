@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from kdbench.report.blocks import Answer, Facts, Paragraphs, Plate, Plates, Points, Shown
 from kdbench.report.content import Content
-from kdbench.report.rendering import as_markdown, escape_markdown
+from kdbench.report.rendering import as_markdown
+from kdbench.report.rendering import escape_markdown as escaped
+from kdbench.report.table import Table
 
 
 def as_document(content: Content, figures: str = "figures") -> str:
@@ -14,61 +17,48 @@ def as_document(content: Content, figures: str = "figures") -> str:
 
 
 def _lines(content: Content, figures: str) -> Iterator[str]:
-    yield f"# {escape_markdown(content.title)}\n"
-    if content.description:
-        yield f"{escape_markdown(content.description.strip())}\n"
-    yield from (f"{escape_markdown(sentence)}\n" for sentence in content.answer)
-    yield from _list(f"**{name}**: {escape_markdown(value)}" for name, value in content.facts)
-    yield f"## Results\n\n{as_markdown(content.headline)}"
-    yield "## How to read this\n"
-    yield from _list(map(escape_markdown, (*content.warnings, *content.reading)))
-    yield "## Recipe\n"
-    yield from map(as_markdown, content.recipes)
-    yield from _list(f"**{name}**: {escape_markdown(value)}" for name, value in content.setting)
-    if content.differences.lines:
-        yield f"## {escape_markdown(content.differences.title)}\n\n{as_markdown(content.differences)}"
-    for table in (content.further, *content.of_tasks, content.over_kd, content.ranks, content.runtimes):
-        if table:
-            yield f"## {escape_markdown(table.title)}\n\n{as_markdown(table)}"
-    if content.controls:
-        yield "## Controls\n"
-        if content.control_table:
-            yield as_markdown(content.control_table)
-        yield from _list(map(escape_markdown, content.controls))
-    if content.exemplars:
-        yield "## Examples that change for good\n"
-        yield from _list(map(escape_markdown, content.exemplars))
-    if content.published:
-        yield f"## {escape_markdown(content.published.title)}\n"
-        yield from (f"**{escape_markdown(text)}**\n" for text in content.published_cautions)
-        yield as_markdown(content.published)
-    yield "## Figures\n"
-    for plate in content.plates:
-        if plate.missing is None:
-            yield f"![{escape_markdown(plate.title)}]({figures}/{plate.stem}.png)\n"
-            yield f"*{escape_markdown(plate.title)}.* {escape_markdown(plate.caption)}\n"
-    missing = [plate for plate in content.plates if plate.missing is not None]
+    yield f"# {escaped(content.title)}\n"
+    for block in content.opening:
+        yield from _shown(block, figures)
+    for part in content.parts:
+        lines = [line for block in part.blocks for line in _shown(block, figures)]
+        if lines and part.title:
+            yield f"## {escaped(part.title)}\n"
+        yield from lines
+
+
+def _shown(block: Shown, figures: str) -> Iterator[str]:
+    """Yield the lines of a block; of what can only be clicked there are none."""
+    match block:
+        case Table():
+            yield as_markdown(block)
+        case Paragraphs(texts, strong):
+            mark = "**" if strong else ""
+            yield from (f"{mark}{escaped(text)}{mark}\n" for text in texts)
+        case Answer(texts):
+            yield from (f"{escaped(text)}\n" for text in texts)
+        case Points(texts, warnings):
+            yield from _list(map(escaped, (*warnings, *texts)))
+        case Facts(pairs, heading, reasons):
+            if heading:
+                yield f"### {escaped(heading)}\n"
+            mark = "" if heading or reasons else "**"
+            yield from _list(f"{mark}{escaped(name)}{mark}: {escaped(value)}" for name, value in pairs)
+        case Plates(plates):
+            yield from _pictures(plates, figures)
+
+
+def _pictures(plates: Iterable[Plate], figures: str) -> Iterator[str]:
+    missing = []
+    for plate in plates:
+        if plate.missing is not None:
+            missing.append(f"{escaped(plate.stem)}: {escaped(plate.missing)}")
+            continue
+        yield f"![{escaped(plate.title)}]({figures}/{plate.stem}.png)\n"
+        yield f"*{escaped(plate.title)}.* {escaped(plate.caption)}\n"
     if missing:
         yield "Not drawn:\n"
-        yield from _list(
-            f"{escape_markdown(plate.stem)}: {escape_markdown(plate.missing or '')}" for plate in missing
-        )
-    if content.failures:
-        yield "## Failed and skipped cells\n"
-        yield from _list(
-            escape_markdown(
-                f"{failure.status}: {failure.student or failure.teacher}, {failure.method or 'teacher'}, "
-                f"seed {failure.seed}: {failure.reason}"
-            )
-            for failure in content.failures
-        )
-    if content.nulls:
-        yield "## Why numbers are missing\n"
-        yield from _list(f"{escape_markdown(why)}: {escape_markdown(names)}" for why, names in content.nulls)
-    yield "## Provenance\n"
-    for name, facts in content.provenance:
-        yield f"### {name}\n"
-        yield from _list(f"{escape_markdown(key)}: {escape_markdown(value)}" for key, value in facts)
+        yield from _list(missing)
 
 
 def _list(items: Iterable[str]) -> Iterator[str]:

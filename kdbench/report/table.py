@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from kdbench.column import Column
 
@@ -64,6 +64,7 @@ class Line:
 class Table:
     """A table as data: ``legend`` explains its marks, ``notes`` (numbered from 1) its empty places."""
 
+    kind: ClassVar = "table"
     title: str
     headings: tuple[Heading, ...]
     lines: tuple[Line, ...]

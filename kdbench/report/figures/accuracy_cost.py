@@ -19,8 +19,8 @@ from kdbench.report import captions, style
 from kdbench.report.drawing_settings import INK
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.labels import Label, Mark, place
+from kdbench.report.registry import drawing
 
-ORDER = 1
 COUNTS = ("macs", "params", "size_bytes")
 # More points than this in a panel would hide each other.
 CROWD = 64
@@ -55,6 +55,7 @@ def caption(summary: Summary) -> str:
     return " ".join(part for part in parts if part)
 
 
+@drawing("accuracy_cost", order=10, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw one panel a cost; raises NothingToDraw where no accuracy or no cost is known."""
     (rows, _), costs = _rows(summary), _costs(summary)

@@ -14,8 +14,8 @@ from kdbench.report import captions, style
 from kdbench.report.drawing_settings import FAINT
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.labels import Label, Mark, place
+from kdbench.report.registry import drawing
 
-ORDER = 2
 AGREEMENT = "agreement"
 CROWD = 64
 NAMED = 13
@@ -51,6 +51,7 @@ def caption(summary: Summary) -> str:
     return " ".join(part for part in parts if part)
 
 
+@drawing("agreement", order=20, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw both panels; raises NothingToDraw where no student has an agreement."""
     rows = tuple(r for r in style.rows_shown(summary, CROWD)[0] if r.mean(AGREEMENT) is not None)

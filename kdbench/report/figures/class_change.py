@@ -11,8 +11,8 @@ from kdbench.report import captions, numerals, style
 from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.drawing_settings import INK
 from kdbench.report.figures import NothingToDraw
+from kdbench.report.registry import drawing
 
-ORDER = 5
 MOST_ROWS = 64
 # Up to so many classes a cell has room for its number, and a column for a full class name.
 NUMBERS, NAMES = 16, 130
@@ -44,6 +44,7 @@ def caption(summary: Summary) -> str:
     )
 
 
+@drawing("class_change", order=50, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw a line a row and a column a class; raises NothingToDraw where recalls are not known."""
     rows, _ = _rows(summary)

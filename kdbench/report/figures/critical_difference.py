@@ -11,8 +11,7 @@ from kdbench.report.columns import short_title
 from kdbench.report.diagram import draw_ranking
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.ranking import verdict
-
-ORDER = 6
+from kdbench.report.registry import drawing
 
 
 def title(summary: Summary) -> str:
@@ -34,6 +33,7 @@ def caption(summary: Summary) -> str:
     )
 
 
+@drawing("critical_difference", order=70, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw the diagram; raises NothingToDraw with fewer than three methods or students."""
     ranking = standings([summary]).ranking

@@ -15,8 +15,8 @@ from kdbench.analysis.summary import Row, Summary
 from kdbench.column import Column
 from kdbench.report import captions, style
 from kdbench.report.figures import NothingToDraw
+from kdbench.report.registry import drawing
 
-ORDER = 4
 MOST_ACROSS = 6
 # Of more methods a student, lines would hide each other.
 MOST_METHODS = 10
@@ -53,6 +53,7 @@ def caption(summary: Summary) -> str:
     )
 
 
+@drawing("learning_curves", order=40, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw a panel a student; raises NothingToDraw where no student has a history."""
     split = _split(summary)
