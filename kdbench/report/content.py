@@ -59,7 +59,7 @@ def gather(
     attempts = attempts or Attempts()
     wanted = [entry for entry in sections(further) if interactive or not entry.interactive]
     made = {
-        entry: attempts.make(f"the section {entry.name}", (), _blocks, entry, summary) for entry in wanted
+        entry: attempts.make(f"the section '{entry.name}'", (), _blocks, entry, summary) for entry in wanted
     }
     every = [block for blocks in made.values() for block in blocks]
     files = {block.name: block.table for block in every if isinstance(block, File)}

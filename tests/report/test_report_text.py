@@ -252,9 +252,9 @@ def test_a_section_that_fails_is_named_and_the_others_are_written(
     (line,) = told
     assert "could not be made (KeyError: 'T$a$ [red]'); its traceback is in" in line
     assert "in broken" in (tmp_path / "failures.txt").read_text()
-    assert line.startswith(f"the section {part} could")
-    for text in (page.read_text(), (tmp_path / "report.md").read_text().replace("\\_", "_")):
-        assert f"the section {part} could not be made" in text
+    assert line.startswith(f"the section '{part}' could")
+    for text in (html.unescape(page.read_text()), (tmp_path / "report.md").read_text().replace("\\_", "_")):
+        assert f"the section '{part}' could not be made" in text
         assert ("Provenance" in text) == (part != "provenance")
     assert not any(path.exists() for path in stale)
 
@@ -269,12 +269,12 @@ def test_a_figure_a_chart_and_a_page_that_fail_leave_the_rest(
         page = write_report(synthetic_run, tmp_path)
     assert [str(entry.message).partition(" could")[0] for entry in warned] == [
         "the figure correctness",
-        "the section explore",
+        "the section 'explore'",
     ]
     for text in (page.read_text(), (tmp_path / "report.md").read_text()):
         assert "correctness: KeyError" in text and "the figure correctness could not be made" in text
-    text = page.read_text()
-    assert "the section explore could not be made" in text and "chart-data" not in text
+    text = html.unescape(page.read_text())
+    assert "the section 'explore' could not be made" in text and "chart-data" not in text
     monkeypatch.setattr("kdbench.report.page.as_page", broken)
     told: list[str] = []
     text = write_report(synthetic_run, tmp_path, failed=told.append).read_text()
