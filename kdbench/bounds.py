@@ -12,6 +12,7 @@ BOUNDED: dict[str, Bound] = {
     "macs": "lower",
     "macs_fvcore": "lower",
     "activations": "lower",
+    "train_macs": "lower",
     "theoretical_speedup": "upper",
 }
 SIGNS: dict[Bound, str] = {"lower": "≥", "upper": "≤"}

@@ -11,7 +11,7 @@ from kdbench.column_names import completed, is_timing
 from kdbench.efficiency.places import Dimensions
 from kdbench.methods import methods
 from kdbench.place import Place
-from kdbench.runner.controls import INDEPENDENT_COLUMNS
+from kdbench.runner.amendments.independent import INDEPENDENT_COLUMNS
 from kdbench.runner.records import all_columns
 
 EVERY_PLACE = Dimensions(

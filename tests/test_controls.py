@@ -22,8 +22,8 @@ from kdbench.plan import Plan, make_plan
 from kdbench.plan.controls import describe_controls
 from kdbench.progress import Progress
 from kdbench.runner import run
-from kdbench.runner.controls import NAMES
-from kdbench.runner.rescore import rescore
+from kdbench.runner.amendments.independent import NAMES
+from kdbench.runner.amendments.rescoring import rescore
 from kdbench.store import RunDirectory, check
 from kdbench.suite import Suite
 

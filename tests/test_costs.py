@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdbench.runner.costs import Costs, Measured
+from kdbench.runner.amendments.costs import Costs, Measured
 from kdbench.runner.scores import Scores
 from kdbench.suite.schema import ModelEntry
 

@@ -30,7 +30,7 @@ from kdbench.models.shapes import Outputs
 from kdbench.plan import make_plan
 from kdbench.report.writer import write_report
 from kdbench.runner import run
-from kdbench.runner.rescore import rescore
+from kdbench.runner.amendments.rescoring import rescore
 from kdbench.runner.scores import task_columns
 from kdbench.store import RunDirectory, check
 from kdbench.suite import Suite

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 import torch
+from kdbench.runner.trainer import Setting, Trainer
 
 from kdbench.errors import UserError
 from kdbench.plan import Cohort, make_plan
 from kdbench.plan.code import user_files
 from kdbench.progress import Progress
 from kdbench.runner import execution, processes, run
-from kdbench.runner.costs import measure_costs
-from kdbench.runner.trainer import Setting, Trainer
+from kdbench.runner.amendments.costs import measure_costs
 from kdbench.store import RunDirectory, check
 from kdbench.suite import Suite
 
@@ -150,7 +150,8 @@ def test_costs_of_a_file_that_is_edited_while_it_is_measured_are_not_recorded(
     (tmp_path / "net.py").write_text(NET)
     plan = make_plan(small_suite(f"students=[{{name: '{tmp_path}/net.py:build', label: net}}]"))
     monkeypatch.setattr(
-        "kdbench.runner.costs.measure", lambda *jobs, **more: (tmp_path / "width.py").write_text("WIDTH = 5")
+        "kdbench.runner.amendments.costs.measure",
+        lambda *jobs, **more: (tmp_path / "width.py").write_text("WIDTH = 5"),
     )
     with pytest.raises(UserError, match="was edited while the run was going on"):
         measure_costs(plan, RunDirectory(tmp_path / "run"), Progress())

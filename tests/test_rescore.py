@@ -18,7 +18,7 @@ from kdbench.metrics.features import cka_pooled, gram_products
 from kdbench.metrics.targets import teacher_entropy_norm
 from kdbench.progress import Progress
 from kdbench.runner import run
-from kdbench.runner.rescore import rescore
+from kdbench.runner.amendments.rescoring import rescore
 from kdbench.store import RunDirectory, check, load, sha256_of, write_json
 from kdbench.suite import Suite
 from tests.conftest import SMALL

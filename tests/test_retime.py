@@ -19,8 +19,8 @@ from kdbench.errors import UserError
 from kdbench.models import index
 from kdbench.plan import make_plan
 from kdbench.progress import Progress
-from kdbench.runner.costs import measure_costs
-from kdbench.runner.retiming import retime
+from kdbench.runner.amendments.costs import measure_costs
+from kdbench.runner.amendments.retiming import retime
 from kdbench.store import RunDirectory, load, read_json, write_json
 from kdbench.suite import Suite
 
@@ -206,7 +206,7 @@ def test_a_run_that_goes_on_counts_anew_where_the_code_that_counts_has_changed(
         conditions = {"reference": reference, "protocol": protocol.as_json(), "counts": {"mlp_16": {}}}
         return CostReport(metrics, reasons, samples().iloc[:0], conditions)
 
-    monkeypatch.setattr("kdbench.runner.costs.measure", counting)
+    monkeypatch.setattr("kdbench.runner.amendments.costs.measure", counting)
     plan = make_plan(small_suite("students=[mlp_16]", "methods=[scratch]"))
     (teacher,), model = plan.teachers, plan.cells[0].inference
     directory = RunDirectory(tmp_path / "run")

@@ -78,7 +78,7 @@ def _datasets() -> Rows:
 def _metrics() -> Rows:
     from kdbench.methods import methods
     from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
-    from kdbench.runner.controls import INDEPENDENT_COLUMNS
+    from kdbench.runner.amendments.independent import INDEPENDENT_COLUMNS
     from kdbench.runner.records import all_columns
 
     known = [*all_columns((1, 256), list(methods().values())), *INDEPENDENT_COLUMNS, *ROBUSTNESS]

@@ -106,12 +106,12 @@ def report(
 
     with ConsoleProgress(out_console) as progress:
         if retime:
-            from kdbench.runner.retiming import retime as time_again
+            from kdbench.runner.amendments.retiming import retime as time_again
 
             count = time_again(path)
             out_console.print(f"Stated the timings of {count} records anew.", highlight=False)
         if rescore:
-            from kdbench.runner.rescore import rescore as score_again
+            from kdbench.runner.amendments.rescoring import rescore as score_again
 
             count = score_again(path, progress)
             out_console.print(f"Scored {count} records anew.", highlight=False)

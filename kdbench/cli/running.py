@@ -48,6 +48,12 @@ def run(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, help="Processes that train cohorts at once.")
     ] = 1,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            "--executor", help="inline, processes, or path/file.py:Name; by default what --jobs asks for."
+        ),
+    ] = None,
     memory_budget: MemoryBudget = None,
     quiet: Quiet = False,
 ) -> None:
@@ -70,6 +76,7 @@ def run(
         "teacher_store": teacher_store,
         "retry_failed": retry_failed,
         "jobs": jobs,
+        "executor": executor,
         "memory_budget": None if memory_budget is None else parse_size(memory_budget),
     }
     failures: list[str] = []
@@ -127,9 +134,9 @@ def plan(
         f"teachers: {escaped(', '.join(teacher.label for teacher in made.teachers))}.",
         highlight=False,
     )
-    if made.tasks:
+    if made.heads:
         weights = loaded.dataset.tasks
-        further = (f"{task} ({n} classes, weight {weights[task]:g})" for task, n in made.tasks.items())
+        further = (f"{task} ({n} classes, weight {weights[task]:g})" for task, n in made.heads.items())
         out_console.print(f"A head each: {made.num_classes} classes, {', '.join(further)}.", highlight=False)
     for line in describe_controls(made):
         out_console.print(escaped(line), highlight=False)

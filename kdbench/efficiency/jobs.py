@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.errors import UserError
+from kdbench.methods.restructuring import Decided, finished, restructured
 from kdbench.models import build_model, load_checkpoint
 from kdbench.models.features import run_blank
 from kdbench.models.registry import is_foreign
@@ -48,7 +49,10 @@ def _build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> nn.Module:
     )
     if entry["checkpoint"] is not None:
         load_checkpoint(model, Path(entry["checkpoint"]))
-    return model
+    model, compressors = restructured(model, (Decided(**decided) for decided in entry["decisions"]))
+    if entry["weights"] is not None:
+        load_checkpoint(model, Path(entry["weights"]))
+    return finished(model, compressors)
 
 
 def outputs(model: nn.Module, shape: Sequence[int]) -> int | None:

@@ -26,12 +26,18 @@ from kdbench.store import read_json, write_json
 
 @dataclass(frozen=True)
 class ModelJob:
-    """A model to measure: the label that results carry, its name, arguments, and trained weights if any."""
+    """A model to measure: the label that results carry, its name, arguments, and trained weights if any.
+
+    ``decisions`` are those of compressors (`kdbench.methods.restructuring.Decided` as JSON), applied in order
+    before the ``weights`` of what they made.
+    """
 
     label: str
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
+    decisions: Sequence[Mapping[str, Any]] = ()
+    weights: str | None = None
 
 
 def measure(

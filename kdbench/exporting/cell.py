@@ -1,4 +1,4 @@
-"""A finished cell as a model again: its record says what to build, its weights lie beside the record."""
+"""A finished node as a model again: its record says what to build, its weights lie beside the record."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from kdbench.code.factory import has_changed
 from kdbench.data import load_entry
 from kdbench.errors import UserError, nearest
 from kdbench.machine import versions
-from kdbench.methods import Method, find_method
+from kdbench.methods import Method
+from kdbench.methods.compressor import find_step
+from kdbench.methods.restructuring import Decided, finished, restructured
 from kdbench.models import build_model, load_checkpoint
 from kdbench.models.foreign import give_own_input
 from kdbench.models.registry import is_foreign
 from kdbench.models.shapes import Shape
 from kdbench.models.trial import try_out
-from kdbench.store import RUNS, RunDirectory
+from kdbench.store import DECISION, RUNS, Record, RunDirectory, read_json
+from kdbench.store.record import HOMES
 from kdbench.suite import Suite, folder_of_paths
 from kdbench.suite.references import located
 from kdbench.suite.schema import DatasetEntry, ModelEntry
@@ -28,7 +31,7 @@ from kdbench.suite.schema import DatasetEntry, ModelEntry
 
 @dataclass(frozen=True)
 class TrainedStudent:
-    """What a cell keeps: the model in evaluation mode on the CPU, its weights loaded, and its card.
+    """What a node deploys: the model in evaluation mode on the CPU, its weights loaded, and its card.
 
     ``card`` says what a user of the model needs: input, normalisation, classes, and where it comes from.
     """
@@ -38,28 +41,30 @@ class TrainedStudent:
     input_shape: Shape
     card: dict[str, Any]
     entry: ModelEntry
+    decisions: tuple[Decided, ...] = ()
 
     def fresh(self) -> nn.Module:
         """Return another model of the same architecture, with fresh weights."""
-        return _build(self.entry, self.input_shape, _outputs(self.card))
+        built = _build(self.entry, self.input_shape, _outputs(self.card))
+        return finished(*restructured(built, self.decisions))
 
 
 def find_cell(cell: str, run: Path | None = None) -> tuple[RunDirectory, str]:
-    """Return the run directory and the id of a cell that is given as ``RUN/cells/ID`` or by its id.
+    """Return the run directory and the id of a node that is given as ``RUN/nodes/ID`` or by its id.
 
     By its id it is looked for in ``run``, or in every run of the folder ``runs``.
 
     Raises UserError where it is not found, with the nearest id, or is found in more than one run.
     """
     path = Path(cell)
-    if path.parent.name == "cells":
+    if path.parent.name in HOMES:
         return _known(RunDirectory.open(path.parents[1]), path.name)
     if run is not None:
         return _known(RunDirectory.open(run), cell)
     runs = [RunDirectory(file.parent) for file in sorted(RUNS.glob("*/run.json"))]
     if not runs:
         raise UserError(f"there is no run in {RUNS}/ to look for cell '{cell}' in: name one with --run.")
-    holders = [directory for directory in runs if cell in directory.manifest()["cells"]]
+    holders = [directory for directory in runs if cell in _nodes(directory)]
     if not holders:
         raise _unknown(cell, runs)
     if len(holders) > 1:
@@ -68,16 +73,21 @@ def find_cell(cell: str, run: Path | None = None) -> tuple[RunDirectory, str]:
     return holders[0], cell
 
 
+def _nodes(directory: RunDirectory) -> list[str]:
+    """Return the ids of a run's cells and of what they rest on."""
+    manifest = directory.manifest()
+    return [*manifest["cells"], *manifest["teachers"], *directory.supporting_ids()]
+
+
 def _known(directory: RunDirectory, cell: str) -> tuple[RunDirectory, str]:
-    cells = directory.manifest()["cells"]
-    if cell not in cells and directory.record("cells", cell) is not None:
+    if cell in _nodes(directory):
+        return directory, cell
+    if directory.record(cell) is not None:
         raise UserError(
             f"cell '{cell}' is of an earlier plan of {directory.path}: run the suite as it was then, which "
             "trains nothing that is finished."
         )
-    if cell not in cells:
-        raise _unknown(cell, [directory])
-    return directory, cell
+    raise _unknown(cell, [directory])
 
 
 def _unknown(cell: str, runs: Sequence[RunDirectory]) -> UserError:
@@ -89,40 +99,83 @@ def _unknown(cell: str, runs: Sequence[RunDirectory]) -> UserError:
 def trained_student(
     directory: RunDirectory, cell: str, *, best: bool = False, data_root: Path | None = None
 ) -> TrainedStudent:
-    """Build the model that a cell keeps at inference, and load its weights.
+    """Build the model that a node deploys, and load its weights.
 
     Args:
         directory: the run.
-        cell: the cell's id.
+        cell: the node's id.
         best: take the weights of the epoch that was best on validation instead of the last.
         data_root: where the dataset is, for a run whose ``run.json`` does not hold its normalisation.
 
     Raises:
-        UserError: for a cell that is not finished, failed or was skipped; weights that are not there, as in
-            a published run; and code of a user's own that has changed since the cell was trained.
+        UserError: for a node that is not finished, failed or was skipped; weights that are not there, as in
+            a published run; and code of a user's own that has changed since the node was made.
     """
-    record = directory.record("cells", cell)
-    where = directory.folder("cells", cell)
+    record = directory.record(cell)
     if record is None:
         raise UserError(f"cell '{cell}' of {directory.path} is not finished: run its suite again.")
-    if record["status"] != "ok":
-        raise UserError(f"cell '{cell}' has no model, it is {record['status']}: {record['reason']}.")
-    weights = where / ("student_best.safetensors" if best else "student.safetensors")
-    if not weights.is_file():
-        why = "they were not kept apart" if best and not record["best_epoch"] else "a published run has none"
-        raise UserError(
-            f"there are no weights at {weights} ({why}): train the cell again by running "
-            f"{directory.path / 'suite.yaml'} with another --out."
-        )
+    if record.status != "ok":
+        raise UserError(f"cell '{cell}' has no model, it is {record.status}: {record.reason}.")
+    file = weights_file(directory, record, best=best)
     manifest = directory.manifest()
     channels, height, width = manifest["input_shape"]
     shape: Shape = (channels, height, width)
     folder = folder_of_paths(directory.path)
-    entry = _kept(directory, record, folder)
-    model = _build(entry, shape, _outputs(manifest))
-    load_checkpoint(model, directory.recorded_file(record, weights.name))
+    entry, decisions = recipe_of(directory, record, folder)
+    model, compressors = restructured(_build(entry, shape, _outputs(manifest)), decisions)
+    load_checkpoint(model, file)
     normalisation = manifest.get("normalisation") or _normalisation(record, data_root, folder)
-    return TrainedStudent(cell, model.eval(), shape, _card(record, manifest, normalisation, best), entry)
+    card = _card(record, manifest, normalisation, best)
+    return TrainedStudent(cell, finished(model, compressors).eval(), shape, card, entry, decisions)
+
+
+def weights_file(directory: RunDirectory, record: Record, *, best: bool = False) -> Path:
+    """Return the file of a node's weights; raises UserError where it is not there, or not as recorded."""
+    name = record.weights(best=best)
+    if name is None or not (directory.path / record.place / name).is_file():
+        apart = best and not record.best_epoch
+        why = "they were not kept apart" if apart else "a published run has none"
+        where = directory.path / record.place / (name or f"weights{'_best' if best else ''}.safetensors")
+        raise UserError(
+            f"there are no weights at {where} ({why}): train the cell again by running "
+            f"{directory.path / 'suite.yaml'} with another --out."
+        )
+    return directory.recorded_file(record, name)
+
+
+def recipe_of(
+    directory: RunDirectory, record: Record, folder: Path | None
+) -> tuple[ModelEntry, tuple[Decided, ...]]:
+    """Return how a node's network is made: the model that is built, and the decisions applied to it."""
+    decisions: list[Decided] = []
+    config = record.config
+    model = config.get("student") or config["model"]
+    _refuse_changed(model, _entry(model, folder))
+    made: Record | None = record
+    while made is not None:
+        if DECISION in made.files:
+            method = _compressor(directory, made.config)
+            hyper = {name: value for name, value in made.config["method"].items() if name != "name"}
+            content = read_json(directory.recorded_file(made, DECISION))
+            decisions.insert(0, Decided(method, hyper, content))
+        made = directory.record(made.start) if made.start else None
+    if "network" in config:
+        return ModelEntry.placed(config["network"], folder), tuple(decisions)
+    return _of_first_schema(directory, record, folder) or _entry(model, folder), tuple(decisions)
+
+
+def _of_first_schema(directory: RunDirectory, record: Record, folder: Path | None) -> ModelEntry | None:
+    """Return the network that a method keeps in the student's place, which schema 1 did not record."""
+    if "student" not in record.config or record.taught_by is None:
+        return None
+    step = find_step(_method_name(directory, record.config))
+    tutor = directory.record(record.taught_by)
+    if not isinstance(step, Method) or not step.distiller.has_own_network() or tutor is None:
+        return None
+    student, teacher = (_entry(model, folder) for model in (record.config["student"], tutor.config["model"]))
+    hyper = step.parameters(**{k: v for k, v in record.config["method"].items() if k != "name"})
+    fields = step.distiller.network(hyper, student.opened(), teacher.opened())
+    return student.beside(**fields) if fields else None
 
 
 def _outputs(content: Mapping[str, Any]) -> int:
@@ -136,31 +189,6 @@ def _build(entry: ModelEntry, shape: Shape, classes: int) -> nn.Module:
     if is_foreign(entry.name) and try_out(model, shape).changes_input:
         give_own_input(model)
     return model
-
-
-def _kept(directory: RunDirectory, record: Mapping[str, Any], folder: Path | None) -> ModelEntry:
-    """Return the model that is kept at inference: the student, or what its method makes of it."""
-    config = record["config"]
-    student = _entry(config["student"], folder)
-    _refuse_changed(config["student"], student)
-    registered = _method(directory, config)
-    tutor = directory.record("teachers", config.get("tutor") or config["teacher"])
-    if tutor is None:
-        raise UserError(f"{directory.path} lacks the teacher of cell '{record['id']}': run its suite again.")
-    model = tutor["config"]["model"]
-    try:
-        hyper = registered.parameters(**{k: v for k, v in config["method"].items() if k != "name"})
-    except ValidationError as error:
-        raise UserError(
-            f"the record of cell '{record['id']}' does not fit the parameters of method '{registered.name}' "
-            f"({error.errors()[0]['msg']}): export it with the kdbench that trained it."
-        ) from error
-    teacher = _entry(model, folder)
-    kept = registered.distiller.deployed(hyper, student.opened(), teacher.opened())
-    if kept is None:
-        return student
-    _refuse_changed(model, teacher)
-    return student.beside(kept[0], args=kept[1])
 
 
 def _entry(config: Mapping[str, Any], folder: Path | None) -> ModelEntry:
@@ -178,34 +206,50 @@ def _refuse_changed(config: Mapping[str, Any], entry: ModelEntry) -> None:
         )
 
 
-def _method(directory: RunDirectory, config: Mapping[str, Any]) -> Method:
-    """Return the method of a cell; that of a user's own code by the name that the run's suite gives it."""
+def _method_name(directory: RunDirectory, config: Mapping[str, Any]) -> str:
+    """Return the name of a node's method; that of a user's own code as its reference in the run's suite."""
     name, fingerprint = config["method"]["name"], config.get("method_source")
     if fingerprint is None:
-        return find_method(name)
-    for entry in Suite.load(directory.path / "suite.yaml").methods:
-        if ":" in entry.name:
-            found = find_method(located(entry.name, entry.folder))
-            if (found.name, found.fingerprint) == (name, fingerprint):
-                return found
+        return name
+    links = (link for entry in Suite.load(directory.path / "suite.yaml").methods for link in entry.links)
+    for link in links:
+        if ":" in link.name:
+            reference = located(link.name, link.folder)
+            step = find_step(reference)
+            if (step.name, step.fingerprint) == (name, fingerprint):
+                return reference
     raise UserError(f"the code of method '{name}' has changed since the cell was trained: restore the file.")
 
 
-def _normalisation(record: Mapping[str, Any], data_root: Path | None, folder: Path | None) -> dict[str, Any]:
+def _compressor(directory: RunDirectory, config: Mapping[str, Any]) -> str:
+    """Return the name of a compressor whose parameters are those that were recorded."""
+    name = _method_name(directory, config)
+    step = find_step(name)
+    try:
+        step.parameters(**{key: value for key, value in config["method"].items() if key != "name"})
+    except ValidationError as error:
+        raise UserError(
+            f"what was recorded does not fit the parameters of method '{step.name}' "
+            f"({error.errors()[0]['msg']}): export it with the kdbench that made it."
+        ) from error
+    return name
+
+
+def _normalisation(record: Record, data_root: Path | None, folder: Path | None) -> dict[str, Any]:
     """Return mean and deviation of the training images, read again."""
-    config = {name: value for name, value in record["config"]["dataset"].items() if name != "source"}
+    config = {name: value for name, value in record.config["dataset"].items() if name != "source"}
     dataset = DatasetEntry.placed(config, folder)
     data = load_entry(dataset, root=data_root)
-    if data.checksum != record["provenance"]["data_checksum"]:
+    if data.checksum != record.provenance["data_checksum"]:
         raise UserError(
-            f"the data of '{dataset.name}' is not what cell '{record['id']}' was trained on, and its "
+            f"the data of '{dataset.name}' is not what cell '{record.id}' was trained on, and its "
             "run.json does not hold the normalisation: name the right folder with --data-root."
         )
     return {"mean": list(data.mean), "std": list(data.std)}
 
 
 def _card(
-    record: Mapping[str, Any], manifest: Mapping[str, Any], normalisation: Mapping[str, Any], best: bool
+    record: Record, manifest: Mapping[str, Any], normalisation: Mapping[str, Any], best: bool
 ) -> dict[str, Any]:
     metric, tasks = "top1_best_val" if best else "top1", manifest.get("tasks")
     return {
@@ -215,10 +259,10 @@ def _card(
         "output": "logits, float32 (batch, classes)" + (", then those of each task" if tasks else ""),
         "classes": manifest["classes"],
         **({"tasks": tasks} if tasks else {}),
-        **{name: record[name] for name in ("dataset", "teacher", "student", "method", "seed")},
-        "epoch": record["best_epoch"] if best else record["epochs"],
-        "top1": record["metrics"][metric],
-        "cell": record["id"],
+        **{name: getattr(record, name) for name in ("dataset", "teacher", "student", "method", "seed")},
+        "epoch": record.best_epoch if best else record.epochs,
+        "top1": record.metrics[metric],
+        "cell": record.id,
         "suite": manifest["suite"],
         "kdbench": versions()["kdbench"],
     }

@@ -100,7 +100,8 @@ class Maker:
             if isinstance(link.registered, RegisteredCompressor):
                 node = self._compressed(teacher, entry, link, node, seed)
                 continue
-            node, fault = self._trained(teacher, entry, link, node, seed, recipe, shuffled)
+            label = f"{entry.shown} by {variant.label}"
+            node, fault = self._trained(teacher, entry, link, node, seed, recipe, shuffled, label)
             refusal = refusal or (fault and _in_chain(variant, place, fault))
         assert node is not None
         return Made(node, refusal)
@@ -114,6 +115,7 @@ class Maker:
         seed: int,
         recipe: Recipe,
         shuffled: bool,
+        label: str,
     ) -> tuple[Node, str | None]:
         """Return a student that trains, its assistants before it, and what speaks against it."""
         registered = link.registered
@@ -152,7 +154,7 @@ class Maker:
             if start and start.compressions:
                 fault = "it builds a network around the student, whose structure a compressor has decided"
             else:
-                kept = entry.beside(**own_network, label=f"{entry.shown} by {registered.name}")
+                kept = entry.beside(**own_network, label=label)
                 sketch = self._sketches.of("student", kept)
                 pair = self._pair((tutor.label, tutor.sketch), (entry.shown, sketch))
                 config["network"] = {"name": kept.name, "args": kept.args}

@@ -1,4 +1,4 @@
-"""A cell becomes a model in training: its student, its method, its tutor."""
+"""A node becomes a model in training: its network, its method, its tutor."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import copy
 from dataclasses import replace
 
 from kdbench.methods import Distiller, Method
-from kdbench.plan import Cell
-from kdbench.plan.controls import RANDOM_TEACHER
+from kdbench.models import feature_shapes
+from kdbench.plan import Node, Training
+from kdbench.plan.making import RANDOM_TEACHER
+from kdbench.runner.networks import Network
 from kdbench.runner.session import Fitted, Session
 from kdbench.shared_state import kept_settings
 from kdbench.training.precision import resolve
@@ -15,31 +17,47 @@ from kdbench.training.seeds import derive, reseed
 from kdbench.training.trainee import Trainee, Tutor
 
 
-def trainee_of(cell: Cell, session: Session, teacher: Fitted, tutor: Tutor) -> Trainee:
-    """Return a cell's student with fresh weights, ready for its first step.
+def first_network(node: Node, session: Session) -> Network:
+    """Return the network of a node that starts from no other: fresh weights, or those of its checkpoint.
 
     One student and seed starts from the same weights whatever the method, so that comparisons are paired.
     """
-    reseed("student", cell.entry.name, cell.seed)
-    model = session.build(cell.entry)
+    reseed(*node.weights)
+    return Network(session.build(node.entry))
+
+
+def trainee_of(
+    node: Node, session: Session, network: Network, teacher: Fitted | None, tutor: Tutor | None
+) -> Trainee:
+    """Return a network ready for the first step of its training; ``teacher`` None is to train alone."""
+    step = node.step
+    assert isinstance(step, Training)
+    model = network.model
+    own = Fitted(node.entry, model, node.sketch.taps)
+    pair = step.pair
+    if node.start and node.start.compressions:
+        # What a compressor left of the features is known only now.
+        shapes = feature_shapes(model, own.taps, session.data.input_shape)
+        pair = replace(pair, student_shapes=replace(shapes, logits=pair.student_shapes.logits))
     with kept_settings():
-        looked_at = own_teacher(cell.registered, teacher)
-        reseed("method", cell.id)
-        distiller = session.distiller(lambda pair: cell.registered.distiller(cell.hyper, pair), cell.pair)
-        distiller.prepare(session.networks(Fitted(cell.entry, model, cell.taps), looked_at))
+        looked_at = own_teacher(step.method, teacher or own)
+        reseed("method", node.id)
+        distiller = session.distiller(lambda pair: step.distiller(step.hyper, pair), pair)
+        distiller.prepare(session.networks(own, looked_at))
     return Trainee(
-        id=cell.id,
+        id=node.id,
         model=model,
-        taps=cell.taps,
+        taps=own.taps,
         distiller=distiller,
-        recipe=cell.recipe,
+        recipe=step.recipe,
         device=session.device,
-        precision=resolve(cell.recipe.precision, session.device),
+        precision=resolve(step.recipe.precision, session.device),
         tutor=tutor,
         # One order of the classes for all methods of a seed: controls too are paired.
-        shuffle_seed=derive(RANDOM_TEACHER, cell.seed) if cell.control_of else None,
-        own_copies=cell.registered.fingerprint is not None,
-        own_teacher=None if looked_at is teacher else looked_at.model,
+        shuffle_seed=derive(RANDOM_TEACHER, node.seed) if step.shuffled else None,
+        own_copies=step.method.fingerprint is not None,
+        own_teacher=looked_at.model if teacher and looked_at is not teacher else None,
+        compressors=network.compressors,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from kdbench.data import load_entry
@@ -12,6 +11,7 @@ from kdbench.plan import Cohort, Plan
 from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import Room, trainee_of
 from kdbench.runner.clock import Clock
+from kdbench.runner.networks import Network
 from kdbench.runner.phases import Phase, phases
 from kdbench.runner.session import Device, Fitted, Session, resolve_device
 from kdbench.suite.schema import ModelEntry
@@ -79,26 +79,26 @@ def estimate(
 
 def _trained(plan: Plan) -> Iterator[ModelEntry]:
     """Yield the models that train; one that is loaded may not be able to."""
-    teachers = (teacher.entry for teacher in plan.teachers if teacher.entry.checkpoint is None)
-    return chain(teachers, (cell.entry for cell in plan.cells))
+    return (node.entry for node in plan.nodes.values() if node.recipe)
 
 
 def _memory(cohort: Cohort, session: Session, budget: int | None) -> CohortMemory:
     x, _, _ = next(session.train.ordered(cohort.recipe.batch_size))
-    tutors: dict[str, Fitted] = {}
+    teachers: dict[str, Fitted] = {}
     steps: dict[str, int] = {}
     rooms, counts = [Room(budget)], [0]
-    for cell in cohort.cells:
-        if cell.refusal:
+    for node in cohort.nodes:
+        if not node.recipe or node.teacher is None:
             continue
-        if cell.tutor.id not in tutors:
-            entry = cell.tutor.entry
-            tutors[cell.tutor.id] = Fitted(entry, session.build(entry), cell.tutor.taps)
-        teacher = tutors[cell.tutor.id]
-        trainee = trainee_of(cell, session, teacher, Tutor(teacher.model, teacher.taps))
-        if cell.student not in steps:
-            steps[cell.student] = step_bytes(trainee.model, x)
-        need = held_bytes(trainee), steps[cell.student]
+        if node.teacher.id not in teachers:
+            entry = node.teacher.entry
+            teachers[node.teacher.id] = Fitted(entry, session.build(entry), node.teacher.sketch.taps)
+        teacher = teachers[node.teacher.id]
+        network = Network(session.build(node.entry))
+        trainee = trainee_of(node, session, network, teacher, Tutor(teacher.model, teacher.taps))
+        if node.entry.shown not in steps:
+            steps[node.entry.shown] = step_bytes(trainee.model, x)
+        need = held_bytes(trainee), steps[node.entry.shown]
         if not rooms[-1].admits(*need):
             rooms.append(Room(budget))
             counts.append(0)

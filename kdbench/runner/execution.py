@@ -1,4 +1,4 @@
-"""Carrying out a plan: teachers, costs, then cohort by cohort, so that a killed run goes on where it was."""
+"""Carrying out a plan: teachers, cohort by cohort, amendments; a killed run goes on where it was."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ import filelock
 from kdbench import machine
 from kdbench.data import Dataset
 from kdbench.errors import UserError
-from kdbench.heads import PRIMARY
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
-from kdbench.plan import Cell, Plan, TeacherPlan, make_plan
+from kdbench.plan import Node, Plan, make_plan
 from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
-from kdbench.runner.controls import control_columns, score_against_independent
-from kdbench.runner.costs import Costs, measure_costs, protocol_of
+from kdbench.runner.amendments.amendment import bring_up_to_date
+from kdbench.runner.amendments.costs import Costs
+from kdbench.runner.amendments.independent import IndependentTeacher, control_columns
+from kdbench.runner.amendments.measurement import protocol_of
+from kdbench.runner.amendments.shift import CorruptionShift
 from kdbench.runner.doubts import guessed_normalisation
+from kdbench.runner.events import Follower
+from kdbench.runner.finishing import methods_of
 from kdbench.runner.finiteness import refuse_broken
-from kdbench.runner.processes import train_in_processes
 from kdbench.runner.records import all_columns, now, relabel
-from kdbench.runner.robustness import Robustness
-from kdbench.runner.scores import Scores
 from kdbench.runner.session import Device, Session, resolve_device
-from kdbench.runner.teachers import default_store
-from kdbench.runner.trainer import SCRATCH, Setting, Trainer
+from kdbench.runner.shelf import default_store
+from kdbench.runner.works import EXECUTORS, Executor, Site, works_of
+from kdbench.runner.workshop import SCRATCH, Setting, Workshop
 from kdbench.store import RUNS, RunDirectory, earlier_note, read_json, write_atomic, write_json, write_results
 from kdbench.suite import Suite
-from kdbench.suite.schema import ModelEntry
 from kdbench.training.threads import computing_with
 
 
@@ -57,6 +58,7 @@ def run(
     teacher_store: Path | None = None,
     retry_failed: bool = False,
     jobs: int = 1,
+    executor: str | None = None,
     memory_budget: int | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -71,6 +73,8 @@ def run(
             the run directory itself for any other.
         retry_failed: run cells again that failed before.
         jobs: how many processes train cohorts at once; they share the threads.
+        executor: what carries the work out, by name or as ``path/file.py:Name``; by default ``inline`` for
+            one job, ``processes`` for more.
         memory_budget: bytes that training may take, which ``jobs`` share, half of the free memory by
             default; cohorts that need more are split, images are streamed from disk. No result depends on it.
         progress: is told what happens.
@@ -81,6 +85,7 @@ def run(
     progress = progress or Progress()
     target = resolve_device(device)
     budget = default_budget(target.type) if memory_budget is None else checked_budget(memory_budget)
+    carrying = EXECUTORS.find(executor or ("processes" if jobs > 1 else "inline")).make(jobs)
     plan = make_plan(suite, data_root)
     directory = _claim(Path(out) if out else RUNS / suite.name, plan)
     setting = Setting(
@@ -94,7 +99,7 @@ def run(
         with directory.lock(), _emptied(setting.scratch), computing_with(suite.threads):
             for remark in plan.remarks:
                 progress.warn(remark)
-            return _Run(Trainer(plan, setting, progress)).carry_out(retry_failed, jobs)
+            return _Run(Workshop(plan, setting, progress)).carry_out(retry_failed, carrying)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None
 
@@ -132,52 +137,40 @@ def _claim(path: Path, plan: Plan) -> RunDirectory:
 class _Run:
     """One suite being carried out in one run directory."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.plan = trainer.plan
-        self.directory = trainer.setting.directory
-        self.progress = trainer.progress
+    def __init__(self, workshop: Workshop) -> None:
+        self.workshop = workshop
+        self.plan = workshop.plan
+        self.directory = workshop.run
+        self.progress = workshop.progress
 
-    def carry_out(self, retry_failed: bool, jobs: int) -> Outcome:
+    def carry_out(self, retry_failed: bool, executor: Executor) -> Outcome:
         if retry_failed:
             self._forget_failures()
-        waiting = self.trainer.waiting()
-        supporting = self._supporting()
-        missing = [
-            teacher
-            for teacher in (*self.plan.teachers, *supporting)
-            if self.directory.record("teachers", teacher.id) is None
-        ]
+        waiting = self.workshop.waiting()
+        needed = [*self.plan.teachers, *self._supporting()]
+        missing = [node for node in needed if self.directory.record(node.id) is None]
         before = self._before()
         self.progress.plan(
             len(self.plan.cohorts), len(self.plan.cells), before["ok"], before["failed"], before["skipped"]
         )
         if waiting or missing:
-            self._begin(self.trainer.session)
+            self._begin(self.workshop.session)
         else:
-            self.trainer.compare_data()
+            self.workshop.compare_data()
             self._write_manifest(None)
         relabel(self.plan, self.directory)
         if note := earlier_note(self.directory.path):
             self.progress.note(note)
-        for teacher in self.plan.teachers:
-            if teacher in missing or any(cell.teacher == teacher.label for cell in waiting):
-                self.trainer.teacher(teacher)
-        for teacher in supporting:
-            if teacher in missing:
-                if not teacher.lesson:
-                    self.progress.note(f"independent teacher {teacher.label}, seed {teacher.entry.seed}")
-                self.trainer.teacher(teacher)
-        for teacher in (*self.plan.teachers, *supporting):
-            refuse_broken(teacher, self.directory, (PRIMARY, *self.plan.tasks))
-        costs = measure_costs(self.plan, self.directory, self.progress)
-        self._train(waiting, costs, jobs)
+        for node in needed:
+            if node in missing or any(cell.node.origin is node for cell in waiting):
+                if node in self.plan.idle_teachers:
+                    self.progress.note(f"independent teacher {node.label}, seed {node.seed}")
+                self.workshop.obtain(node)
+        for node in needed:
+            refuse_broken(node, self.directory, self.plan.outputs)
+        self._make(executor)
         self.progress.trained()
-        self._refresh_costs(costs)
-        score_against_independent(self.plan, self.directory, self.progress)
-        refuse_edited(self.plan)
-        robustness = Robustness(self.plan, self.directory, self.progress)
-        robustness.refresh(self.trainer.session if robustness.due() else None)
+        self._amend()
         write_results(self.directory)
         return self._outcome()
 
@@ -190,40 +183,46 @@ class _Run:
 
     def _before(self) -> Counter[str]:
         """Return how many cells of the plan have a record already, by its status."""
-        records = (self.directory.record("cells", cell.id) for cell in self.plan.cells)
-        return Counter(record["status"] for record in records if record)
+        records = self.directory.existing(cell.id for cell in self.plan.cells)
+        return Counter(record.status for record in records)
 
-    def _supporting(self) -> list[TeacherPlan]:
-        """Return the independent teachers, and the assistants of finished cells; others come with theirs."""
-        records = ((cell, self.directory.record("cells", cell.id)) for cell in self.plan.cells)
-        done = [cell for cell, record in records if record and record["status"] == "ok"]
-        assistants = {assistant.id: assistant for cell in done for assistant in cell.assistants}
-        return [*self.plan.idle_teachers, *assistants.values()]
+    def _supporting(self) -> list[Node]:
+        """Return the independent teachers, and what finished cells rest on; others come with theirs."""
+        rows = self.plan.compared
+        supporting = {node.id: node for node in self.plan.idle_teachers}
+        for cell in self.plan.cells:
+            record = None if cell.refusal else self.directory.record(cell.id)
+            if record and record.status == "ok":
+                supporting |= {id: node for id, node in cell.node.ancestors.items() if id not in rows}
+        return list(supporting.values())
 
-    def _train(self, waiting: list[Cell], costs: Costs, jobs: int) -> None:
-        cohorts = [cohort for cohort in self.plan.cohorts if any(cell in waiting for cell in cohort.cells)]
-        if jobs > 1 and len(cohorts) > 1:
-            # This process only waits: the memory is all for those that train.
-            self.trainer.release()
-            train_in_processes(self.plan, self.trainer.setting, cohorts, jobs, self.progress)
-            return
-        for cohort in cohorts:
-            self.trainer.train(cohort, costs)
+    def _make(self, executor: Executor) -> None:
+        works = works_of(self.plan, Site.of(self.workshop))
+        follower = Follower({work.id: (work.label, work.epochs) for work in works}, self.progress)
+        if works:
+            executor.run(works, follower.tell)
+            follower.end()
+
+    def _amend(self) -> None:
+        """Bring the finished records to what the suite asks for beside training."""
+        rows = self.plan.compared.values()
+        examples = self.directory.manifest()["sizes"]["train"]
+        refuse_edited(self.plan)
+        for amendment in (
+            Costs(self.plan, self.directory, examples, self.progress),
+            IndependentTeacher(self.plan, self.directory, self.progress),
+            CorruptionShift(self.plan, self.directory, lambda: self.workshop.session, self.progress),
+        ):
+            bring_up_to_date(amendment, rows, self.directory)
 
     def _write_manifest(self, session: Session | None) -> None:
         """Write what this run is; where nothing is left to train, what it says of the data stays."""
         suite, path = self.plan.suite, self.directory.path
-        used = list({cell.registered.name: cell.registered for cell in self.plan.cells}.values())
         before = read_json(path / "run.json") if (path / "run.json").is_file() else {}
-        parts: list[TeacherPlan | Cell] = [
-            *self.plan.teachers,
-            *self.plan.supporting,
-            *self.plan.cells,
-        ]
         write_atomic(path / "suite.yaml", suite.to_yaml())
         dimensions = protocol_of(suite.measure).dimensions
-        measured = all_columns(suite.measure.batch_sizes, used, dimensions, self.plan.tasks)
-        columns = [*measured, *control_columns(suite)]
+        columns = all_columns(suite.measure.batch_sizes, methods_of(self.plan), dimensions, self.plan.heads)
+        columns += control_columns(suite)
         columns += ROBUSTNESS if suite.robustness else ()
         write_json(path / "columns.json", [column.as_json() for column in columns])
         write_json(
@@ -235,48 +234,22 @@ class _Run:
                 "dataset": suite.dataset.shown,
                 "seeds": list(suite.seeds),
                 "teachers": [teacher.id for teacher in self.plan.teachers],
-                "supporting": [teacher.id for teacher in self.plan.supporting],
+                "supporting": [node.id for node in self.plan.supporting],
                 "cells": [cell.id for cell in self.plan.cells],
-                "labels": {part.id: part.labels for part in parts},
+                "labels": self.plan.labels,
                 "started": before.get("started") or now(),
             }
             | (_data_and_machine(session.data) if session else {}),
         )
 
     def _forget_failures(self) -> None:
-        for cell in self.plan.cells:
-            record = self.directory.record("cells", cell.id)
-            if record and record["status"] == "failed":
-                shutil.rmtree(self.directory.folder("cells", cell.id))
-
-    def _refresh_costs(self, costs: Costs) -> None:
-        """Put costs into records that hold others: of other settings, of another suite, or stated before."""
-        for teacher in self.plan.teachers:
-            record = self.directory.record("teachers", teacher.id)
-            if (
-                record
-                and record["status"] == "ok"
-                and not costs.hold_for(record, teacher.label, teacher.entry)
-            ):
-                self._rewrite(record, costs, teacher.label, teacher.entry)
-        for cell in self.plan.cells:
-            record = self.directory.record("cells", cell.id)
-            if (
-                record
-                and record["status"] == "ok"
-                and not costs.hold_for(record, cell.teacher, cell.inference)
-            ):
-                self._rewrite(record, costs, cell.teacher, cell.inference)
-
-    def _rewrite(self, record: dict[str, Any], costs: Costs, teacher: str, model: ModelEntry) -> None:
-        scores = Scores(record["metrics"], record["reasons"], record["tables"])
-        costs.add_to(scores, teacher, model)
-        self.directory.amend(
-            record, {"metrics": scores.metrics, "reasons": scores.reasons, "cost_id": costs.id(teacher)}
-        )
+        for id in (*self.plan.nodes, *(cell.id for cell in self.plan.cells)):
+            record = self.directory.record(id)
+            if record and record.status == "failed":
+                shutil.rmtree(self.directory.path / record.place)
 
     def _outcome(self) -> Outcome:
-        statuses = [record["status"] for record in self.directory.records() if record["role"] == "student"]
+        statuses = [record.status for record in self.directory.records() if record.role == "student"]
         return Outcome(
             self.directory.path, statuses.count("ok"), statuses.count("failed"), statuses.count("skipped")
         )

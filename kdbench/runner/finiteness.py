@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdbench.errors import UserError
 from kdbench.heads import name_in
-from kdbench.plan import TeacherPlan
+from kdbench.plan import Loading, Node
 from kdbench.runner.predictions import FILED, ByTask, read_predictions
 from kdbench.store import PREDICTIONS, RunDirectory
 
@@ -44,34 +44,38 @@ def _broken(name: str, tensor: Tensor) -> str | None:
     return f"{name} not finite ({what}; {count:,} of {tensor.numel():,} values)"
 
 
-def refuse_broken(plan: TeacherPlan, run: RunDirectory, tasks: Iterable[str]) -> None:
+def refuse_broken(node: Node, run: RunDirectory, tasks: Iterable[str]) -> None:
     """Raise UserError where the weights or logits that a run holds of a teacher are not finite.
 
     What is not there, as in a published run, is not looked at. Raises SharedFault where a file is not what
     was recorded.
     """
-    record = run.record("teachers", plan.id)
-    if record is None:
+    record = run.record(node.id)
+    if record is None or record.status != "ok":
         return
-    folder = run.folder("teachers", plan.id)
-    weights = folder / "teacher.safetensors"
+    folder = run.path / record.place
+    weights = record.weights()
     tensors: Mapping[str, Tensor] = {}
-    if weights.is_file():
-        tensors = safetensors.torch.load_file(run.recorded_file(record, weights.name))
+    if weights and (folder / weights).is_file():
+        tensors = safetensors.torch.load_file(run.recorded_file(record, weights))
     held = [task for task in tasks if (folder / name_in(task, PREDICTIONS)).is_file()]
     for task in held:
         run.recorded_file(record, name_in(task, PREDICTIONS))
-    refuse_not_finite(plan, tensors, read_predictions(folder, held), folder)
+    refuse_not_finite(node, tensors, read_predictions(folder, held), folder)
 
 
 def refuse_not_finite(
-    plan: TeacherPlan, weights: Mapping[str, Tensor], predictions: ByTask, folder: Path | None = None
+    node: Node, weights: Mapping[str, Tensor], predictions: ByTask, folder: Path | None = None
 ) -> None:
     """Raise UserError that names a teacher's first tensor that is not finite: none could learn from it."""
     broken = broken_weight(weights) or broken_logits(predictions)
-    if broken is None:
-        return
-    loaded = plan.entry.checkpoint is not None and plan.lesson is None
-    mend = "mend the checkpoint" if loaded else "lower its lr, or set clip_norm"
+    if broken:
+        raise not_finite(node, broken, folder)
+
+
+def not_finite(node: Node, broken: str, folder: Path | None = None) -> UserError:
+    """Return the error that names what is not finite of a network that others need."""
+    mend = "mend the checkpoint" if isinstance(node.step, Loading) else "lower its lr, or set clip_norm"
     where = f" (in {folder})" if folder else ""
-    raise UserError(f"teacher '{plan.label}'{where}: {broken}; {mend}.")
+    what = "network" if node.role == "student" else "teacher"
+    return UserError(f"{what} '{node.label}'{where}: {broken}; {mend}.")

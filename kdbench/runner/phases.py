@@ -11,10 +11,11 @@ from kdbench.data.corruptions import corrupt, selected
 from kdbench.efficiency.duration import least_further_seconds, least_timing_seconds
 from kdbench.efficiency.places import DEVICES
 from kdbench.metrics import score
-from kdbench.plan import Plan, TeacherPlan
+from kdbench.plan import Node, Plan
+from kdbench.runner.amendments.deployment import Deployments
+from kdbench.runner.amendments.independent import MEASURES
+from kdbench.runner.amendments.measurement import protocol_of
 from kdbench.runner.clock import REPEATS, Clock
-from kdbench.runner.controls import MEASURES
-from kdbench.runner.costs import measured_together, protocol_of
 from kdbench.runner.predictions import ByTask, Predictions
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Session
@@ -70,7 +71,7 @@ def phases(plan: Plan, session: Session, clock: Clock) -> Iterator[Phase]:
 def _measuring_basis(plan: Plan, seconds: float) -> str:
     protocol = protocol_of(plan.suite.measure)
     models, calls = (
-        sum(len(measured_together(plan, teacher)) for teacher in plan.teachers),
+        sum(len(Deployments(plan, teacher).by_label) for teacher in plan.teachers),
         protocol.min_samples,
     )
     places = len(protocol.dimensions.places(protocol.batch_sizes, _devices(protocol.devices)))
@@ -101,32 +102,29 @@ class _Work:
         return {"train": data.train.labels, "validation": data.validation.labels, "test": data.test.labels}
 
     def training(self) -> float:
-        assistants: dict[str, TeacherPlan] = {}
-        for cell in self._cells:
-            tutor = cell.tutor
-            while tutor.lesson:
-                assistants[tutor.id] = tutor
-                tutor = tutor.lesson.tutor
-        total = sum(map(self._training_of, (*self._plan.teachers, *assistants.values())))
+        alone = (node for node in self._plan.nodes.values() if node.role != "student")
+        idle = {node.id for node in self._plan.idle_teachers}
+        total = sum(self._training_of(node) for node in alone if node.id not in idle)
         for cohort in self._plan.cohorts:
             batch, epochs = cohort.recipe.batch_size, cohort.recipe.epochs
             steps = self._sizes["train"] / batch * epochs
-            total += steps * self._clock.teach(cohort.teacher.entry, batch)
-            for cell in cohort.cells:
-                if not cell.refusal:
-                    total += steps * self._clock.step(cell.entry, batch)
-                    total += epochs * self._passes(cell.entry, "validation")
+            trained = [node.entry for node in cohort.nodes if node.recipe]
+            if trained:
+                total += steps * self._clock.teach(cohort.teacher.entry, batch)
+            for entry in trained:
+                total += steps * self._clock.step(entry, batch)
+                total += epochs * self._passes(entry, "validation")
         return total
 
-    def _training_of(self, teacher: TeacherPlan) -> float:
-        if teacher.entry.checkpoint and not teacher.lesson:
+    def _training_of(self, node: Node) -> float:
+        recipe = node.recipe
+        if recipe is None:
             return 0.0
-        recipe = teacher.recipe
-        step = self._clock.step(teacher.entry, recipe.batch_size)
-        if teacher.lesson:
-            step += self._clock.teach(teacher.lesson.tutor.entry, recipe.batch_size)
+        step = self._clock.step(node.entry, recipe.batch_size)
+        if node.teacher:
+            step += self._clock.teach(node.teacher.entry, recipe.batch_size)
         steps = self._sizes["train"] / recipe.batch_size * recipe.epochs
-        return steps * step + recipe.epochs * self._passes(teacher.entry, "validation")
+        return steps * step + recipe.epochs * self._passes(node.entry, "validation")
 
     def _passes(self, entry: ModelEntry, *splits: str) -> float:
         """Return how long a model takes to go over splits in evaluation mode."""
@@ -139,19 +137,18 @@ class _Work:
         return self._passes(entry, "test", "train", "validation", *best)
 
     def scoring(self) -> float:
-        passes = sum(self._evaluation(teacher.entry) for teacher in self._plan.teachers)
-        passes += sum(self._evaluation(cell.inference) for cell in self._cells)
+        passes = sum(self._evaluation(node.entry) for node in self._plan.compared.values())
         labels, mine, theirs = self._session.labels, self._random(), self._random()
         once = self._clock.of(
             lambda: score_predictions(mine, labels, theirs, without_best="there is no validation split"), 1
         )
-        return passes + (len(self._plan.teachers) + len(self._cells)) * once
+        return passes + len(self._plan.compared) * once
 
     def _random(self) -> ByTask:
-        outputs = self._plan.outputs
+        outputs = sum(self._plan.outputs.values())
         logits = {name: torch.randn(size, outputs) for name, size in self._sizes.items() if size}
         best = {f"{name}_best": logits[name] for name in ("test", "validation") if "validation" in logits}
-        features = self._cells[0].pair.student_shapes.pooled
+        features = self._cells[0].node.sketch.shapes.pooled
         pooled = torch.randn(min(self._sizes["test"], 10_000), features[0]) if features else None
         return Predictions(**logits, **best, pooled=pooled).by_task(self._session.data.outputs)
 
@@ -160,10 +157,10 @@ class _Work:
         devices = _devices(protocol.devices)
         start = self._clock.process_start()
         total = 0.0
-        for models in (measured_together(self._plan, teacher) for teacher in self._plan.teachers):
+        for models in (Deployments(self._plan, teacher).by_label for teacher in self._plan.teachers):
             latencies = [
-                1000 * self._latency(entry, place.batch)
-                for entry in models.values()
+                1000 * self._latency(deployed.entry, place.batch)
+                for deployed in models.values()
                 for place in protocol.dimensions.places(protocol.batch_sizes, devices)
             ]
             total += least_timing_seconds(protocol, latencies)
@@ -182,7 +179,7 @@ class _Work:
         test, labels = self._random()[""], self._session.data.test.labels
         tensors = {"logits": test.test, "teacher_logits": test.test, "labels": labels}
         once = self._clock.of(lambda: score(tensors, only=MEASURES), 1)
-        return total + (len(self._plan.teachers) + len(self._cells)) * once
+        return total + len(self._plan.compared) * once
 
     def corruptions(self) -> float:
         entry = self._plan.suite.robustness
@@ -190,8 +187,7 @@ class _Work:
         examples = min(entry.examples or self._sizes["test"], self._sizes["test"])
         chosen = [found.name for found in selected(entry.corruptions)]
         shifts = 1 + len(chosen) * len(entry.severities)
-        entries: list[ModelEntry] = [teacher.entry for teacher in self._plan.teachers]
-        entries += [cell.inference for cell in self._cells]
+        entries = [node.entry for node in self._plan.compared.values()]
         shown = sum(self._passes(model, "test") for model in entries) / self._sizes["test"] * examples
         channels, height, width = self._session.data.input_shape
         images = torch.randint(256, (CORRUPTED, height, width, channels), dtype=torch.uint8)

@@ -66,7 +66,6 @@ FILED = {
 def write_files(
     folder: Path,
     *,
-    stem: str,
     last: Weights,
     best: Weights | None,
     predictions: ByTask,
@@ -74,9 +73,9 @@ def write_files(
     history: Iterable[Mapping[str, Any]],
 ) -> Fingerprints:
     """Write weights, logits, outcomes and history of one model; the record, which lists them, comes after."""
-    files = write_recorded(folder / f"{stem}.safetensors", _serialised(last))
+    files = write_recorded(folder / "weights.safetensors", _serialised(last))
     if best is not None:
-        files |= write_recorded(folder / f"{stem}_best.safetensors", _serialised(best))
+        files |= write_recorded(folder / "weights_best.safetensors", _serialised(best))
     for task, found in predictions.items():
         content = found.tensors() | {f"{name}_labels": value.int() for name, value in labels[task].items()}
         files |= write_recorded(folder / name_in(task, PREDICTIONS), _serialised(content))

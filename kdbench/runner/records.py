@@ -5,19 +5,23 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdbench.column import Column
 from kdbench.efficiency import columns as cost_columns
 from kdbench.efficiency.places import Dimensions
 from kdbench.methods import Method
 from kdbench.metrics import catalogue
-from kdbench.plan import Cell, Plan, TeacherPlan
+from kdbench.plan import Plan
 from kdbench.runner.scores import best_columns, task_columns
-from kdbench.store import Kind, RunDirectory
+from kdbench.store import RunDirectory
 from kdbench.training.trainee import Trainee
+
+# Numbers by the name of their column, and why others are null.
+Scored = tuple[dict[str, float | None], dict[str, str]]
 
 TRAINING_COLUMNS = [
     Column(
@@ -39,6 +43,15 @@ TRAINING_COLUMNS = [
         "the student's steps / all steps and teacher passes of its cohort",
     ),
 ]
+TRAIN_MACS = Column(
+    "train_macs",
+    "Multiply-adds of all training, its assistants' and links' too",
+    "cost",
+    "lower",
+    "",
+    "[0, ∞)",
+    "epochs · examples · (3 · MACs of the student + MACs of its teacher); backward counts as two forwards",
+)
 COHORT_MEMORY = Column(
     "cohort_peak_bytes",
     "Peak memory of training the cohort",
@@ -56,9 +69,7 @@ def diagnostic_columns(used: Sequence[Method]) -> list[Column]:
     return [column for entry in used for column in entry.distiller.columns]
 
 
-def diagnosed(
-    used: Sequence[Method], own: Mapping[str, float], method: str
-) -> tuple[dict[str, float | None], dict[str, str]]:
+def diagnosed(used: Sequence[Method], own: Mapping[str, float], method: str) -> Scored:
     """Return the diagnostic columns of the run's methods, given what a student's own method told.
 
     Those of other methods, and values that are not finite, are null with the reason.
@@ -90,6 +101,7 @@ def all_columns(
         *diagnostic_columns(used),
         *cost_columns(batch_sizes, dimensions),
         *TRAINING_COLUMNS,
+        TRAIN_MACS,
         COHORT_MEMORY,
         *best_columns(),
         *(column for task in tasks for column in task_columns(task)),
@@ -98,22 +110,18 @@ def all_columns(
 
 def relabel(plan: Plan, run: RunDirectory) -> None:
     """Give all records of a plan the labels that its suite has now, which ids do not hold."""
-    for teacher in (*plan.teachers, *plan.supporting):
-        label(teacher, "teachers", run)
-    for cell in plan.cells:
-        label(cell, "cells", run)
+    for id, labels in plan.labels.items():
+        relabel_one(id, labels, run)
 
 
-def label(part: TeacherPlan | Cell, kind: Kind, run: RunDirectory) -> None:
-    """Give the record of a teacher or a cell, if there is one, the labels of the plan."""
-    record = run.record(kind, part.id)
-    if record and any(record.get(name) != value for name, value in part.labels.items()):
-        run.amend(record, part.labels)
+def relabel_one(id: str, labels: Mapping[str, Any], run: RunDirectory) -> None:
+    """Give the record of a node, if there is one, the labels of the plan."""
+    record = run.record(id)
+    if record and any(getattr(record, name) != value for name, value in labels.items()):
+        run.amend(record, **labels)
 
 
-def training_time(
-    seconds: float | None, share: float, device: torch.device, *, absent: str
-) -> tuple[dict[str, float | None], dict[str, str]]:
+def training_time(seconds: float | None, share: float, device: torch.device, *, absent: str) -> Scored:
     """Return the training columns; they are null, with a reason, for a model that was not timed."""
     reason = None
     if seconds is None:
@@ -126,23 +134,26 @@ def training_time(
     return dict(zip(names, (seconds, share), strict=True)), {}
 
 
-def parameter_counts(trainee: Trainee) -> dict[str, float | None]:
-    """Return the counts of a trained model's parameters; those that are shared count once.
+def parameter_counts(deployed: nn.Module, trainee: Trainee | None, *, absent: str) -> Scored:
+    """Return the counts of a model's parameters; those that are shared count once.
 
-    ``params_nonzero`` is of what is kept at inference, ``params_trainable`` of what the optimiser changed,
+    ``params_nonzero`` is of what is deployed, ``params_trainable`` of what the optimiser changed,
     ``params_adapter`` of that the part of the method that is not kept, and ``params_training`` of all there
-    was beside the teacher.
+    was beside the teacher. What is of training is null, with the reason, for a model that was not trained.
     """
-    kept = {id(weight): weight for weight in trainee.inference.parameters()}
+    counts: dict[str, float | None] = {"params_nonzero": nonzero(deployed.parameters())}
+    if trainee is None:
+        unknown = ("params_trainable", "params_training")
+        return counts | {"params_adapter": 0} | dict.fromkeys(unknown), dict.fromkeys(unknown, absent)
     own = {id(weight): weight for weight in trainee.model.parameters()}
     of_method = {id(weight): weight for weight in trainee.adapters.parameters()}
-    adapters = (weight for key, weight in of_method.items() if weight.requires_grad and key not in kept)
-    return {
-        "params_nonzero": nonzero(kept.values()),
+    adapters = (weight for key, weight in of_method.items() if weight.requires_grad and key not in own)
+    counts |= {
         "params_trainable": sum(weight.numel() for weight in trainee.trained),
         "params_adapter": sum(weight.numel() for weight in adapters),
-        "params_training": sum(weight.numel() for weight in (kept | own | of_method).values()),
+        "params_training": sum(weight.numel() for weight in (own | of_method).values()),
     }
+    return counts, {}
 
 
 def nonzero(weights: Iterable[Tensor]) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -163,12 +162,12 @@ class Session:
         self,
         model: nn.Module,
         taps: Taps,
-        best: Mapping[str, Tensor] | None,
+        at_best: nn.Module | None,
         on_pass: Callable[[], None] = lambda: None,
     ) -> ByTask:
         """Return the logits of every split and the pooled features of test, of the model as it is, by task.
 
-        Of the best epoch's weights, where there are any, the logits of test and validation are added.
+        Of the model at its best epoch, where there is one, the logits of test and validation are added.
         ``on_pass`` is called after every pass over a split.
         """
 
@@ -186,9 +185,7 @@ class Session:
             train=told(model, self.train),
             validation=told(model, self.validation) if has_validation else None,
         )
-        if best is not None:
-            at_best = copy.deepcopy(model)
-            at_best.load_state_dict(best)
+        if at_best is not None:
             predictions.test_best = told(at_best, self.test)
             predictions.validation_best = told(at_best, self.validation) if has_validation else None
         return predictions.by_task(self.data.outputs)

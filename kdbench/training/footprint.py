@@ -18,14 +18,13 @@ _MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}
 def held_bytes(trainee: Trainee) -> int:
     """Return how many bytes a trainee holds from its first step to its last.
 
-    Weights and buffers of the student, of its adapters, of what else is kept at inference and of a teacher of
-    its own; for each trained parameter its gradient and the moments of the optimiser; and the weights of the
-    best epoch.
+    Weights and buffers of the student, of its adapters and of a teacher of its own; for each trained
+    parameter its gradient and the moments of the optimiser; and the weights of the best epoch.
     """
-    networks = [trainee.model, trainee.adapters, trainee.inference]
+    networks = [trainee.model, trainee.adapters]
     networks += [trainee.own_teacher] if trainee.own_teacher else []
     tensors = (tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
-    best = trainee.inference.state_dict().values()
+    best = trainee.model.state_dict().values()
     trained = sum(parameter.nbytes for parameter in trainee.trained)
     return _distinct(tensors) + (1 + _MOMENTS[trainee.recipe.optimizer]) * trained + _distinct(best)
 

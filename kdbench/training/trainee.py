@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kdbench.data import Batches
 from kdbench.methods import Batch, Distiller
+from kdbench.methods.compressor import Compressor
 from kdbench.models import FeatureReader, Outputs, Taps
 from kdbench.shared_state import kept_settings
 from kdbench.suite.schema import Recipe
@@ -65,7 +66,8 @@ class Trainee:
 
     Where there is a ``shuffle_seed``, it is shown its tutor's logits only, shuffled by this seed. A method of
     a user's own (``own_copies``) is shown copies of what other students read too, and looks at
-    ``own_teacher`` instead of the tutor's network, so that nobody else sees what it writes there.
+    ``own_teacher`` instead of the tutor's network, so that nobody else sees what it writes there. The
+    ``compressors`` that made its structure hold it after every step.
     """
 
     id: str
@@ -79,6 +81,7 @@ class Trainee:
     shuffle_seed: int | None = None
     own_copies: bool = False
     own_teacher: nn.Module | None = None
+    compressors: tuple[Compressor, ...] = ()
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: Best | None = None
     failure: str | None = None
@@ -92,8 +95,6 @@ class Trainee:
             self.adapters = self.distiller.adapters().to(self.device)
             parameters = (*self.model.parameters(), *self.adapters.parameters())
             self.trained = [parameter for parameter in parameters if parameter.requires_grad]
-            # What is evaluated and kept; for most methods the student itself.
-            self.inference = self.distiller.inference_model(self.model)
         self.optimizer = make_optimizer(self.recipe, self.trained)
         self._sums: dict[str, Tensor] = {}
         self._right = torch.zeros((), device=self.device)
@@ -140,6 +141,8 @@ class Trainee:
             nn.utils.clip_grad_norm_(self.trained, self.recipe.clip_norm)
         self.optimizer.step()
         self.distiller.after_step(self.model, self.teacher, step.epoch_ended, step.ended)
+        for compressor in self.compressors:
+            compressor.hold(self.model)
         self._note(terms, outputs.logits, y)
         self.train_seconds += time.perf_counter() - started
 
@@ -164,8 +167,7 @@ class Trainee:
             "lr": self.optimizer.param_groups[0]["lr"],
             "loss": sum(terms.values()),
             **{f"loss_{name}": value for name, value in terms.items()},
-            # Of the student's own logits, which say nothing where another model is kept.
-            "train_top1": self._right.item() / self._seen if self.inference is self.model else None,
+            "train_top1": self._right.item() / self._seen,
             "validation_top1": None,
             "validation_nll": None,
             "seconds": self.train_seconds - sum(float(old["seconds"] or 0) for old in self.history),
@@ -173,10 +175,10 @@ class Trainee:
         if self.distiller.moves_weights:
             recompute_batch_norm(self.model, train)
         if len(validation):
-            top1, nll = accuracy_and_nll(self.inference, validation, self.distiller.widths[0])
+            top1, nll = accuracy_and_nll(self.model, validation, self.distiller.widths[0])
             row |= {"validation_top1": top1, "validation_nll": nll if math.isfinite(nll) else None}
             if self.best is None or (top1, -nll) > (self.best.top1, -self.best.nll):
-                self.best = Best(epoch, top1, nll, copy.deepcopy(self.inference.state_dict()))
+                self.best = Best(epoch, top1, nll, copy.deepcopy(self.model.state_dict()))
         self.history.append(row)
 
     def state(self) -> State:

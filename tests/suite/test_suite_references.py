@@ -16,7 +16,7 @@ from kdbench.data import load_dataset, measure_dataset
 from kdbench.errors import UserError
 from kdbench.models import build_model
 from kdbench.plan import make_plan
-from kdbench.runner.costs import _sources
+from kdbench.runner.amendments.costs import _sources
 from kdbench.suite import Suite
 from kdbench.suite.yaml_source import read_value
 

@@ -15,9 +15,8 @@ from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.restating import restate
 from kdbench.efficiency.samples import read_samples
 from kdbench.errors import UserError
-from kdbench.store import RunDirectory, kind_of, read_json, write_json, write_results
+from kdbench.store import Record, RunDirectory, read_json, write_json, write_results
 
-Record = dict[str, Any]
 Content = Mapping[str, Any]
 
 
@@ -34,12 +33,12 @@ def retime(path: str | Path) -> int:
     run = RunDirectory.open(path)
     try:
         with run.lock():
-            records = [record for record in run.records() if record["status"] == "ok"]
-            before, now = _contents(run, {record["cost_id"] for record in records})
+            records = [record for record in run.records() if record.status == "ok"]
+            before, now = _contents(run, {str(record.cost_id) for record in records})
             stated = [_stated(run, record, before, now) for record in records]
             _write_columns(run, now)
             for record, changes in zip(records, stated, strict=True):
-                run.amend(record, changes)
+                run.amend(record, **changes)
             # Last: the old figures tell which model a record is about, should this be cut short.
             for id, content in now.items():
                 write_json(run.path / "costs" / id / "cost.json", content)
@@ -62,20 +61,20 @@ def _contents(run: RunDirectory, ids: set[str]) -> tuple[dict[str, Content], dic
 
 def _stated(
     run: RunDirectory, record: Record, before: Mapping[str, Content], now: Mapping[str, Content]
-) -> Record:
+) -> dict[str, Any]:
     """Return what changes in a record where the timings of its model are stated as today."""
-    id = record["cost_id"]
+    id = str(record.cost_id)
     label = _label(record, before[id]) or _label(record, now[id])
     if label is None:
         raise UserError(
-            f"the costs of {kind_of(record)}/{record['id']} are those of no model in {run.path}/costs/{id}: "
+            f"the costs of {record.place} are those of no model in {run.path}/costs/{id}: "
             "run the suite again to measure them."
         )
     metrics, reasons = now[id]["metrics"][label], now[id]["reasons"][label]
     names = [name for name in metrics if is_timing(name) or name in _OF_COUNTS]
     return {
-        "metrics": record["metrics"] | {name: metrics[name] for name in names},
-        "reasons": {name: text for name, text in record["reasons"].items() if name not in names}
+        "metrics": record.metrics | {name: metrics[name] for name in names},
+        "reasons": {name: text for name, text in record.reasons.items() if name not in names}
         | {name: reasons[name] for name in names if name in reasons},
     }
 
@@ -86,11 +85,11 @@ _OF_COUNTS = (UNCOUNTED, "arithmetic_intensity", "theoretical_speedup")
 
 def _label(record: Record, content: Content) -> str | None:
     """Return the model whose costs a record holds: what a method keeps for use has a label of its own."""
-    first = record["student"] or record["teacher"]
+    first = record.student or record.teacher
     for label in sorted(content["metrics"], key=lambda name: name != first):
         values = content["metrics"][label]
         shared = [name for name in values if is_timing(name) or name in ("macs", "size_bytes")]
-        if all(record["metrics"].get(name) == values[name] for name in shared):
+        if all(record.metrics.get(name) == values[name] for name in shared):
             return label
     return None
 

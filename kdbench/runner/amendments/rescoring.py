@@ -5,7 +5,8 @@ What predictions do not hold (costs, training time, what a method tells of itsel
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from kdbench.methods import methods
 from kdbench.metrics import catalogue
 from kdbench.metrics.registry import ordered
 from kdbench.progress import Progress, Steps
-from kdbench.runner.controls import NAMES, Independent, replaced
+from kdbench.runner.amendments.independent import NAMES, SavedLogits
 from kdbench.runner.predictions import ByTask, read_labels, read_predictions, write_outcomes
 from kdbench.runner.records import now
 from kdbench.runner.scores import (
@@ -34,13 +35,11 @@ from kdbench.store import (
     OUTCOMES,
     PREDICTIONS,
     Fingerprints,
+    Record,
     RunDirectory,
-    kind_of,
     write_json,
     write_results,
 )
-
-Record = dict[str, Any]
 
 
 def rescore(path: str | Path, progress: Progress | None = None) -> int:
@@ -61,16 +60,15 @@ def rescore(path: str | Path, progress: Progress | None = None) -> int:
     try:
         with run.lock():
             done = _finished(run)
-            teachers = {record["id"] for record in done if kind_of(record) == "teachers"}
-            others = {id: Independent(run, id) for record in done if (id := _independent_of(record))}
+            known, saved = {record.id for record in done}, SavedLogits(run)
             scored = []
             with Steps(progress or Progress(), "scoring again", len(done), "record") as steps:
                 for record in done:
-                    scored.append(_scored(run, record, teachers, others))
+                    scored.append(_scored(run, record, known, saved))
                     steps.step()
             _write_columns(run)
             for record, changes in zip(done, scored, strict=True):
-                run.amend(record, changes, _outcomes(run, record))
+                run.amend(record, _outcomes(run, record), **changes)
             write_results(run)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {run.path}: wait for it.") from None
@@ -79,17 +77,12 @@ def rescore(path: str | Path, progress: Progress | None = None) -> int:
 
 def _finished(run: RunDirectory) -> list[Record]:
     """Return the finished records of the plan, and those that they rest on."""
-    return [record for record in (*run.records(), *run.supporting()) if record["status"] == "ok"]
-
-
-def _independent_of(record: Record) -> str | None:
-    """Return the id of the independent teacher that a record was scored against."""
-    return record.get("independent_teacher")
+    return [record for record in (*run.records(), *run.supporting()) if record.status == "ok"]
 
 
 def _require_predictions(run: RunDirectory, record: Record) -> None:
     for name in (name_in(task, PREDICTIONS) for task in _tasks(record)):
-        place = f"{kind_of(record)}/{record['id']}/{name}"
+        place = f"{record.place}/{name}"
         if not (run.path / place).is_file():
             raise UserError(
                 f"{run.path} cannot be scored again: {place} is missing (published runs hold no "
@@ -100,68 +93,73 @@ def _require_predictions(run: RunDirectory, record: Record) -> None:
 
 def _tasks(record: Record) -> list[str]:
     """Return the tasks that a model was trained for, the dataset's own first."""
-    return [PRIMARY, *record["config"]["dataset"].get("tasks", {})]
+    return [PRIMARY, *record.config["dataset"].get("tasks", {})]
 
 
-def _scored(
-    run: RunDirectory, record: Record, teachers: Container[str], others: Mapping[str, Independent]
-) -> Record:
+def _scored(run: RunDirectory, record: Record, known: Container[str], saved: SavedLogits) -> dict[str, Any]:
     """Return the metrics, reasons and tables that a record's predictions give today, and the stamp of it."""
-    folder = run.folder(kind_of(record), record["id"])
+    folder = run.path / record.place
     teacher: ByTask | None = None
     soft_targets: SoftTargets | None = None
-    if record["role"] == "student":
-        taught = record["config"]["teacher"]
-        if taught not in teachers:
+    if record.origin:
+        if record.origin not in known:
             raise UserError(
-                f"{run.path} cannot be scored again: it holds no finished teacher '{record['teacher']}'."
+                f"{run.path} cannot be scored again: it holds no finished teacher '{record.teacher}'."
             )
-        teacher = read_predictions(run.folder("teachers", taught), _tasks(record))
+        teacher = read_predictions(run.folder(record.origin), _tasks(record))
         soft_targets = _soft_targets(record)
     scores = score_predictions(
         read_predictions(folder, _tasks(record)),
         read_labels(folder, _tasks(record)),
         teacher,
         soft_targets=soft_targets,
-        without_best=record["reasons"].get(f"top1{BEST}", "there is no validation split"),
+        without_best=record.reasons.get(f"top1{BEST}", "there is no validation split"),
     )
     if teacher and not soft_targets:
         _keep_temperature(scores, record)
-    reasons = {name: text for name, text in record["reasons"].items() if name not in scores.metrics}
-    again = {"metrics": record["metrics"] | scores.metrics, "reasons": reasons | scores.reasons}
-    other = _independent_of(record)
-    if other and NAMES & record["metrics"].keys():
-        again = replaced(again, others[other].scores(record | again))
-    return again | {
-        "tables": record["tables"] | scores.tables,
-        "provenance": record["provenance"]
-        | {"rescored": {"kdbench": machine.versions()["kdbench"], "git": machine.git_commit(), "at": now()}},
+    reasons = {name: text for name, text in record.reasons.items() if name not in scores.metrics}
+    again = replace(record, metrics=record.metrics | scores.metrics, reasons=reasons | scores.reasons)
+    other = record.amendments.get("independent")
+    if other and NAMES & record.metrics.keys():
+        of_other = saved.scores(again, other)
+        again.metrics.update(of_other.metrics)
+        for name in NAMES:
+            again.reasons.pop(name, None)
+        again.reasons.update(of_other.reasons)
+    stamp = {"kdbench": machine.versions()["kdbench"], "git": machine.git_commit(), "at": now()}
+    return {
+        "metrics": again.metrics,
+        "reasons": again.reasons,
+        "tables": record.tables | scores.tables,
+        "provenance": record.provenance | {"rescored": stamp},
     }
 
 
 def _outcomes(run: RunDirectory, record: Record) -> Fingerprints:
     """Write the outcomes of a record that has none, and return their fingerprint."""
-    if OUTCOMES in record["files"]:
+    if OUTCOMES in record.files:
         return {}
-    folder = run.folder(kind_of(record), record["id"])
+    folder = run.path / record.place
     return write_outcomes(folder, read_predictions(folder, [PRIMARY]), read_labels(folder, [PRIMARY]))
 
 
 def _soft_targets(record: Record) -> SoftTargets | None:
-    """Return the soft targets of a cell; None for a user's own method, whose code may have changed."""
-    config = record["config"]
-    hyper = {key: value for key, value in config["method"].items() if key != "name"}
-    known = methods().get(record["method_name"])
-    if known is None or "method_source" in config:
+    """Return the soft targets of a student; None where it is not known what they were.
+
+    The code of a user's own method may have changed, and what was not trained has none, as recorded.
+    """
+    hyper = {key: value for key, value in record.config["method"].items() if key != "name"}
+    known = methods().get(record.config["method"]["name"])
+    if known is None or "method_source" in record.config:
         return None
-    return soft_targets_of(known, known.parameters(**hyper), assisted="tutor" in config)
+    return soft_targets_of(known, known.parameters(**hyper), assisted=record.taught_by != record.origin)
 
 
 def _keep_temperature(scores: Scores, record: Record) -> None:
     """Leave what depends on a temperature that is not known as it was recorded."""
     for entry in ordered():
         for name in (name_in(task, entry.column.name) for task in _tasks(record)):
-            if "temperature" in entry.inputs and name in record["metrics"]:
+            if "temperature" in entry.inputs and name in record.metrics:
                 del scores.metrics[name]
                 scores.reasons.pop(name, None)
 

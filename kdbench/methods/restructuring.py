@@ -1,0 +1,60 @@
+"""A network rebuilt from decisions: what compressors decided about it, applied in order.
+
+Loading any network is: build, apply every decision in order, weights, finish. Weights come before the finish,
+since they are those that trained: what is finished (converted to int8, say) need not be able to take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from kdbench.methods.compressor import Compressor, Decision, RegisteredCompressor, find_step
+from kdbench.shared_state import kept_settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What one compressor decided: its name or reference, its hyper-parameters, and the decision."""
+
+    method: str
+    hyper: Mapping[str, Any]
+    decision: Decision
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as a plain dictionary."""
+        return asdict(self)
+
+    def compressor(self) -> Compressor:
+        """Return the compressor; raises UserError where it is not there any more."""
+        registered = find_step(self.method)
+        assert isinstance(registered, RegisteredCompressor)
+        return registered.compressor(registered.parameters(**self.hyper))
+
+
+def restructured(model: nn.Module, decisions: Iterable[Decided]) -> tuple[nn.Module, tuple[Compressor, ...]]:
+    """Return the network that decisions make of a model, which may be changed in place, and who holds it."""
+    holders = []
+    with kept_settings():
+        for decided in decisions:
+            compressor = decided.compressor()
+            model = compressor.apply(model, decided.decision)
+            holders.append(compressor)
+    return model, tuple(holders)
+
+
+def finishes(compressors: Iterable[Compressor]) -> bool:
+    """Return whether what is deployed is another network than what trains."""
+    return any(type(compressor).finish is not Compressor.finish for compressor in compressors)
+
+
+def finished(model: nn.Module, compressors: Iterable[Compressor]) -> nn.Module:
+    """Return what is deployed of a network, which may be changed in place."""
+    with kept_settings():
+        for compressor in compressors:
+            model = compressor.finish(model)
+    return model

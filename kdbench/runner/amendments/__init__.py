@@ -1,0 +1,1 @@
+"""What is added to finished records: costs, corruptions, independent teachers, metrics scored anew."""
