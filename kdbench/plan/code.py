@@ -8,7 +8,8 @@ from typing import Any
 
 from kdbench.code.factory import factory_fingerprint
 from kdbench.errors import SharedFault, UserError
-from kdbench.plan.nodes import Loading, Node, Plan
+from kdbench.plan.nodes import Node, Plan
+from kdbench.plan.steps import Loading
 from kdbench.store import sha256_of
 from kdbench.suite.references import located
 

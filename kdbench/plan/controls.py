@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kdbench.errors import UserError
 from kdbench.plan.making import Made
-from kdbench.plan.nodes import Node, Plan, Training
+from kdbench.plan.nodes import Node, Plan
+from kdbench.plan.steps import Training
 from kdbench.suite import Suite
 from kdbench.suite.schema import TeacherEntry
 

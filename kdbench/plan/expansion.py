@@ -17,8 +17,9 @@ from kdbench.plan.controls import (
 )
 from kdbench.plan.identity import dataset_config
 from kdbench.plan.making import Made, Maker
-from kdbench.plan.nodes import Cell, Cohort, Node, Plan, Training
+from kdbench.plan.nodes import Cell, Cohort, Node, Plan
 from kdbench.plan.sketch import Sketches
+from kdbench.plan.steps import Training
 from kdbench.plan.variants import Variant, expand
 from kdbench.store import content_id
 from kdbench.suite import Suite

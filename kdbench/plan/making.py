@@ -11,11 +11,13 @@ from kdbench.methods.compressor import RegisteredCompressor
 from kdbench.methods.tasks import check_tasks, pair_in
 from kdbench.models.index import Sketch
 from kdbench.plan.identity import ENGINE, dataset_config, method_config, model_config
-from kdbench.plan.nodes import Compression, Loading, Node, Training
+from kdbench.plan.nodes import Node
 from kdbench.plan.recipes import overridden
 from kdbench.plan.sketch import Sketches
+from kdbench.plan.steps import Compression, Loading, Step, Training
 from kdbench.plan.variants import Link, Variant
 from kdbench.store import content_id
+from kdbench.store.record import Role
 from kdbench.suite import Suite
 from kdbench.suite.schema import TEACHER, ModelEntry, OptimizerFields, Recipe, TeacherEntry
 
@@ -58,20 +60,7 @@ class Maker:
             scratch = find_method("scratch")
             pair = self._pair((entry.shown, sketch), (entry.shown, sketch))
             step = Training(scratch, scratch.parameters(), recipe, pair)
-        return self._once(
-            Node(
-                content_id(config),
-                "teacher",
-                entry.shown,
-                entry,
-                sketch,
-                step,
-                entry.seed,
-                config,
-                weights=("teacher", entry.name, entry.seed),
-                batches=("teacher", entry.seed),
-            )
-        )
+        return self._node("teacher", entry.shown, entry, sketch, step, entry.seed, config)
 
     def look_at(self, student: ModelEntry) -> None:
         """Raise UserError where a student cannot be built; the teacher's own network is known."""
@@ -158,8 +147,7 @@ class Maker:
                 sketch = self._sketches.of("student", kept)
                 pair = self._pair((tutor.label, tutor.sketch), (entry.shown, sketch))
                 config["network"] = {"name": kept.name, "args": kept.args}
-        node = Node(
-            content_id(config),
+        node = self._node(
             "student",
             f"{entry.shown} by {registered.name}",
             kept,
@@ -167,13 +155,11 @@ class Maker:
             Training(registered, hyper, recipe, pair, shuffled),
             seed,
             config,
-            weights=("student", entry.name, seed),
-            batches=("cohort", seed),
             start=start,
             teacher=tutor,
             origin=teacher,
         )
-        return self._once(node), fault
+        return node, fault
 
     def _assistant(
         self, teacher: Node, tutor: Node, entry: ModelEntry, recipe: Recipe, link: Link, seed: int
@@ -191,23 +177,16 @@ class Maker:
             recipe=recipe.model_dump(mode="json"),
             seed=seed,
         )
-        id = content_id(config)
-        return self._once(
-            Node(
-                id,
-                "assistant",
-                f"{entry.shown} taught by {tutor.label}",
-                entry,
-                sketch,
-                Training(registered, link.hyper, recipe, pair),
-                seed,
-                config,
-                # Generations of one model start from different weights.
-                weights=("assistant", id),
-                batches=("teacher", seed),
-                teacher=tutor,
-                origin=teacher,
-            )
+        return self._node(
+            "assistant",
+            f"{entry.shown} taught by {tutor.label}",
+            entry,
+            sketch,
+            Training(registered, link.hyper, recipe, pair),
+            seed,
+            config,
+            teacher=tutor,
+            origin=teacher,
         )
 
     def _loaded(self, teacher: Node, entry: ModelEntry, seed: int) -> Node:
@@ -215,20 +194,8 @@ class Maker:
         assert entry.checkpoint is not None
         sketch = self._sketches.of("student", entry)
         config = self._config(teacher=teacher.id, student=model_config(entry, sketch))
-        return self._once(
-            Node(
-                content_id(config),
-                "student",
-                entry.shown,
-                entry,
-                sketch,
-                Loading(entry.checkpoint),
-                seed,
-                config,
-                weights=("student", entry.name, seed),
-                batches=("cohort", seed),
-                origin=teacher,
-            )
+        return self._node(
+            "student", entry.shown, entry, sketch, Loading(entry.checkpoint), seed, config, origin=teacher
         )
 
     def _compressed(
@@ -247,21 +214,16 @@ class Maker:
         )
         if start and "network" in start.config:
             config["network"] = start.config["network"]
-        return self._once(
-            Node(
-                content_id(config),
-                "student",
-                f"{entry.shown} by {registered.name}",
-                kept,
-                sketch,
-                Compression(registered, link.hyper),
-                start.seed if start and start.role == "student" else seed,
-                config,
-                weights=("student", entry.name, seed),
-                batches=("cohort", seed),
-                start=start,
-                origin=teacher,
-            )
+        return self._node(
+            "student",
+            f"{entry.shown} by {registered.name}",
+            kept,
+            sketch,
+            Compression(registered, link.hyper),
+            start.seed if start and start.role == "student" else seed,
+            config,
+            start=start,
+            origin=teacher,
         )
 
     def _check_compressor(self, link: Link, start: Node | None) -> None:
@@ -289,7 +251,19 @@ class Maker:
     def _config(self, **fields: Any) -> dict[str, Any]:
         return {"engine": ENGINE, "dataset": self._dataset, **fields}
 
-    def _once(self, node: Node) -> Node:
+    def _node(
+        self,
+        role: Role,
+        label: str,
+        entry: ModelEntry,
+        sketch: Sketch,
+        step: Step,
+        seed: int,
+        config: dict[str, Any],
+        **before: Node | None,
+    ) -> Node:
+        """Return the node of a configuration, the one that was made of it before if there is any."""
+        node = Node(content_id(config), role, label, entry, sketch, step, seed, config, **before)
         return self._known.setdefault(node.id, node)
 
 

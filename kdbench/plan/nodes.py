@@ -4,57 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kdbench.heads import PRIMARY
-from kdbench.methods import Distiller, Method, Pair, Parameters
-from kdbench.methods.compressor import RegisteredCompressor
 from kdbench.models.index import Sketch
 from kdbench.models.shapes import Shape
+from kdbench.plan.steps import Compression, Step, Training
 from kdbench.store.record import Role
 from kdbench.suite import Suite
 from kdbench.suite.schema import ModelEntry, Recipe
 
 # What a seed is for, see `kdbench.training.seeds.derive`.
 Purpose = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Training:
-    """A step that trains: by a method, against a teacher or alone.
-
-    With ``shuffled`` the teacher's logits are shown in random order: the control that knows nothing.
-    """
-
-    method: Method
-    hyper: Parameters
-    recipe: Recipe
-    pair: Pair
-    shuffled: bool = False
-
-    @property
-    def distiller(self) -> type[Distiller]:
-        """The class of the method."""
-        return self.method.distiller
-
-
-@dataclass(frozen=True)
-class Compression:
-    """A step that changes a trained network without training it."""
-
-    method: RegisteredCompressor
-    hyper: Parameters
-
-
-@dataclass(frozen=True)
-class Loading:
-    """A step that takes weights from a file."""
-
-    checkpoint: Path
-
-
-Step = Training | Compression | Loading
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +31,6 @@ class Node:
         step: what makes the node.
         seed: the seed of its training.
         config: everything that decides the result.
-        weights: the purpose of the seed of its first weights.
-        batches: the purpose of the seed of the order of its batches.
         start: the node whose weights it begins from; None for fresh weights, or those of a file.
         teacher: the node that teaches it.
         origin: the teacher that it is compared with; None for a teacher itself.
@@ -85,8 +44,6 @@ class Node:
     step: Step
     seed: int
     config: dict[str, Any]
-    weights: Purpose
-    batches: Purpose
     start: Node | None = None
     teacher: Node | None = None
     origin: Node | None = None
@@ -96,6 +53,22 @@ class Node:
         """What names it where it is no cell; its id does not hold this, which is the suite's own."""
         role: Role = "link" if self.role == "student" else self.role
         return labels(role, self.label, None, None, self.seed)
+
+    @property
+    def weights(self) -> Purpose:
+        """The purpose of the seed of its first weights: the same for a student whatever the method.
+
+        Generations of one model, which teach one another, start from different weights.
+        """
+        if self.role == "assistant":
+            return "assistant", self.id
+        name = self.entry.name if self.role == "teacher" else self.config["student"]["name"]
+        return self.role, name, self.seed
+
+    @property
+    def batches(self) -> Purpose:
+        """The purpose of the seed of the order of its batches."""
+        return "cohort" if self.role == "student" else "teacher", self.seed
 
     @property
     def lineage(self) -> tuple[Node, ...]:
