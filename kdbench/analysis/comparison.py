@@ -15,7 +15,8 @@ from kdbench.analysis.aggregate import probability_of_improvement
 from kdbench.analysis.evidence import ExampleEvidence, evidence
 from kdbench.analysis.intervals import is_constant, t_interval
 from kdbench.analysis.power import detectable_difference
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.column import Direction, unknown_column
 from kdbench.errors import unknown
 

@@ -11,7 +11,8 @@ from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_meth
 from kdbench.analysis.costs import read_costs, usual_latencies
 from kdbench.analysis.intervals import sampling_half_width
 from kdbench.analysis.outcomes import SHARES
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.analysis.teachers import against_teachers
 
 # What is cheap goes by the first cost that is known: a latency, else one of these.

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval, no_value, sampling_half_width, t_interval
 from kdbench.analysis.outcomes import SHARES
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 
 

@@ -16,7 +16,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from kdbench.analysis.comparison import CONTROL
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
 from kdbench.store import Record
 from kdbench.suite import suite_folder

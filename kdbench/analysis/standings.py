@@ -17,7 +17,8 @@ from kdbench.analysis.aggregate import (
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval, critical_t, is_constant, no_value
 from kdbench.analysis.ranks import Ranking, rank_methods
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.column import unknown_column
 from kdbench.errors import UserError, unknown
 from kdbench.store import canonical_json

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from kdbench.analysis.comparison import Comparison, corrected, tested
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 
 
 def against_teachers(summary: Summary, metric: str | None = None) -> list[Comparison]:

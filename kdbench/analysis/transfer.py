@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdbench.analysis.comparison import Comparison, compare_methods, corrected, tested
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 
 EXCESS = "agreement_excess"
 INDEPENDENT = "the independent teacher"

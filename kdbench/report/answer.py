@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison
 from kdbench.analysis.findings import Findings, Standing, find
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.report import numerals
 from kdbench.report.evidence import interval_text
 

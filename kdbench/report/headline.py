@@ -10,7 +10,8 @@ from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
 from kdbench.analysis.costs import CostFiles, read_costs, usual_latencies
 from kdbench.analysis.evidence import example_interval
 from kdbench.analysis.pareto import pareto_front
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.bounds import BOUNDED, signed
 from kdbench.column import Column
 from kdbench.heads import name_in

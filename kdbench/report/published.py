@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from kdbench.analysis.published import Match, Published
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.report import numerals
 from kdbench.report.table import Cell, Heading, Line, Notes, Table
 

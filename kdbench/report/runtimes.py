@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from kdbench.analysis.costs import MEDIAN, CostFiles, read_costs
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.place import RUNTIME_TITLES, Place
 from kdbench.report import numerals

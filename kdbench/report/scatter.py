@@ -8,7 +8,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from kdbench.analysis.costs import usual_latencies
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.printable import printable
 from kdbench.report import numerals, style

@@ -18,7 +18,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from kdbench.analysis.comparison import CONTROL
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.report import numerals
 from kdbench.report.abbreviation import shorten_labels

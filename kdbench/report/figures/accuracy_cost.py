@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from kdbench.analysis.costs import usual_latencies
 from kdbench.analysis.pareto import pareto_front
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.report import captions, style
 from kdbench.report.drawing_settings import INK

@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.report import captions, style
 from kdbench.report.drawing_settings import FAINT
 from kdbench.report.figures import NothingToDraw

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kdbench.analysis.summary import Failure, Summary
+from kdbench.analysis.rows import Failure
+from kdbench.analysis.summary import Summary
 from kdbench.report import numerals
 from kdbench.report.blocks import Block, Title
 from kdbench.report.registry import section
