@@ -21,7 +21,7 @@ from kdbench.report.evidence import detectable_note, examples_note
 from kdbench.report.fidelity import control_table
 from kdbench.report.headline import main_table
 from kdbench.report.published import cautions, with_published
-from kdbench.report.rendering import print_table
+from kdbench.report.renderers.terminal import print_table
 
 # More claims than this would bury the ones that show a difference.
 MANY_CLAIMS = 40

@@ -18,7 +18,7 @@ from kdbench.column import Column
 from kdbench.errors import UserError
 from kdbench.report import numerals
 from kdbench.report.columns import short_title
-from kdbench.report.rendering import print_table
+from kdbench.report.renderers.terminal import print_table
 from kdbench.report.table import Cell, Heading, Line, Notes, Table
 
 

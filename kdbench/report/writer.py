@@ -12,7 +12,8 @@ from typing import Literal
 from kdbench.analysis.summary import summarise
 from kdbench.progress import Progress
 from kdbench.report.attempts import Attempts
-from kdbench.report.rendering import as_csv, as_latex
+from kdbench.report.renderers.latex import as_latex
+from kdbench.report.renderers.separated import as_csv
 from kdbench.store import RunDirectory, write_atomic
 
 FIGURES = "figures"
@@ -50,10 +51,10 @@ def write_report(
     """
     # Drawing needs half a second of imports, which 'kdbench compare' does without.
     from kdbench.report.content import gather
-    from kdbench.report.document import as_document
     from kdbench.report.gallery import make_plates
-    from kdbench.report.page import as_page
     from kdbench.report.registry import SECTIONS
+    from kdbench.report.renderers.html import as_page
+    from kdbench.report.renderers.markdown import as_document
 
     run = RunDirectory.open(path)
     summary = summarise(run)

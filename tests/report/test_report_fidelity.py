@@ -16,10 +16,10 @@ from kdbench.column import Column
 from kdbench.report.blocks import Points
 from kdbench.report.claims import difference_table
 from kdbench.report.content import gather
-from kdbench.report.document import as_document
 from kdbench.report.fidelity import control_claims, control_table
 from kdbench.report.headline import main_table
-from kdbench.report.page import as_page
+from kdbench.report.renderers.html import as_page
+from kdbench.report.renderers.markdown import as_document
 
 Excesses = Mapping[str, tuple[float, ...]]
 

@@ -26,7 +26,9 @@ from kdbench.printable import printable
 from kdbench.report import content, gallery, render, style, write_report
 from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.registry import drawings, sections
-from kdbench.report.rendering import as_latex, as_markdown, escape_latex, escape_markdown, for_terminal
+from kdbench.report.renderers.latex import as_latex, escape_latex
+from kdbench.report.renderers.markdown import as_markdown, escape_markdown
+from kdbench.report.renderers.terminal import for_terminal
 from kdbench.report.scatter import scatter_json
 from kdbench.report.table import Cell, Heading, Line, Table
 from tests.report.conftest import Synthetic
@@ -275,7 +277,7 @@ def test_a_figure_a_chart_and_a_page_that_fail_leave_the_rest(
         assert "correctness: KeyError" in text and "the figure correctness could not be made" in text
     text = html.unescape(page.read_text())
     assert "the section 'explore' could not be made" in text and "chart-data" not in text
-    monkeypatch.setattr("kdbench.report.page.as_page", broken)
+    monkeypatch.setattr("kdbench.report.renderers.html.as_page", broken)
     told: list[str] = []
     text = write_report(synthetic_run, tmp_path, failed=told.append).read_text()
     assert "index.html could not be made" in text and "index.html" in told[-1]
