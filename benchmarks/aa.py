@@ -19,7 +19,8 @@ from observed_shares import Share, as_markdown
 
 import kdbench
 from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_methods
-from kdbench.analysis.summary import Row, Summary, summarise
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary, summarise
 from kdbench.suite import Suite
 
 SUITE = {

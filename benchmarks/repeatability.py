@@ -22,15 +22,16 @@ from statistics import median
 import torch
 from torch.utils.benchmark import Timer
 
-from kdbench.efficiency import ModelJob, Protocol, measure
+from kdbench.efficiency import ModelJob, Protocol, columns, measure
+from kdbench.efficiency.columns import timing_names
 from kdbench.efficiency.jobs import build, example
 from kdbench.efficiency.latency import cpu_timer, time_calls
-from kdbench.efficiency.places import Place
 from kdbench.efficiency.repeats import Repeats, spread
 from kdbench.efficiency.runtimes import prepare
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 from kdbench.machine import fingerprint, measuring_lock, versions
+from kdbench.place import Place
 from kdbench.progress import Progress
 from kdbench.store import write_atomic, write_json
 
@@ -135,13 +136,15 @@ def agreement(name: str) -> float:
 
 def rows_of(repeats: Repeats, batches: tuple[int, ...], agreed: dict[str, float]) -> Iterator[Repeated]:
     """Yield a row for each model and batch size."""
+    known = {column.name: column for column in columns(batches)}
     for batch in batches:
-        aa = repeats.values(COPY, f"speedup_cpu_b{batch}")
+        names = timing_names(Place("cpu", batch))
+        aa = repeats.values(COPY, names["speedup"])
         for label in MODELS:
-            speedups = repeats.values(label, f"speedup_cpu_b{batch}")
-            latencies = repeats.values(label, f"latency_cpu_b{batch}_p50_ms")
-            latency = repeats.median(label, f"latency_cpu_b{batch}_p50_ms")
-            speedup = repeats.median(label, f"speedup_cpu_b{batch}")
+            speedups = repeats.values(label, names["speedup"])
+            latencies = repeats.values(label, names["p50"])
+            latency = repeats.median(label, known[names["p50"]])
+            speedup = repeats.median(label, known[names["speedup"]])
             if latency is None or speedup is None or not aa:
                 raise UserError(
                     f"{label}, batch {batch}: the machine was too noisy in every run. Run it again."

@@ -8,8 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from kdbench.errors import UserError, unknown
+from kdbench.place import Place
 
 Direction = Literal["higher", "lower", "none"]
+# How a value is written: a proportion in percent (its differences in points), counts, rates and bytes with a
+# prefix (278 k), a ratio with its ×, milliseconds and joules to three digits, all else to three decimals.
+Scale = Literal["percent", "count", "rate", "bytes", "ratio", "ms", "joule", "plain"]
+Epoch = Literal["last", "best"]
 ARROWS: dict[Direction, str] = {"higher": "↑", "lower": "↓", "none": ""}
 
 # What papers and libraries call a column, where no spelling leads from it to its name.
@@ -52,6 +57,11 @@ class Column:
     (``latency_cpu_b1_p50_ms``). ``family`` groups columns in listings: task, fidelity,
     calibration, cost. ``range`` is written as in mathematics, for example ``[0, 1]``.
     ``source`` is the paper or the library whose definition is followed.
+
+    ``quantity`` is what is measured, whichever the head, the epoch and the place: that of
+    ``coarse_label.top1_best_val`` is ``top1``, that of ``latency_cpu_b1_p50_ms`` is ``latency_p50``; without
+    one it is the name. ``head`` is the further task whose labels are predicted, ``epoch`` the last or that
+    best on validation, and ``place`` where a cost was measured by running the model.
     """
 
     name: str
@@ -61,11 +71,32 @@ class Column:
     unit: str = ""
     range: str = ""
     source: str = ""
+    scale: Scale = "plain"
+    quantity: str = ""
+    head: str = ""
+    epoch: Epoch = "last"
+    place: Place | None = None
+
+    def __post_init__(self) -> None:
+        """Take the name for the quantity where none is named."""
+        if not self.quantity:
+            object.__setattr__(self, "quantity", self.name)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is a latency, or made of one: a throughput, a speed-up."""
+        return self.place is not None and self.scale in ("ms", "rate", "ratio")
 
     @property
     def arrow(self) -> str:
         """The arrow that tables print: up where higher is better, down where lower is."""
         return ARROWS[self.direction]
+
+    @property
+    def label(self) -> str:
+        """The title as it stands within a sentence: ``top-1 accuracy``."""
+        first, rest = self.title[:1], self.title[1:]
+        return self.title if rest[:1].isupper() else first.lower() + rest
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from kdbench.analysis.summary import Row
+from kdbench.analysis.rows import Row
 from kdbench.suite import Suite
 from tests.listed_files import list_files
 

@@ -104,9 +104,7 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
     )
     directory.write_record("teachers", {"id": teacher.id, "role": "teacher"}, files)
     refuse_broken(teacher, directory, tasks)
-    stored = [
-        directory.folder(teacher.id) / name for name in files if name.endswith(".safetensors")
-    ]
+    stored = [directory.folder(teacher.id) / name for name in files if name.endswith(".safetensors")]
     assert len(stored) == 3
     for file in stored:
         whole = file.read_bytes()

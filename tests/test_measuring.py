@@ -25,6 +25,7 @@ from kdbench.suite import Suite
 from kdbench.suite.measurements import MeasureEntry
 
 Load = Callable[..., Suite]
+KNOWN = columns((1, 4))
 
 
 def report(latency: float, noise: str | None = None) -> CostReport:
@@ -38,7 +39,7 @@ def report(latency: float, noise: str | None = None) -> CostReport:
 def shown(repeats: Repeats) -> str:
     console = Console(width=120)
     with console.capture() as capture:
-        console.print(measure_table(repeats, columns((1,))))
+        console.print(measure_table(repeats, KNOWN))
     return capture.get()
 
 
@@ -51,7 +52,7 @@ def test_the_spread_is_the_farthest_from_the_median() -> None:
 
 def test_of_several_repeats_the_median_and_the_spread_are_shown() -> None:
     repeats = Repeats((report(1.0), report(1.25, "loud"), report(1.2)))
-    (row,) = measure_rows(repeats)
+    (row,) = measure_rows(repeats, KNOWN)
     assert row["latency_cpu_b1_p50_ms"] == 1.2
     assert row["repeats"] == {"latency_cpu_b1_p50_ms": [1.0, 1.25, 1.2]}
     assert row["spread"] == {"latency_cpu_b1_p50_ms": pytest.approx(0.2 / 1.2, abs=1e-6)}
@@ -82,7 +83,7 @@ def beside(teacher: float | None, student: float | None, speedup: float | None =
 def test_the_figures_of_several_repeats_agree_within_a_row() -> None:
     # The machine was twice as slow in the second repeat; medians by themselves would give 6 / 2.5.
     repeats = Repeats((beside(6.0, 2.0), beside(12.0, 4.2), beside(5.0, 2.5)))
-    teacher, student = measure_rows(repeats)
+    teacher, student = measure_rows(repeats, KNOWN)
     assert teacher["latency_cpu_b4_p50_ms"] == 6.0
     assert student["latency_cpu_b4_p50_ms"] == pytest.approx(6.0 * 0.35)
     assert student["speedup_cpu_b4"] == pytest.approx(1 / 0.35)
@@ -93,7 +94,7 @@ def test_the_figures_of_several_repeats_agree_within_a_row() -> None:
 
 def test_repeats_that_have_no_latency_leave_the_speed_ups() -> None:
     _, student = measure_rows(
-        Repeats((beside(None, None, 2.0), beside(None, None, 3.0), beside(None, None, 2.5)))
+        Repeats((beside(None, None, 2.0), beside(None, None, 3.0), beside(None, None, 2.5))), KNOWN
     )
     assert student["latency_cpu_b4_p50_ms"] is None
     assert student["speedup_cpu_b4"] == 2.5
@@ -103,7 +104,7 @@ def test_counts_that_are_not_complete_are_shown_as_bounds() -> None:
     values = {"macs": 24, "macs_uncounted": 2, "theoretical_speedup": 1.5, "params": 7}
     conditions = {"reference": None, "counts": {"a": {"uncounted": {"aten::fft_rfft": 2}}}}
     repeats = Repeats((CostReport({"a": values}, {"a": {}}, pd.DataFrame(), conditions),))
-    (row,) = measure_rows(repeats)
+    (row,) = measure_rows(repeats, KNOWN)
     assert row["bounds"] == {"macs": "lower", "theoretical_speedup": "upper"}
     assert row["uncounted"] == {"aten::fft_rfft": 2}
     text = " ".join(shown(repeats).split())
@@ -112,7 +113,7 @@ def test_counts_that_are_not_complete_are_shown_as_bounds() -> None:
 
 
 def test_of_one_measurement_the_interval_is_shown() -> None:
-    (row,) = measure_rows(Repeats((report(1.2),)))
+    (row,) = measure_rows(Repeats((report(1.2),)), KNOWN)
     assert row["intervals"]["latency_cpu_b1_p50_ms"] == pytest.approx((1.1, 1.3))
     assert "repeats" not in row
     text = shown(Repeats((report(1.2),)))
@@ -124,11 +125,11 @@ def test_of_one_measurement_the_interval_is_shown() -> None:
 def test_another_number_of_outputs_than_classes_is_told() -> None:
     found = report(1.2)
     found.conditions.update(counts={"a": {"outputs": 10}}, num_classes=100)
-    (row,) = measure_rows(Repeats((found,)))
+    (row,) = measure_rows(Repeats((found,)), KNOWN)
     assert row["outputs_note"].startswith("it gives 10 outputs, not the 100 classes that were asked for")
     assert "a: it gives 10 outputs" in shown(Repeats((found,)))
     found.conditions.update(num_classes=10)
-    (row,) = measure_rows(Repeats((found,)))
+    (row,) = measure_rows(Repeats((found,)), KNOWN)
     assert row["outputs_note"] is None
     assert "outputs" not in shown(Repeats((found,)))
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from kdbench.data import Augment, Batches, load_entry
 from kdbench.data.corruptions import corrupt, corruptions
 from kdbench.efficiency.latency import cpu_timer, warm_up
-from kdbench.efficiency.places import Place
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.runtimes import prepare
 from kdbench.exporting import TrainedStudent, export
@@ -20,6 +19,7 @@ from kdbench.exporting.cell import _build
 from kdbench.inputs import InputSpec
 from kdbench.models import build_model
 from kdbench.models.trial import try_out
+from kdbench.place import Place
 from kdbench.plan import Plan, make_plan
 from kdbench.runner.assembly import trainee_of
 from kdbench.runner.session import Fitted, Session

@@ -150,7 +150,8 @@ def test_costs_of_a_file_that_is_edited_while_it_is_measured_are_not_recorded(
     (tmp_path / "net.py").write_text(NET)
     plan = make_plan(small_suite(f"students=[{{name: '{tmp_path}/net.py:build', label: net}}]"))
     monkeypatch.setattr(
-        "kdbench.runner.amendments.costs.measure", lambda *jobs, **more: (tmp_path / "width.py").write_text("WIDTH = 5")
+        "kdbench.runner.amendments.costs.measure",
+        lambda *jobs, **more: (tmp_path / "width.py").write_text("WIDTH = 5"),
     )
     with pytest.raises(UserError, match="was edited while the run was going on"):
         measure_costs(plan, RunDirectory(tmp_path / "run"), Progress())

@@ -192,7 +192,7 @@ def test_the_report_is_told_figure_by_figure(tmp_path: Path, monkeypatch: pytest
         without_repeats=lambda: summary, by_teacher=lambda: {"cnn_4": part}.items()
     )
     figures = dict.fromkeys(("ranks", "curves"), SimpleNamespace(draw=nothing))
-    monkeypatch.setattr(gallery, "discover", lambda: figures)
+    monkeypatch.setattr(gallery, "drawings", lambda: figures)
     monkeypatch.setattr(gallery, "for_drawing", lambda summary: summary)
     heard = Stages()
     gallery.make_plates(summary, tmp_path, progress=heard)

@@ -15,7 +15,8 @@ from kdbench.analysis.aggregate import probability_of_improvement
 from kdbench.analysis.evidence import ExampleEvidence, evidence
 from kdbench.analysis.intervals import is_constant, t_interval
 from kdbench.analysis.power import detectable_difference
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.column import Direction, unknown_column
 from kdbench.errors import unknown
 
@@ -65,10 +66,11 @@ class Comparison:
 
 
 def compare_methods(
-    summary: Summary, metric: str = "top1", baseline: str = CONTROL, *, repeats: bool = False
+    summary: Summary, metric: str | None = None, baseline: str = CONTROL, *, repeats: bool = False
 ) -> list[Comparison]:
     """Return each method against the baseline with the same teacher and student, in the order of the rows.
 
+    Without a ``metric`` it is by the headline of the run.
     With ``repeats`` it is the controls that repeat a method with a random teacher that are compared, and no
     method: they answer another question, and would make the correction of the methods' own stricter.
     Holm's correction is over all comparisons that are returned (Holm, 1979), for the t test and for McNemar's
@@ -76,6 +78,7 @@ def compare_methods(
     unknown metric or baseline; only the usual control may be absent from a run, which leaves the differences
     None with a reason.
     """
+    metric = metric or summary.headline
     if metric not in summary.columns:
         raise unknown_column(metric, summary.columns)
     if baseline != CONTROL and baseline not in summary.methods:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from kdbench.analysis.summary import Row
+from kdbench.analysis.rows import Row
 
 
 def netscore(top1: float, params: float, macs: float) -> float:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kdbench.analysis.summary import Summary
+from kdbench.column import Column
+from kdbench.place import Place
 from kdbench.store import read_json
 
-LATENCY = re.compile(r"latency_(?P<device>[a-z]+)_b(?P<batch>\d+)_p50_ms")
-TIMED = re.compile(r"(?:latency|throughput|speedup)_(?P<pass>(?:cpu|cuda)_b\d+(?:_t\d+)?)(?=_|$)")
+# Whose latency is named before others.
+FAVOURITE = Place("cpu", 1)
+MEDIAN = "latency_p50"
+
+
+def usual_latencies(columns: Iterable[Column]) -> list[Column]:
+    """Return the median latencies of models that run as they do by default, one example on the CPU first."""
+    medians = [column for column in columns if column.quantity == MEDIAN]
+    usual = [column for column in medians if column.place and column.place.is_usual]
+    return sorted(usual, key=lambda column: column.place != FAVOURITE)
 
 
 @dataclass(frozen=True)
@@ -25,9 +34,9 @@ class CostFiles:
         found = self.contents.get(teacher, {}).get("intervals", {}).get(model, {}).get(column)
         return None if found is None else (found[0], found[1])
 
-    def disturbances(self, columns: Iterable[str]) -> str | None:
+    def disturbances(self, columns: Iterable[Column]) -> str | None:
         """Return what disturbed the passes that timing columns were taken in, by pass; None for nothing."""
-        wanted = {match["pass"] for column in columns if (match := TIMED.match(column))}
+        wanted = {column.place.turn for column in columns if column.place and column.is_timed}
         found: dict[str, None] = {}
         for content in self.contents.values():
             passes = content.get("conditions", {}).get("quiet", {}).get("during", {})

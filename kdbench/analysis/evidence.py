@@ -13,7 +13,7 @@ from kdbench.analysis.crossed import over_seeds_and_examples
 from kdbench.analysis.intervals import is_constant
 from kdbench.analysis.mcnemar import mcnemar, mcnemar_over_seeds
 from kdbench.analysis.outcomes import Hits, NotStored, Outcomes
-from kdbench.analysis.summary import Row
+from kdbench.analysis.rows import Row
 
 FEWEST_VARIED = 5
 

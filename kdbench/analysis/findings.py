@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_methods, compare_rows
-from kdbench.analysis.costs import LATENCY, read_costs
+from kdbench.analysis.costs import read_costs, usual_latencies
 from kdbench.analysis.intervals import sampling_half_width
 from kdbench.analysis.outcomes import SHARES
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.analysis.teachers import against_teachers
-from kdbench.heads import plain
 
-# What is cheap goes by the first of these that is known: a latency, this one before others, else a count.
-FAVOURITE = "latency_cpu_b1_p50_ms"
+# What is cheap goes by the first cost that is known: a latency, else one of these.
 COUNTS = ("macs", "params", "size_bytes")
 
 
@@ -57,12 +56,15 @@ class Findings:
     overshadowed: bool = False
 
 
-def find(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Findings:
-    """Return what a run shows by ``metric``; rows with a random teacher are controls and left out.
+def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -> Findings:
+    """Return what a run shows by ``metric``, by default its headline.
 
-    By a metric that has no direction or is a cost itself no row is best, and only ``methods`` are found.
+    Rows with a random teacher are controls and left out. By a metric that has no direction or
+    is a cost itself no row is best, and only ``methods`` are found.
+
     Raises UserError for an unknown metric or baseline.
     """
+    metric = metric or summary.headline
     result = Findings(metric, baseline, tuple(compare_methods(summary, metric, baseline)))
     column = summary.columns[metric]
     rows = [row for row in summary.without_repeats().students if row.mean(metric) is not None]
@@ -95,7 +97,7 @@ def find(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Fin
     result = replace(
         result,
         cost=cost,
-        noise=read_costs(summary).disturbances([cost]),
+        noise=read_costs(summary).disturbances([summary.columns[cost]]),
         overshadowed=_overshadowed(summary, family, cost, metric, sign),
     )
     steps = [row for row in _front(ranked, values) if prices[_key(row)] < prices[_key(best)]]
@@ -106,7 +108,7 @@ def find(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Fin
     compared = [(row, found) for row, found in compared if found.difference is not None]
     if not compared:
         return result
-    share = plain(metric) in SHARES
+    share = column.quantity in SHARES
     alike = [pair for pair in compared if share and not _told_apart(pair[1], best, summary, sign)]
     row, nearest = alike[0] if alike else compared[-1]
     return replace(result, near=standing(row), nearest=nearest, alike=bool(alike))
@@ -126,7 +128,7 @@ def _front(ranked: Sequence[Row], values: Mapping[Any, float]) -> Iterator[Row]:
 
 
 def _costs(summary: Summary) -> list[str]:
-    latencies = sorted(filter(LATENCY.fullmatch, summary.columns), key=lambda name: name != FAVOURITE)
+    latencies = [column.name for column in usual_latencies(summary.columns.values())]
     return [*latencies, *(name for name in COUNTS if name in summary.columns)]
 
 
@@ -141,7 +143,7 @@ def _savings(summary: Summary, row: Row) -> Iterator[tuple[str, float]]:
     teacher = next((other for other in summary.teachers if other.teacher == row.teacher), None)
     known = [name for name in _costs(summary) if teacher and _figure(teacher, name)]
     known = [name for name in known if _figure(row, name)]
-    latencies = [name for name in known if LATENCY.fullmatch(name)]
+    latencies = [name for name in known if name not in COUNTS]
     for name in (*latencies[:1], *(name for name in ("macs", "params") if name in known)):
         ours, theirs = row.mean(name), teacher.mean(name) if teacher else None
         assert ours is not None and theirs is not None

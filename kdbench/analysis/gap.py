@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval, no_value, sampling_half_width, t_interval
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.outcomes import SHARES
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
+from kdbench.column import Column
 
 
 @dataclass(frozen=True)
@@ -27,34 +30,38 @@ class Gap:
 
 
 def gaps_recovered(summary: Summary) -> list[Gap]:
-    """Return (top1_method − top1_scratch) / (top1_teacher − top1_scratch) of every method but the control.
+    """Return (a_method − a_scratch) / (a_teacher − a_scratch) of every method but the control.
 
-    Each seed of a method is set against the control of the same student and seed. A quotient says nothing
-    where its denominator could be chance: all seeds must have one beyond 95 % of what a test split of this
-    size makes of two equal models, √(w_t² + w_s²) with the half-widths w of their Wilson intervals. (That
-    takes the two as independent, which is on the safe side.) Otherwise the mean is None, with the reason.
+    It is of the headline metric a. Each seed of a method is set against the control of the same student and
+    seed. A quotient says nothing where its denominator could be chance: all seeds must have one beyond 95 %
+    of what a test split of this size makes of two equal models, √(w_t² + w_s²) with the half-widths w of
+    their Wilson intervals. (That takes the two as independent, which is on the safe side.) Otherwise the mean
+    is None, with the reason, as it is of a metric that is no share of test examples.
     """
     controls = {(row.teacher, row.student): row for row in summary.students if row.method == CONTROL}
-    teachers = {row.teacher: row.mean("top1") for row in summary.teachers}
+    column = summary.headline_column
+    teachers = {row.teacher: row.mean(column.name) for row in summary.teachers}
     return [
-        _gap(row, controls.get((row.teacher, row.student)), teachers.get(row.teacher), summary.test_size)
+        _gap(row, controls.get((row.teacher, row.student)), teachers.get(row.teacher), column, summary)
         for row in summary.students
         if row.method != CONTROL
     ]
 
 
-def _gap(row: Row, control: Row | None, teacher: float | None, examples: int) -> Gap:
+def _gap(row: Row, control: Row | None, teacher: float | None, column: Column, summary: Summary) -> Gap:
     assert row.student is not None and row.method is not None
     values: dict[int, float] = {}
     reason = None
-    if teacher is None:
-        reason = f"teacher {row.teacher} has no top-1 accuracy"
+    if column.quantity not in SHARES:
+        reason = f"{column.label} is no share of test examples"
+    elif teacher is None:
+        reason = f"teacher {row.teacher} has no {column.label}"
     elif control is None:
         reason = f"the run holds no {CONTROL} of {row.student}"
     else:
-        ours, theirs = row.values["top1"], control.values["top1"]
+        ours, theirs = row.values[column.name], control.values[column.name]
         seeds = sorted(ours.keys() & theirs.keys())
-        reason = _no_gap(teacher, {seed: theirs[seed] for seed in seeds}, examples)
+        reason = _no_gap(teacher, {seed: theirs[seed] for seed in seeds}, summary.test_size)
         if reason is None:
             values = {seed: (ours[seed] - theirs[seed]) / (teacher - theirs[seed]) for seed in seeds}
     recovered = no_value(reason) if reason else t_interval(values.values())

@@ -16,7 +16,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from kdbench.analysis.comparison import CONTROL
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 from kdbench.store import Record
@@ -147,6 +148,8 @@ def published_tables() -> dict[str, Path]:
 def find_published(summary: Summary) -> Published:
     """Return what papers report for the rows of a run; a run without any such row is no error."""
     tables, dataset = published_tables(), str(summary.manifest["dataset"])
+    if "top1" not in summary.columns:
+        return Published({}, reason="papers report top-1 accuracy, which this run does not have")
     if dataset not in tables:
         held = f"; there are figures for {', '.join(tables)}" if tables else ""
         return Published({}, reason=f"none are known for the dataset {dataset}{held}")

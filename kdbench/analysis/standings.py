@@ -17,7 +17,8 @@ from kdbench.analysis.aggregate import (
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval, critical_t, is_constant, no_value
 from kdbench.analysis.ranks import Ranking, rank_methods
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.column import unknown_column
 from kdbench.errors import UserError, unknown
 from kdbench.store import canonical_json
@@ -68,13 +69,16 @@ class Standings:
     cautions: tuple[str, ...]
 
 
-def standings(summaries: Sequence[Summary], metric: str = "top1", baseline: str = CONTROL) -> Standings:
+def standings(summaries: Sequence[Summary], metric: str | None = None, baseline: str = CONTROL) -> Standings:
     """Return how the methods stand over the students of all runs; a task is one student of one teacher.
 
     Ranked are the methods that more than half of the tasks have, on the tasks that have all of them, by the
-    mean over seeds. Where there is nothing to rank, ``ranking`` says why. Raises UserError for a run that is
-    given twice, for runs that hold the same cells, and for an unknown metric or baseline.
+    mean over seeds, by default of the headline metric. Where there is nothing to rank, ``ranking`` says why.
+
+    Raises UserError for a run that is given twice, for runs that hold the same cells, for an unknown metric
+    or baseline, and for runs of other headlines where no metric is named.
     """
+    metric = metric or _shared_headline(summaries)
     _refuse_mistakes(summaries, metric, baseline)
     direction = summaries[0].columns[metric].direction
     sign = -1.0 if direction == "lower" else 1.0
@@ -99,6 +103,13 @@ def standings(summaries: Sequence[Summary], metric: str = "top1", baseline: str 
         left_out=tuple(_left_out(found, tasks, methods)) if tasks else (),
         cautions=tuple(_cautions(summaries, methods)),
     )
+
+
+def _shared_headline(summaries: Sequence[Summary]) -> str:
+    headlines = list(dict.fromkeys(summary.headline for summary in summaries))
+    if len(headlines) > 1:
+        raise UserError(f"the runs are judged by {' and '.join(headlines)}: name one metric that all have.")
+    return headlines[0]
 
 
 def _refuse_mistakes(summaries: Sequence[Summary], metric: str, baseline: str) -> None:

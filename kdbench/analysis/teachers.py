@@ -7,16 +7,18 @@ from dataclasses import replace
 import numpy as np
 
 from kdbench.analysis.comparison import Comparison, corrected, tested
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 
 
-def against_teachers(summary: Summary, metric: str = "top1") -> list[Comparison]:
+def against_teachers(summary: Summary, metric: str | None = None) -> list[Comparison]:
     """Return each student's row minus its teacher, in the order of the rows; random teachers are left out.
 
     The teacher is one trained network, whose figure is taken as it is: the t test and the interval are over
     the student's seeds, with Holm's correction over all rows, and say nothing of another training of the
     teacher.
     """
+    metric = metric or summary.headline
     teachers = {row.teacher: row for row in summary.teachers}
     rows = summary.without_repeats().students
     found = [_against(row, teachers.get(row.teacher), metric) for row in rows]

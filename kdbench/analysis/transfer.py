@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdbench.analysis.comparison import Comparison, compare_methods, corrected, tested
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 
 EXCESS = "agreement_excess"
 INDEPENDENT = "the independent teacher"
@@ -58,8 +59,9 @@ def _excess(row: Row) -> Comparison:
     return tested(result, differences, scale=1.0)
 
 
-def against_random_teachers(summary: Summary, metric: str = "top1") -> list[Comparison]:
+def against_random_teachers(summary: Summary, metric: str | None = None) -> list[Comparison]:
     """Return each method against itself with a random teacher, paired by seed, with Holm's correction."""
+    metric = metric or summary.headline
     found = [
         replace(comparison, p_holm=None, verdict=None)
         for control, method in summary.repeats.items()

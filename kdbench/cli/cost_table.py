@@ -11,13 +11,12 @@ from rich.text import Text
 
 from kdbench.bounds import UNCOUNTED, Bound, bound_of, signed
 from kdbench.column import Column
-from kdbench.efficiency.columns import is_timing
 from kdbench.efficiency.measure import describe_noise
 from kdbench.efficiency.repeats import Repeats
 from kdbench.printable import printable
 
 
-def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
+def measure_rows(repeats: Repeats, columns: Sequence[Column]) -> list[dict[str, Any]]:
     """Return the costs of models as plain rows.
 
     Of several repeats the figures are medians, with their values and spread under ``repeats`` and ``spread``;
@@ -30,10 +29,13 @@ def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
     rows = []
     several = len(repeats.reports) > 1
     for label in repeats.labels:
-        names = list(repeats.reports[0].metrics[label])
-        row: dict[str, Any] = {"model": label} | {name: repeats.median(label, name) for name in names}
-        row["bounds"] = {name: bound for name in names if (bound := _bound(repeats, label, name))}
-        timed = [name for name in names if is_timing(name) and row[name] is not None]
+        known = [column for column in columns if column.name in repeats.reports[0].metrics[label]]
+        row: dict[str, Any] = {"model": label}
+        row |= {column.name: repeats.median(label, column) for column in known}
+        row["bounds"] = {
+            column.name: bound for column in known if (bound := _bound(repeats, label, column.name))
+        }
+        timed = [column.name for column in known if column.place and row[column.name] is not None]
         if several:
             row["repeats"] = {name: repeats.values(label, name) for name in timed}
             row["spread"] = {name: repeats.spread(label, name) for name in timed}
@@ -54,27 +56,27 @@ def measure_rows(repeats: Repeats) -> list[dict[str, Any]]:
 
 def measure_table(repeats: Repeats, columns: Sequence[Column]) -> Table:
     """Return the costs of models as a terminal table, a row a quantity; beside a figure is how sure it is."""
-    notes = Text("\n".join(map(printable, _notes(repeats))))
+    notes = Text("\n".join(map(printable, _notes(repeats, columns))))
     table = Table(title="cost of a model", caption=notes, box=SIMPLE)
     table.add_column("quantity")
     table.add_column("unit")
     for label in repeats.labels:
         table.add_column(Text(printable(label)), justify="right")
     for column in columns:
-        cells = [_cell(repeats, label, column.name) for label in repeats.labels]
+        cells = [_cell(repeats, label, column) for label in repeats.labels]
         if any(cells) and not (column.name == UNCOUNTED and set(cells) <= {"", "0"}):
             texts = (f"{column.title} {column.arrow}", column.unit, *(cell or "–" for cell in cells))
             table.add_row(*map(Text, texts))
     return table
 
 
-def _cell(repeats: Repeats, label: str, name: str) -> str:
-    value = repeats.median(label, name)
+def _cell(repeats: Repeats, label: str, column: Column) -> str:
+    name, value = column.name, repeats.median(label, column)
     if value is None:
         return ""
     bounds = repeats.reports[0].intervals.get(label, {}).get(name)
     if len(repeats.reports) > 1:
-        found = repeats.spread(label, name) if is_timing(name) else None
+        found = repeats.spread(label, name) if column.place else None
         beside = "" if found is None else f" ±{found:.1%}"
     else:
         beside = f" [{_number(bounds[0])}–{_number(bounds[1])}]" if bounds else ""
@@ -102,22 +104,23 @@ def _uncounted(repeats: Repeats, label: str) -> dict[str, int]:
 
 
 def _bound(repeats: Repeats, label: str, name: str) -> Bound | None:
-    return bound_of(name, repeats.median(label, UNCOUNTED)) if repeats.values(label, name) else None
+    return bound_of(name, repeats.uncounted(label)) if repeats.values(label, name) else None
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def _notes(repeats: Repeats) -> Iterable[str]:
+def _notes(repeats: Repeats, columns: Sequence[Column]) -> Iterable[str]:
     if len(repeats.reports) > 1:
         yield f"medians of {len(repeats.reports)} runs, ± the run farthest from them"
     elif any(repeats.reports[0].intervals.values()):
         yield "in brackets: 95 % bootstrap interval over the rounds of this run"
     if repeats.reference is not None and any(
-        is_timing(name) and value is not None
+        report.metrics[repeats.reference].get(column.name) is not None
         for report in repeats.reports
-        for name, value in report.metrics[repeats.reference].items()
+        for column in columns
+        if column.place
     ):
         yield (
             "latencies are medians over rounds in which all models took turns, each divided by the pace of "

@@ -79,11 +79,12 @@ def measure(
     with nullcontext(Progress()) if quiet or as_json else ConsoleProgress(error_console) as progress:
         reports = [measure_models(jobs, progress=progress, **arguments) for _ in range(repeat)]
     found = Repeats(tuple(reports))
-    rows = measure_rows(found)
+    known = columns(sizes, dimensions)
+    rows = measure_rows(found, known)
     if as_json:
         print_json(rows)
     else:
-        out_console.print(measure_table(found, columns(sizes, dimensions)))
+        out_console.print(measure_table(found, known))
     if any(row["params"] is None for row in rows):
         raise typer.Exit(1)
 

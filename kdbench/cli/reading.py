@@ -21,7 +21,10 @@ from kdbench.errors import UserError, unknown
 
 def compare(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One run directory, or several.")],
-    metric: Annotated[str, typer.Option("--metric", help="Column to compare the methods by.")] = "top1",
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="Column to compare the methods by; default: the headline of the run."),
+    ] = None,
     baseline: Annotated[
         str, typer.Option("--baseline", help="Method that others are compared with.")
     ] = "scratch",
@@ -79,6 +82,10 @@ def report(
             help="full: one file with an interactive chart, 5 MB; lean: linked figures and no such chart.",
         ),
     ] = "full",
+    section: Annotated[
+        list[str] | None,
+        typer.Option("--section", help="Add a section of your own: path/file.py:name. May be repeated."),
+    ] = None,
     rescore: Annotated[
         bool,
         typer.Option("--rescore", help="First compute every metric anew from the stored predictions."),
@@ -113,7 +120,9 @@ def report(
 
         write_results(RunDirectory.open(path))
         failures: list[str] = []
-        index = write_report(path, out, page, failed=failures.append, progress=progress)
+        index = write_report(
+            path, out, page, sections=section or (), failed=failures.append, progress=progress
+        )
     print_failures(failures)
     out_console.print(
         f"Wrote {escaped(index.parent)}. Next: open {escaped(index)}", highlight=False, soft_wrap=True

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kdbench.bounds import UNCOUNTED
-from kdbench.column import Column
-from kdbench.efficiency.places import DEVICES, RUNTIME_TITLES, Dimensions, Place
+from kdbench.column import Column, Direction, Scale
+from kdbench.efficiency.places import DEVICES, Dimensions
 from kdbench.efficiency.protocol import SAMPLES_NEEDED
+from kdbench.place import Place
 
-_DEVICE_TITLES = {"cpu": "CPU", "cuda": "GPU"}
 _MLPERF = "calls on the reference's pace; as many as MLPerf Inference's early stopping needs"
 # Written out in ``rounds``.
 _FOOTING = "median over rounds of the round's median / the reference's pace in that round"
@@ -23,11 +23,6 @@ def columns(batch_sizes: Sequence[int], dimensions: Dimensions | None = None) ->
     memory = [column for cell in cells for column in _memory_columns(*cell)] if dimensions.memory else []
     energy = [_energy_column(*cell) for cell in cells] if dimensions.energy else []
     return _COUNTS + timed + memory + energy
-
-
-def is_timing(name: str) -> bool:
-    """Return whether a column is measured by running the model, in whichever place."""
-    return name.startswith(("latency_", "throughput_", "speedup_", "memory_", "energy_"))
 
 
 def timing_names(place: Place) -> dict[str, str]:
@@ -48,26 +43,50 @@ def energy_name(device: str, batch: int) -> str:
 
 
 def _memory_columns(device: str, batch: int) -> list[Column]:
-    where = f"{_DEVICE_TITLES[device]}, batch {batch}"
-    described = {
+    place = Place(device, batch)
+    quantities = {
         "cpu": [
-            ("Peak memory of inference", "growth of resident memory over the loaded model, fresh process")
+            (
+                "memory_peak",
+                "Peak memory of inference",
+                "growth of resident memory over the loaded model, fresh process",
+            )
         ],
         "cuda": [
-            ("Peak memory allocated", "torch.cuda.max_memory_allocated, weights included, fresh process"),
-            ("Peak memory reserved", "torch.cuda.max_memory_reserved, weights included, fresh process"),
+            (
+                "memory_allocated",
+                "Peak memory allocated",
+                "torch.cuda.max_memory_allocated, weights included, fresh process",
+            ),
+            (
+                "memory_reserved",
+                "Peak memory reserved",
+                "torch.cuda.max_memory_reserved, weights included, fresh process",
+            ),
         ],
     }[device]
     return [
-        Column(name, f"{title}, {where}", "cost", "lower", "bytes", "[0, ∞)", source)
-        for name, (title, source) in zip(memory_names(device, batch), described, strict=True)
+        Column(
+            name,
+            f"{title}, {place.words}",
+            "cost",
+            "lower",
+            "bytes",
+            "[0, ∞)",
+            source,
+            scale="bytes",
+            quantity=quantity,
+            place=place,
+        )
+        for name, (quantity, title, source) in zip(memory_names(device, batch), quantities, strict=True)
     ]
 
 
 def _energy_column(device: str, batch: int) -> Column:
+    place = Place(device, batch)
     return Column(
         energy_name(device, batch),
-        f"Energy of one example, {_DEVICE_TITLES[device]}, batch {batch}",
+        f"Energy of one example, {place.words}",
         "cost",
         "lower",
         "J",
@@ -76,112 +95,105 @@ def _energy_column(device: str, batch: int) -> Column:
             "cpu": "RAPL, all packages, idle power included",
             "cuda": "NVML, the whole GPU, idle power included",
         }[device],
+        scale="joule",
+        quantity="energy",
+        place=place,
     )
 
 
-def _where(place: Place) -> str:
-    """Return the words for a place: ``CPU, batch 1``, and what differs from eager fp32."""
-    parts = [_DEVICE_TITLES[place.device], f"batch {place.batch}"]
-    if place.threads is not None:
-        parts.append("1 thread" if place.threads == 1 else f"{place.threads} threads")
-    if place.precision != "fp32":
-        parts.append(place.precision)
-    if place.runtime != "eager":
-        parts.append(RUNTIME_TITLES[place.runtime])
-    return ", ".join(parts)
-
-
 def _timing_columns(place: Place) -> list[Column]:
-    names, where = timing_names(place), _where(place)
+    names = timing_names(place)
+
+    def timed(key: str, title: str, direction: Direction, unit: str, source: str, scale: Scale) -> Column:
+        quantity = key if key in ("throughput", "speedup") else f"latency_{key}"
+        title = f"{title}, {place.words}"
+        return Column(
+            names[key],
+            title,
+            "cost",
+            direction,
+            unit,
+            "(0, ∞)",
+            source,
+            scale=scale,
+            quantity=quantity,
+            place=place,
+        )
+
     latencies = [
-        Column(names[f"p{percent}"], f"Latency p{percent}, {where}", "cost", "lower", "ms", "(0, ∞)", source)
+        timed(f"p{percent}", f"Latency p{percent}", "lower", "ms", source, "ms")
         for percent, source in zip(SAMPLES_NEEDED, (_FOOTING, _MLPERF, _MLPERF), strict=True)
     ]
+    ratio = "latency p50 of the reference / latency p50, same run"
     return [
         *latencies,
-        Column(
-            names["throughput"],
-            f"Throughput, {where}",
-            "cost",
-            "higher",
-            "examples/s",
-            "(0, ∞)",
-            "batch / latency p50",
-        ),
-        Column(
-            names["speedup"],
-            f"Measured speed-up, {where}",
-            "cost",
-            "higher",
-            "×",
-            "(0, ∞)",
-            "latency p50 of the reference / latency p50, same run",
-        ),
+        timed("throughput", "Throughput", "higher", "examples/s", "batch / latency p50", "rate"),
+        timed("speedup", "Measured speed-up", "higher", "×", ratio, "ratio"),
     ]
+
+
+def _of_counts(
+    name: str,
+    title: str,
+    source: str,
+    range: str = "[0, ∞)",
+    direction: Direction = "lower",
+    unit: str = "",
+    scale: Scale = "count",
+) -> Column:
+    return Column(name, title, "cost", direction, unit, range, source, scale=scale)
 
 
 _COUNTS = [
-    Column("params", "Parameters kept at inference", "cost", "lower", "", "[0, ∞)", "torch"),
-    Column("params_nonzero", "Parameters that are not zero", "cost", "lower", "", "[0, params]", "torch"),
-    Column("params_trainable", "Parameters that are trained", "cost", "lower", "", "[0, ∞)", "torch"),
-    Column("params_adapter", "Parameters of training only", "cost", "lower", "", "[0, ∞)", "torch"),
-    Column("params_training", "All parameters of student and method", "cost", "lower", "", "[0, ∞)", "torch"),
-    Column(
-        "macs", "Multiply-adds, one example", "cost", "lower", "", "[0, ∞)", "fvcore; conv + matmul, 1 each"
-    ),
-    Column(
+    _of_counts("params", "Parameters kept at inference", "torch"),
+    _of_counts("params_nonzero", "Parameters that are not zero", "torch", "[0, params]"),
+    _of_counts("params_trainable", "Parameters that are trained", "torch"),
+    _of_counts("params_adapter", "Parameters of training only", "torch"),
+    _of_counts("params_training", "All parameters of student and method", "torch"),
+    _of_counts("macs", "Multiply-adds, one example", "fvcore; conv + matmul, 1 each"),
+    _of_counts(
         UNCOUNTED,
         "Calls that may multiply and are not counted",
-        "cost",
-        "none",
-        "",
-        "[0, ∞)",
         "above 0 the multiply-adds are a lower bound",
+        direction="none",
     ),
-    Column(
+    _of_counts(
         "macs_fvcore",
         "Multiply-adds with norms and pooling",
-        "cost",
-        "lower",
-        "",
-        "[macs, ∞)",
         "fvcore; every operator that it has a rule for",
+        "[macs, ∞)",
     ),
-    Column(
+    _of_counts(
         "activations",
         "Activations, one example",
-        "cost",
-        "lower",
-        "",
-        "[0, ∞)",
         "outputs of conv + matmul (Radosavovic et al., CVPR 2020)",
     ),
-    Column(
+    _of_counts(
         "arithmetic_intensity",
         "Arithmetic intensity, batch 1, fp32",
-        "cost",
+        "2·MACs / bytes that conv + matmul read and write, uncached (roofline: Williams et al., 2009)",
+        "(0, ∞)",
         "none",
         "FLOP/byte",
-        "(0, ∞)",
-        "2·MACs / bytes that conv + matmul read and write, uncached (roofline: Williams et al., 2009)",
+        "plain",
     ),
-    Column("size_bytes", "Size of the file", "cost", "lower", "bytes", "[0, ∞)", "safetensors"),
-    Column(
+    _of_counts("size_bytes", "Size of the file", "safetensors", unit="bytes", scale="bytes"),
+    _of_counts(
         "compression_ratio",
         "Compression ratio",
-        "cost",
+        "reference bytes / bytes (Blalock et al., 2020)",
+        "(0, ∞)",
         "higher",
         "×",
-        "(0, ∞)",
-        "reference bytes / bytes (Blalock et al., 2020)",
+        "ratio",
     ),
-    Column(
+    _of_counts(
         "theoretical_speedup",
         "Theoretical speed-up",
-        "cost",
+        "reference MACs / MACs (Blalock et al., 2020)",
+        "(0, ∞)",
         "higher",
         "×",
-        "(0, ∞)",
-        "reference MACs / MACs (Blalock et al., 2020)",
+        "ratio",
     ),
 ]

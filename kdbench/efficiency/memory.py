@@ -16,10 +16,10 @@ import torch
 from kdbench.efficiency.columns import memory_names
 from kdbench.efficiency.jobs import Built, build, example
 from kdbench.efficiency.peak import watch
-from kdbench.efficiency.places import Place
 from kdbench.efficiency.runtimes import Call, prepare, restore
 from kdbench.errors import UserError
 from kdbench.inputs import Inputs, examples, tensors
+from kdbench.place import Place
 from kdbench.store import read_json, write_json
 
 _CALLS = 3

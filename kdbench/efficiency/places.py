@@ -1,4 +1,4 @@
-"""Where a model is timed: device, batch size, threads, precision and runtime, and the name of each place."""
+"""Which places a protocol times models in, and what else it measures."""
 
 from __future__ import annotations
 
@@ -8,40 +8,11 @@ from itertools import product
 from typing import Any, cast
 
 from kdbench.errors import UserError, unknown
+from kdbench.place import Place
 
 DEVICES = ("cpu", "cuda")
 RUNTIMES = ("eager", "compile", "export", "onnx", "graph")
 PRECISIONS = ("fp32", "bf16")
-RUNTIME_TITLES = {
-    "eager": "eager",
-    "compile": "torch.compile",
-    "export": "torch.export",
-    "onnx": "ONNX Runtime",
-    "graph": "CUDA graph",
-}
-
-
-@dataclass(frozen=True)
-class Place:
-    """One cell of the table of timings; ``threads`` None is the protocol's own number.
-
-    The name is that of device and batch size, ``cpu_b1``; what differs from eager, fp32 and the protocol's
-    threads is added to it: ``cpu_b1_t1_bf16_onnx``.
-    """
-
-    device: str
-    batch: int
-    threads: int | None = None
-    precision: str = "fp32"
-    runtime: str = "eager"
-
-    @property
-    def name(self) -> str:
-        """The name as it stands in columns: ``cpu_b1``, ``cpu_b1_t1``, ``cpu_b256_onnx``."""
-        threads = f"_t{self.threads}" if self.threads is not None else ""
-        precision = "" if self.precision == "fp32" else f"_{self.precision}"
-        runtime = "" if self.runtime == "eager" else f"_{self.runtime}"
-        return f"{self.device}_b{self.batch}{threads}{precision}{runtime}"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
-from kdbench.efficiency.places import DEVICES, Dimensions, Place
+from kdbench.efficiency.places import DEVICES, Dimensions
 from kdbench.errors import UserError, unknown
+from kdbench.place import Place
 
 # Samples that a percentile needs: the early-stopping counts of the MLPerf Inference rules. The fewest for
 # which, with 99 % confidence, at least two samples lie above the true percentile.

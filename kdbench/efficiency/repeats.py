@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from kdbench.bounds import UNCOUNTED
+from kdbench.column import Column
+from kdbench.efficiency.columns import timing_names
 from kdbench.efficiency.report import CostReport, Number
-
-_TIMING = re.compile(r"(?P<kind>latency|throughput|speedup)_(?P<place>.+?)(?:_p\d+_ms|_per_s)?")
 
 
 def spread(values: Sequence[float]) -> float | None:
@@ -46,25 +46,32 @@ class Repeats:
         name: str | None = self.reports[0].conditions.get("reference")
         return name
 
-    def median(self, label: str, column: str) -> Number:
+    def median(self, label: str, column: Column) -> Number:
         """Return the figure over the repeats, or the one that there is, or None.
 
         It is the median; of timings beside a reference that of the figures on the reference's pace in each
         repeat, as ``rounds`` has it within one, so that the speed-up still is the ratio of the latencies.
         """
-        timing = _TIMING.fullmatch(column)
-        if timing is not None and len(self.reports) > 1 and self.reference is not None:
-            figure = self._on_pace(label, column, timing["kind"], f"latency_{timing['place']}_p50_ms")
+        if column.is_timed and len(self.reports) > 1 and self.reference is not None:
+            figure = self._on_pace(label, column)
             if figure is not None:
                 return figure
+        return self._middle(label, column.name)
+
+    def uncounted(self, label: str) -> Number:
+        """Return how many calls of a model may multiply and are not counted."""
+        return self._middle(label, UNCOUNTED)
+
+    def _middle(self, label: str, column: str) -> Number:
         values = self.values(label, column)
         return (median(values) if len(values) > 1 else values[0]) if values else None
 
-    def _on_pace(self, label: str, column: str, kind: str, latency: str) -> float | None:
+    def _on_pace(self, label: str, column: Column) -> float | None:
         """Return the figure of a timing column; None where no repeat has it and both latencies."""
-        assert self.reference is not None
+        assert self.reference is not None and column.place is not None
+        latency = timing_names(column.place)["p50"]
         found = [
-            (report.metrics[label].get(column), own, reference)
+            (report.metrics[label].get(column.name), own, reference)
             for report in self.reports
             if (own := report.metrics[label].get(latency)) is not None
             and (reference := report.metrics[self.reference].get(latency)) is not None
@@ -74,10 +81,10 @@ class Repeats:
             return None
         pace = median(reference for _, _, reference in rows)
         typical = pace * median(own / reference for _, own, reference in rows)
-        if kind == "latency":
+        if column.scale == "ms":
             return pace * median(value / reference for value, _, reference in rows)
         # Throughput × latency is the batch in every repeat, speed-up × latency the reference's.
-        return (pace if kind == "speedup" else rows[0][0] * rows[0][1]) / typical
+        return (pace if column.scale == "ratio" else rows[0][0] * rows[0][1]) / typical
 
     def spread(self, label: str, column: str) -> float | None:
         """Return how far the repeats spread around their median."""

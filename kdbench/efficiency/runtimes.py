@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.efficiency.places import RUNTIME_TITLES, Place
 from kdbench.errors import UserError
 from kdbench.inputs import Inputs, cast, copied, laid_out, tensors
 from kdbench.machine import native_bf16
 from kdbench.models.trial import Trial
+from kdbench.place import RUNTIME_TITLES, Place
 
 Call = Callable[[], Any]
 

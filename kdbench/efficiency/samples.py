@@ -9,10 +9,10 @@ import pandas as pd
 
 from kdbench.efficiency.columns import timing_names
 from kdbench.efficiency.intervals import FEWEST_ROUNDS, Bounds
-from kdbench.efficiency.places import Place
 from kdbench.efficiency.protocol import SAMPLES_NEEDED
 from kdbench.efficiency.rounds import Rounds
 from kdbench.errors import UserError
+from kdbench.place import Place
 
 SAMPLE_COLUMNS = {
     "model": "str",

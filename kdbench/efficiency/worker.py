@@ -27,7 +27,6 @@ from kdbench.efficiency.energy import Rapl, joules_per_example
 from kdbench.efficiency.jobs import Built, build, example, outputs
 from kdbench.efficiency.latency import Timing, cpu_timer, cuda_timer, failure, time_calls
 from kdbench.efficiency.nvml import Gpu
-from kdbench.efficiency.places import Place
 from kdbench.efficiency.process import TurnFile
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.quiet import wait_for_quiet
@@ -37,6 +36,7 @@ from kdbench.efficiency.steps import BUILD, COUNT, energy_step
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 from kdbench.models.trial import FORMAT_NAMES
+from kdbench.place import Place
 from kdbench.store import read_json, write_atomic, write_json
 
 Emit = Callable[[dict[str, Any]], None]

@@ -18,7 +18,8 @@ from typing import ParamSpec
 import torch
 from torch import Tensor
 
-from kdbench.column import Column, Direction
+from kdbench.column import Column, Direction, Scale
+from kdbench.column_names import scale_of
 from kdbench.metrics.tensors import (
     Tensors,
     Undefined,
@@ -60,6 +61,7 @@ def metric(
     range: str,
     unit: str = "",
     source: str,
+    scale: Scale | None = None,
 ) -> Callable[[Callable[P, float]], Callable[P, float]]:
     """Register a function as the metric that fills the column ``name``; the arguments are the column's.
 
@@ -67,7 +69,7 @@ def metric(
     with no examples it raises Undefined. Raises ValueError where the name is taken or a parameter
     names a tensor that is not known.
     """
-    column = Column(name, title, family, direction, unit, range, source)
+    column = Column(name, title, family, direction, unit, range, source, scale or scale_of(name))
 
     def register(function: Callable[P, float]) -> Callable[P, float]:
         signature = inspect.signature(function)

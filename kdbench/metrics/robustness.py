@@ -12,6 +12,7 @@ from statistics import fmean
 from torch import Tensor
 
 from kdbench.column import Column, Direction
+from kdbench.column_names import scale_of
 from kdbench.metrics.calibration import ece
 from kdbench.metrics.fidelity import agreement
 from kdbench.metrics.quality import nll, top1
@@ -23,7 +24,7 @@ MEAN = "mean over corruptions and severities"
 
 
 def _column(name: str, title: str, direction: Direction, range: str, source: str, unit: str = "") -> Column:
-    return Column(name, title, "robustness", direction, unit, range, source)
+    return Column(name, title, "robustness", direction, unit, range, source, scale_of(name))
 
 
 ACCURACY = _column(

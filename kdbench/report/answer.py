@@ -6,20 +6,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison
-from kdbench.analysis.costs import LATENCY
 from kdbench.analysis.findings import Findings, Standing, find
-from kdbench.analysis.summary import Row, Summary
-from kdbench.heads import plain
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.report import numerals
 from kdbench.report.evidence import interval_text
 
 COUNTED = {"params": "parameters", "macs": "MACs"}
-DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 # Costs that differ by a smaller factor are called equal.
 ALIKE = 1.05
 
 
-def answer(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> list[str]:
+def answer(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -> list[str]:
     """Return the sentences, worded from the verdicts that ``find`` gives.
 
     Raises UserError for an unknown metric or baseline.
@@ -35,7 +33,8 @@ def _best(summary: Summary, found: Findings) -> Iterator[str]:
         if not any(row.mean(found.metric) is not None for row in summary.without_repeats().measured):
             yield f"No student has a value of {column.title}: there is nothing to compare."
         return
-    word = "the most accurate" if plain(found.metric) == "top1" else f"the best {column.title}"
+    accuracy = (column.quantity, column.epoch) == ("top1", "last")
+    word = "the most accurate" if accuracy else f"the best {column.title}"
     basis = "its mean" if len(best.row.values[found.metric]) > 1 else "its one seed"
     of = f"By {basis}, {word} of {found.judged:,} rows is" if found.judged > 1 else "The one row is"
     tied = f" (level with {_joined([_full_name(summary, row) for row in found.tied])})" if found.tied else ""
@@ -51,7 +50,7 @@ def _cheap(summary: Summary, found: Findings) -> Iterator[str]:
     if found.cost is None:
         yield "No cost is known of every student: nothing is said of what is cheap."
         return
-    by = f" by {_cost(found)}"
+    by = f" by {_cost(summary, found)}"
     if found.overshadowed:
         yield f"By the means no student is better than {best.row.teacher}, and none is cheaper{by}."
         return
@@ -131,11 +130,11 @@ def _gaps(summary: Summary) -> Iterator[str]:
 
 def _described(summary: Summary, found: Standing, difference: str) -> str:
     """Return a row's value, a difference, and what the row costs beside its teacher."""
-    metric = found.against.metric
-    interval, decimals = found.row.metrics[metric], numerals.percent_decimals(summary.test_size)
-    value = numerals.with_interval(metric, interval.mean, interval.half_width, decimals)
-    value = f"{value} {numerals.unit(summary.columns[metric])}".rstrip()
-    return ", ".join(part for part in (value, difference, _saved(found)) if part)
+    column = summary.columns[found.against.metric]
+    interval, decimals = found.row.metrics[column.name], numerals.percent_decimals(summary.test_size)
+    value = numerals.with_interval(column, interval.mean, interval.half_width, decimals)
+    value = f"{value} {numerals.unit(column)}".rstrip()
+    return ", ".join(part for part in (value, difference, _saved(summary, found)) if part)
 
 
 def _against_teacher(summary: Summary, found: Comparison, judged: int) -> str:
@@ -144,8 +143,8 @@ def _against_teacher(summary: Summary, found: Comparison, judged: int) -> str:
     level = None if teacher is None else teacher.mean(found.metric)
     if level is None or found.difference is None:
         return ""
-    decimals = numerals.percent_decimals(summary.test_size)
-    value = f"{numerals.number(found.metric, level, decimals)} {numerals.unit(summary.columns[found.metric])}"
+    column, decimals = summary.columns[found.metric], numerals.percent_decimals(summary.test_size)
+    value = f"{numerals.number(column, level, decimals)} {numerals.unit(column)}"
     name = f"its teacher {found.teacher} with {value.rstrip()}"
     if found.verdict is None:
         verdict = f"not tested: {str(found.reason).split(':')[0]}"
@@ -158,19 +157,19 @@ def _against_teacher(summary: Summary, found: Comparison, judged: int) -> str:
     return f"{_difference(summary, found)} from {name} ({verdict})"
 
 
-def _saved(found: Standing) -> str:
+def _saved(summary: Summary, found: Standing) -> str:
     """Return what a row costs beside its teacher: ``33× faster (CPU, batch 1), 60× fewer parameters``."""
     texts, alike = [], True
-    for column, ratio in found.savings.items():
-        match, factor = LATENCY.fullmatch(column), max(ratio, 1 / ratio)
+    for name, ratio in found.savings.items():
+        place, factor = summary.columns[name].place, max(ratio, 1 / ratio)
         times = f"{numerals.significant(factor, 2) if factor < 100 else f'{factor:,.0f}'}× "
-        if match:
-            place = f" ({_place(match['device'], match['batch'])})"
+        if place:
+            what = f" ({place.words})"
             text = "as fast" if factor < ALIKE else times + ("faster" if ratio > 1 else "slower")
         else:
-            place = f" {COUNTED[column]}"
+            what = f" {COUNTED[name]}"
             text = "as many" if factor < ALIKE else times + ("fewer" if ratio > 1 else "more")
-        texts.append(text + place)
+        texts.append(text + what)
         alike = alike and factor < ALIKE
     return "at the cost of its teacher" if texts and alike else _joined(texts)
 
@@ -178,25 +177,21 @@ def _saved(found: Standing) -> str:
 def _difference(summary: Summary, found: Comparison) -> str:
     """Return a difference with its unit and its 95 % interval: ``−1.0 points [−1.9, −0.1]``."""
     assert found.difference is not None
-    decimals = numerals.percent_decimals(summary.test_size)
-    amount = numerals.difference(found.metric, found.difference, decimals)
-    unit = numerals.difference_unit(summary.columns[found.metric])
-    bounds = interval_text(found.metric, found.low, found.high, decimals)
+    column, decimals = summary.columns[found.metric], numerals.percent_decimals(summary.test_size)
+    amount = numerals.difference(column, found.difference, decimals)
+    unit = numerals.difference_unit(column)
+    bounds = interval_text(column, found.low, found.high, decimals)
     return " ".join(part for part in (amount, unit, bounds) if part)
 
 
-def _cost(found: Findings) -> str:
+def _cost(summary: Summary, found: Findings) -> str:
     """Return what cheap means, and that it was timed in noise where it was."""
     assert found.cost is not None
-    match = LATENCY.fullmatch(found.cost)
-    if match is None:
+    place = summary.columns[found.cost].place
+    if place is None:
         return COUNTED.get(found.cost, "size")
     noise = "; the machine was not quiet" if found.noise else ""
-    return f"latency ({_place(match['device'], match['batch'])}{noise})"
-
-
-def _place(device: str, batch: str) -> str:
-    return f"{DEVICES.get(device, device)}, batch {batch}"
+    return f"latency ({place.words}{noise})"
 
 
 def _name(found: Row | Comparison) -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from kdbench.analysis.outcomes import SHARES
 from kdbench.analysis.summary import Summary
+from kdbench.column import Column
 from kdbench.report import numerals
 
 
-def truncation(low: float, quantity: str = "accuracy") -> str:
-    """Return what a caption says of an axis that does not begin at zero."""
-    return "" if low <= 0 else f"The {quantity} axis begins at {low:.0f} %, not at 0."
+def noun(column: Column) -> str:
+    """Return a word for a metric where its title would be too long."""
+    return "accuracy" if column.quantity == "top1" else column.label
+
+
+def truncation(low: float, column: Column, word: str = "") -> str:
+    """Return what a caption says of an axis that does not begin at zero, which it calls by a word."""
+    start = f"{low:.0f} %" if column.scale == "percent" else f"{low:.3g}"
+    return "" if low <= 0 else f"The {word or noun(column)} axis begins at {start}, not at 0."
 
 
 def whiskers(summary: Summary) -> str:
@@ -16,9 +24,12 @@ def whiskers(summary: Summary) -> str:
     if summary.seed_counts[-1] < 2:
         return "Each point is one seed (n = 1): there are no whiskers."
     text = f"Points are means over {seeds(summary)}, whiskers their 95 % t intervals."
-    ends = [row.metrics["top1"] for row in summary.measured]
-    beyond = any((end.low or 0.0) < 0 or (end.high or 0.0) > 1 for end in ends)
-    return f"{text} Intervals that reach beyond 0 or 100 % are cut off there." if beyond else text
+    column = summary.headline_column
+    lowest, highest = column.bounds
+    ends = [row.metrics[column.name] for row in summary.measured]
+    beyond = any((end.low or 0.0) < lowest or (end.high or 0.0) > highest for end in ends)
+    limits = "0 or 100 %" if column.scale == "percent" else "what the metric can be"
+    return f"{text} Intervals that reach beyond {limits} are cut off there." if beyond else text
 
 
 def seeds(summary: Summary) -> str:
@@ -32,7 +43,9 @@ def seeds(summary: Summary) -> str:
 def examples(summary: Summary) -> str:
     """Return what a caption says of the test set."""
     size = summary.test_size
-    return f"Test set: {size:,} examples (one is {numerals.significant(100 / size, 2)} points)."
+    share = summary.headline_column.quantity in SHARES
+    one = f" (one is {numerals.significant(100 / size, 2)} points)" if share else ""
+    return f"Test set: {size:,} examples{one}."
 
 
 def subject(summary: Summary) -> str:

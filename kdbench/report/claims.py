@@ -10,9 +10,11 @@ from scipy import stats
 from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_methods
 from kdbench.analysis.gap import Gap, gaps_recovered
 from kdbench.analysis.intervals import sampling_half_width
+from kdbench.analysis.outcomes import SHARES
 from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.report import numerals
+from kdbench.report.columns import short_title
 from kdbench.report.evidence import (
     NOTHING,
     detectable_note,
@@ -30,12 +32,13 @@ GAP = (
 )
 
 
-def difference_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table:
+def difference_table(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -> Table:
     """Return every method's paired difference from the baseline, with interval, p-values and verdict.
 
     What only test examples can tell has columns where it is known of any comparison; else the legend says
     why it is not.
     """
+    metric = metric or summary.headline
     comparisons = compare_methods(summary, metric, baseline)
     column, notes = summary.columns[metric], Notes()
     decimals = numerals.percent_decimals(summary.test_size)
@@ -61,7 +64,7 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
         ),
         Heading("verdict", "verdict", numeric=False),
     ]
-    gaps = _gaps(summary) if (metric, baseline) == ("top1", CONTROL) else {}
+    gaps = _gaps(summary) if (metric, baseline) == (summary.headline, CONTROL) else {}
     unknown = _without_values(comparisons, column)
     if all(gap.recovered.mean is None for gap in gaps.values()):  # also where there are none
         unknown.add("gap")
@@ -70,7 +73,7 @@ def difference_table(summary: Summary, metric: str = "top1", baseline: str = CON
         kept = [heading for heading in kept if heading.key != "teacher"]
     lines = []
     for found in comparisons:
-        cells = _cells(found, notes, decimals, told=has_examples(comparisons))
+        cells = _cells(found, column, notes, decimals, told=has_examples(comparisons))
         if "gap" not in unknown:
             cells["gap"] = _gap_cell(gaps.get((found.teacher, found.student, found.method)), notes)
         lines.append(Line(tuple(cells[heading.key] for heading in kept)))
@@ -128,14 +131,14 @@ def _direction(column: Column) -> str:
     return "no direction is better" if column.direction == "none" else f"{column.direction} is better"
 
 
-def _cells(found: Comparison, notes: Notes, decimals: int, *, told: bool) -> dict[str, Cell]:
+def _cells(found: Comparison, column: Column, notes: Notes, decimals: int, *, told: bool) -> dict[str, Cell]:
     """Return all cells of a comparison; ``told`` is whether the table has what test examples tell."""
     verdict = f"{MARKS[found.verdict]} {found.verdict}" if found.verdict else "not tested"
-    interval = interval_text(found.metric, found.low, found.high, decimals) or numerals.DASH
+    interval = interval_text(column, found.low, found.high, decimals) or numerals.DASH
     examples = found.examples
     note = notes.number(examples.reason) if told else None
-    both = interval_text(found.metric, examples.both_low, examples.both_high, decimals) or numerals.DASH
-    alone = interval_text(found.metric, examples.low, examples.high, decimals) or numerals.DASH
+    both = interval_text(column, examples.both_low, examples.both_high, decimals) or numerals.DASH
+    alone = interval_text(column, examples.low, examples.high, decimals) or numerals.DASH
     identity = {"teacher": found.teacher, "student": found.student, "method": found.method}
     better = numerals.DASH if found.improvement is None else f"{found.improvement:.2f}"
     return {
@@ -144,7 +147,7 @@ def _cells(found: Comparison, notes: Notes, decimals: int, *, told: bool) -> dic
         "method": Cell(found.method, {"baseline": found.baseline}, sort=found.method),
         "n": Cell(str(found.n), {"metric": found.metric, "n": found.n}, sort=found.n),
         "difference": Cell(
-            numerals.difference(found.metric, found.difference, decimals),
+            numerals.difference(column, found.difference, decimals),
             {"difference": found.difference},
             sort=found.difference,
         ),
@@ -158,7 +161,7 @@ def _cells(found: Comparison, notes: Notes, decimals: int, *, told: bool) -> dic
         "mcnemar": Cell(numerals.p_value(examples.p_holm), note=note, sort=examples.p_holm),
         "p_better": Cell(better, sort=found.improvement),
         "detectable": Cell(
-            numerals.number(found.metric, found.detectable, decimals),
+            numerals.number(column, found.detectable, decimals),
             note=notes.number(NOTHING if found.shows_nothing else None),
             sort=found.detectable,
         ),
@@ -186,16 +189,16 @@ def statement(found: Comparison, summary: Summary) -> str:
     amount = " ".join(
         part
         for part in (
-            numerals.difference(column.name, found.difference, decimals),
+            numerals.difference(column, found.difference, decimals),
             unit,
-            interval_text(found.metric, found.low, found.high, decimals),
+            interval_text(column, found.low, found.high, decimals),
         )
         if part
     )
     amount += f", n = {_count(found.n, 'seed')}"
     if column.family != "cost":
         amount += f" × {summary.test_size:,} examples"
-    more = "".join(f"; {text}" for text in _more(found, decimals))
+    more = "".join(f"; {text}" for text in _more(found, column, decimals))
     if found.p_holm is None:
         return f"{head} {amount}, not tested: {found.reason}{more}"
     evidence = f"{amount}, {p_text(found.p_holm)} (Holm)"
@@ -204,21 +207,21 @@ def statement(found: Comparison, summary: Summary) -> str:
     return f"{head} {found.verdict}, {evidence}{more}"
 
 
-def _more(found: Comparison, decimals: int) -> Iterator[str]:
+def _more(found: Comparison, column: Column, decimals: int) -> Iterator[str]:
     """Yield what test examples add to a claim, and what it could have shown."""
     examples = found.examples
-    if both := interval_text(found.metric, examples.both_low, examples.both_high, decimals):
+    if both := interval_text(column, examples.both_low, examples.both_high, decimals):
         yield (
             "over seeds and examples the same" if examples.both_reason else f"over seeds and examples {both}"
         )
-    elif alone := interval_text(found.metric, examples.low, examples.high, decimals):
+    elif alone := interval_text(column, examples.low, examples.high, decimals):
         yield f"over examples {alone}"
     if examples.p_holm is not None:
         yield f"McNemar {p_text(examples.p_holm)}"
     if found.shows_nothing:
         yield "could show nothing"
     elif found.detectable is not None:
-        yield f"could show {numerals.number(found.metric, found.detectable, decimals)}"
+        yield f"could show {numerals.number(column, found.detectable, decimals)}"
 
 
 def statements(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
@@ -260,9 +263,10 @@ def _seeds(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _test_set(summary: Summary) -> list[str]:
+    column = summary.headline_column
     measured = summary.without_repeats().measured
-    known = [mean for row in measured if (mean := row.mean("top1")) is not None]
-    if not known:
+    known = [mean for row in measured if (mean := row.mean(column.name)) is not None]
+    if not known or column.quantity not in SHARES:
         return []
     typical, size = sum(known) / len(known), summary.test_size
     half = 100 * sampling_half_width(typical, size)
@@ -272,8 +276,9 @@ def _test_set(summary: Summary) -> list[str]:
         else ""
     )
     return [
-        f"{left_out}{size:,} test examples by themselves leave ±{half:.1f} points (95 %) around a top-1 of "
-        f"{100 * typical:.0f} %; one example is {numerals.significant(100 / size, 2)} points."
+        f"{left_out}{size:,} test examples by themselves leave ±{half:.1f} points (95 %) around a "
+        f"{short_title(column)} of {100 * typical:.0f} %; one example is "
+        f"{numerals.significant(100 / size, 2)} points."
     ]
 
 

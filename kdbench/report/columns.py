@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from kdbench.analysis.costs import LATENCY
-from kdbench.heads import plain
-from kdbench.report.table import Table
+from kdbench.column import Column
+from kdbench.report.table import Heading, Table
 
+# Names that a heading has a better word for.
+SHORT = {"top1": "top-1"}
 LABELS = ("teacher", "student", "method")
-COSTS = ("params", "macs", "size_bytes")
 # With accuracy and cost: how far a student agrees with its teacher is what distillation is about.
 BESIDE = ("agreement",)
 
 
-def is_cost(key: str) -> bool:
+def short_title(column: Column) -> str:
+    """Return what a narrow heading calls a column: its name, unless there is a better word."""
+    return SHORT.get(column.name, column.name)
+
+
+def is_cost(heading: Heading) -> bool:
     """Return whether a column of the headline table is a cost."""
-    return key in COSTS or LATENCY.fullmatch(key) is not None or key.startswith("speedup_")
+    return heading.column is not None and heading.column.family == "cost"
 
 
 def split(table: Table, title: str = "Further measures of quality") -> tuple[Table, Table | None]:
@@ -22,10 +27,16 @@ def split(table: Table, title: str = "Further measures of quality") -> tuple[Tab
 
     The second one, with this title, is None where there is nothing else.
     """
-    keys = [heading.key for heading in table.headings]
-    end = max((place for place, key in enumerate(keys) if is_cost(key)), default=len(keys) - 1)
-    first = [key for place, key in enumerate(keys) if place <= end or plain(key) in BESIDE]
-    rest = [key for key in keys if key not in first]
+    headings = table.headings
+    end = max(
+        (place for place, heading in enumerate(headings) if is_cost(heading)), default=len(headings) - 1
+    )
+    first = [
+        heading.key
+        for place, heading in enumerate(headings)
+        if place <= end or (heading.column and heading.column.quantity in BESIDE)
+    ]
+    rest = [heading.key for heading in headings if heading.key not in first]
     headline = table.only(first, legend=table.legend)
-    labels = [key for key in keys if key in LABELS]
+    labels = [heading.key for heading in headings if heading.key in LABELS]
     return headline, table.only([*labels, *rest], title) if rest else None

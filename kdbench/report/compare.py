@@ -21,7 +21,7 @@ from kdbench.report.evidence import detectable_note, examples_note
 from kdbench.report.fidelity import control_table
 from kdbench.report.headline import main_table
 from kdbench.report.published import cautions, with_published
-from kdbench.report.rendering import print_table
+from kdbench.report.renderers.terminal import print_table
 
 # More claims than this would bury the ones that show a difference.
 MANY_CLAIMS = 40
@@ -29,7 +29,7 @@ MANY_FAILURES = 10
 
 
 def compare(
-    path: str | Path, metric: str = "top1", baseline: str = CONTROL, published: bool = False
+    path: str | Path, metric: str | None = None, baseline: str = CONTROL, published: bool = False
 ) -> list[dict[str, Any]]:
     """Return the rows of the comparison table, keyed by column names; JSON can hold them.
 
@@ -63,7 +63,7 @@ def compare(
 def render(
     path: str | Path,
     console: Console,
-    metric: str = "top1",
+    metric: str | None = None,
     baseline: str = CONTROL,
     published: bool = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kdbench.analysis.comparison import Comparison
 from kdbench.analysis.power import POWER
+from kdbench.column import Column
 from kdbench.report import numerals
 
 NOTHING = "seeds spread so much that no possible difference would be shown"
@@ -32,11 +33,11 @@ def raw_evidence(found: Comparison | None) -> dict[str, Any]:
     }
 
 
-def interval_text(metric: str, low: float | None, high: float | None, decimals: int) -> str:
+def interval_text(column: Column, low: float | None, high: float | None, decimals: int) -> str:
     """Return the bounds of a difference in brackets, or nothing where they are not known."""
     if low is None or high is None:
         return ""
-    return f"[{numerals.difference(metric, low, decimals)}, {numerals.difference(metric, high, decimals)}]"
+    return f"[{numerals.difference(column, low, decimals)}, {numerals.difference(column, high, decimals)}]"
 
 
 def p_text(p: float) -> str:

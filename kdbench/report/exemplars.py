@@ -11,6 +11,8 @@ from kdbench.report import numerals
 
 def exemplar_claims(summary: Summary) -> tuple[list[str], list[tuple[str, str]]]:
     """Return a sentence for each student and method that PIE are defined for, and why others have none."""
+    if "top1" not in summary.columns:
+        return [], [("an example has several labels, not the one class that PIE are of", "PIE of every row")]
     found = pies_of_run(summary.run)
     several = len({entry.teachers for entry in found}) > 1
     claims = [_sentence(entry, entry.pie, summary.test_size, several) for entry in found if entry.pie]
@@ -48,7 +50,7 @@ def _sentence(entry: RunPie, pie: Pie, examples: int, several: bool) -> str:
     decimals = numerals.percent_decimals(examples)
 
     def share(value: float | None) -> str:
-        return numerals.DASH if value is None else f"{numerals.number('top1', value, decimals)} %"
+        return numerals.DASH if value is None else f"{numerals.percent(value, decimals)} %"
 
     head = f"{_row(entry, several)}: {share(pie.fraction)} of {examples:,} test examples are PIE"
     count = f"n = {len(entry.teachers)} teachers and {entry.students} students"

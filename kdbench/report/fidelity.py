@@ -14,15 +14,16 @@ from kdbench.report.headline import main_table
 from kdbench.report.table import Table
 
 
-def control_table(summary: Summary, metric: str = "top1", baseline: str = CONTROL) -> Table | None:
+def control_table(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -> Table | None:
     """Return the rows with a random teacher, which cost what the methods do that they repeat.
 
     None where the run has none. Raises UserError for an unknown metric or baseline.
     """
     if not summary.repeats:
         return None
+    metric = metric or summary.headline
     table = main_table(summary, metric, baseline, repeats=True)
-    keys = [heading.key for heading in table.headings if not is_cost(heading.key) or heading.key == metric]
+    keys = [heading.key for heading in table.headings if not is_cost(heading) or heading.key == metric]
     legend = (
         *(text for text in table.legend if text.startswith("Δ")),
         "These rows are controls and no results: a family of their own in that correction, and in no figure.",
@@ -51,7 +52,7 @@ def _references(summary: Summary) -> Iterator[str]:
     for row in summary.teachers:
         level = row.mean("agreement_independent")
         if level is not None:
-            share = numerals.number("agreement", level, decimals)
+            share = numerals.percent(level, decimals)
             yield f"Two trainings of {row.teacher}, the teacher and the independent one, agree on {share} %."
     if CONTROL in summary.methods:
         yield (
@@ -92,7 +93,7 @@ def _sentence(summary: Summary, transfer: Transfer) -> str:
 
 def _evidence(found: Comparison, decimals: int) -> str:
     def points(value: float | None) -> str:
-        return numerals.difference("agreement", value, decimals)
+        return numerals.points(value, decimals)
 
     text = f"{points(found.difference)} points"
     if found.low is not None and found.high is not None:

@@ -1,15 +1,11 @@
-"""Figures found, drawn and saved: each module of ``report/figures`` in PNG, SVG and PDF."""
+"""Figures drawn and saved, in PNG, SVG and PDF."""
 
 from __future__ import annotations
 
-import importlib
 import io
-import pkgutil
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,10 +13,11 @@ from matplotlib.figure import Figure
 from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
 from kdbench.progress import Progress, Steps
-from kdbench.report import figures
 from kdbench.report.abbreviation import for_drawing
 from kdbench.report.attempts import Attempts
+from kdbench.report.blocks import Plate
 from kdbench.report.figures import NothingToDraw
+from kdbench.report.registry import Drawing, drawings
 from kdbench.report.style import styled
 from kdbench.store import write_atomic
 
@@ -35,45 +32,6 @@ FORMATS: dict[str, dict[str, None]] = {
 }
 
 
-class FigureModule(Protocol):
-    """What a module of ``report/figures`` offers."""
-
-    ORDER: int
-
-    def title(self, summary: Summary) -> str:
-        """Say what the figure shows."""
-
-    def caption(self, summary: Summary) -> str:
-        """Say what the axes, marks and whiskers mean."""
-
-    def draw(self, summary: Summary) -> Figure:
-        """Draw it."""
-
-
-@dataclass(frozen=True)
-class Plate:
-    """One figure of a report: its files share ``stem``; ``missing`` says why there are none.
-
-    ``width`` is in inches.
-    """
-
-    stem: str
-    title: str
-    caption: str
-    png: bytes = b""
-    svg: bytes = b""
-    width: float = 0.0
-    missing: str | None = None
-
-
-def discover() -> dict[str, FigureModule]:
-    """Return the figure modules by name, in the order of the report."""
-    names = [module.name for module in pkgutil.iter_modules(figures.__path__)]
-    modules = {name: importlib.import_module(f"{figures.__name__}.{name}") for name in names}
-    found = {name: cast(FigureModule, module) for name, module in modules.items()}
-    return dict(sorted(found.items(), key=lambda item: (item[1].ORDER, item[0])))
-
-
 def make_plates(
     summary: Summary, folder: Path, attempts: Attempts | None = None, progress: Progress | None = None
 ) -> list[Plate]:
@@ -85,10 +43,10 @@ def make_plates(
     attempts = attempts or Attempts()
     summary = for_drawing(summary.without_repeats())
     plates: list[Plate] = []
-    modules = discover()
-    with Steps(progress or Progress(), "drawing the report", len(modules), "figure") as steps:
-        for name, module in modules.items():
-            made = list(_plates_of(name, module, summary, folder, attempts))
+    figures = drawings()
+    with Steps(progress or Progress(), "drawing the report", len(figures), "figure") as steps:
+        for name, entry in figures.items():
+            made = list(_plates_of(name, entry, summary, folder, attempts))
             _remove_stale(folder, name, {plate.stem for plate in made if plate.missing is None})
             plates += made
             steps.step(name)
@@ -96,7 +54,7 @@ def make_plates(
 
 
 def _plates_of(
-    name: str, module: FigureModule, summary: Summary, folder: Path, attempts: Attempts
+    name: str, entry: Drawing, summary: Summary, folder: Path, attempts: Attempts
 ) -> Iterator[Plate]:
     parts = list(summary.by_teacher())
     for number, (teacher, part) in enumerate(parts, start=1):
@@ -107,9 +65,9 @@ def _plates_of(
             continue
         try:
             with styled():
-                figure = module.draw(part)
+                figure = entry.draw(part)
                 files = save(figure)
-            title, caption = module.title(part), module.caption(part)
+            title, caption = entry.title(part), entry.caption(part)
         except NothingToDraw as nothing:
             yield Plate(stem, name, "", missing=str(nothing))
             continue

@@ -7,14 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from kdbench.analysis.comparison import CONTROL, Comparison, compare_methods
-from kdbench.analysis.costs import LATENCY, TIMED, CostFiles, read_costs
+from kdbench.analysis.costs import CostFiles, read_costs, usual_latencies
 from kdbench.analysis.evidence import example_interval
 from kdbench.analysis.pareto import pareto_front
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.bounds import BOUNDED, signed
 from kdbench.column import Column
-from kdbench.heads import name_in, task_of
+from kdbench.heads import name_in
 from kdbench.report import numerals
+from kdbench.report.columns import short_title
 from kdbench.report.evidence import raw_evidence
 from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
 
@@ -46,8 +48,7 @@ COUNTS = (("params", "params", 2), ("macs", "MACs", 5), ("size_bytes", "size", 9
 
 def cost_of_front(summary: Summary) -> str | None:
     """Return the cost that trade-offs are judged by: CPU latency at batch 1, another latency, or MACs."""
-    latencies = [name for name in summary.columns if LATENCY.fullmatch(name)]
-    latencies.sort(key=lambda name: name != "latency_cpu_b1_p50_ms")
+    latencies = [column.name for column in usual_latencies(summary.columns.values())]
     known = (name for name in (*latencies, "macs") if any(row.fact(name) is not None for row in summary.rows))
     return next(known, None)
 
@@ -77,7 +78,7 @@ def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | Non
 
 
 def main_table(
-    summary: Summary, metric: str = "top1", baseline: str = CONTROL, *, repeats: bool = False
+    summary: Summary, metric: str | None = None, baseline: str = CONTROL, *, repeats: bool = False
 ) -> Table:
     """Return the headline table: every (student, method), the teachers first, judged by ``metric``.
 
@@ -85,6 +86,7 @@ def main_table(
     out: they are no result to choose from, and have no front. Raises UserError for an unknown metric or
     baseline.
     """
+    metric = metric or summary.headline
     judged = compare_methods(summary, metric, baseline, repeats=repeats)
     comparisons = {(c.teacher, c.student, c.method): c for c in judged}
     summary = summary.repeats_alone() if repeats else summary.without_repeats()
@@ -105,9 +107,10 @@ def main_table(
             elif heading.key == "pareto":
                 cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
             else:
-                cell = _metric_cell(row, heading.key, heading.key == metric, notes, decimals, marked)
+                column = summary.columns[heading.key]
+                cell = _metric_cell(row, column, heading.key == metric, notes, decimals, marked)
                 if heading.key == metric:
-                    cell = _with_examples(cell, summary, row, decimals)
+                    cell = _with_examples(cell, summary, row, column, decimals)
                 cells.append(_as_bound(cell, row, heading.key, costs, notes))
         lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
     headings = (*_identity_headings(several), *shown)
@@ -145,9 +148,10 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
         column = summary.columns.get(name)
         if column is None or (name == metric and importance > 0):
             return []
-        return [Heading(name, title, column.arrow, numerals.unit(column), importance, help=column.title)]
+        unit = numerals.unit(column)
+        return [Heading(name, title, column.arrow, unit, importance, help=column.title, column=column)]
 
-    column, task = summary.columns[metric], task_of(metric)
+    column = summary.columns[metric]
     delta = Heading(
         "difference",
         "Δ",
@@ -155,18 +159,19 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
         help=f"difference of {column.title} from the baseline, paired by seed",
     )
     front = Heading("pareto", FRONT, importance=1, help="on the Pareto front", numeric=False)
-    headings = [*heading(metric, "top-1" if metric == "top1" else metric, 0), delta]
-    quality = [(name_in(task, name), title, rank) for name, title, rank in QUALITY]
+    headings = [*heading(metric, short_title(column), 0), delta]
+    quality = [(name_in(column.head, name), title, rank) for name, title, rank in QUALITY]
     if cost is not None and column.direction != "none":
         headings.append(front)
-    if metric != "top1":
-        headings += heading("top1", "top-1", 1)
-    shifted = [(name_in(task, name), title, rank) for name, title, rank in SHIFTED]
+    if metric != summary.headline:
+        headings += heading(summary.headline, short_title(summary.headline_column), 1)
+    shifted = [(name_in(column.head, name), title, rank) for name, title, rank in SHIFTED]
     shifted = [entry for entry in shifted if summary.has(entry[0])]
-    if cost is not None and (match := LATENCY.fullmatch(cost)):
-        device, batch = match["device"], match["batch"]
-        headings += heading(cost, f"{device} b{batch} p50", 1)
-        headings += heading(f"speedup_{device}_b{batch}", f"speed-up b{batch}", 4)
+    if cost is not None and (place := summary.columns[cost].place):
+        headings += heading(cost, f"{place.device} b{place.batch} p50", 1)
+        for other in summary.columns.values():
+            if (other.quantity, other.place) == ("speedup", place):
+                headings += heading(other.name, f"speed-up b{place.batch}", 4)
     for name, title, importance in (*COUNTS, *quality, *shifted):
         headings += heading(name, title, importance)
     return headings
@@ -176,22 +181,22 @@ def _any_interval(summary: Summary, metric: str) -> bool:
     return any(row.metrics[metric].half_width is not None for row in summary.rows)
 
 
-def _metric_cell(row: Row, name: str, headline: bool, notes: Notes, decimals: int, marked: bool) -> Cell:
-    interval = row.metrics[name]
+def _metric_cell(row: Row, column: Column, headline: bool, notes: Notes, decimals: int, marked: bool) -> Cell:
+    name, interval = column.name, row.metrics[column.name]
     raw = {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
     if interval.mean is None:
         return Cell(numerals.DASH, raw, notes.number(interval.reason))
     half = interval.half_width
     hint = ""
     if interval.low is not None and interval.high is not None:
-        bounds = (numerals.number(name, bound, decimals) for bound in (interval.low, interval.high))
+        bounds = (numerals.number(column, bound, decimals) for bound in (interval.low, interval.high))
         hint = f"95 % interval over seeds {' to '.join(bounds)}, n = {interval.n}"
     if headline:
         note = notes.number(interval.reason) if half is None and marked else None
         return Cell(
-            numerals.with_interval(name, interval.mean, half, decimals), raw, note, interval.mean, hint
+            numerals.with_interval(column, interval.mean, half, decimals), raw, note, interval.mean, hint
         )
-    return Cell(numerals.number(name, interval.mean, decimals), raw, sort=interval.mean, hint=hint)
+    return Cell(numerals.number(column, interval.mean, decimals), raw, sort=interval.mean, hint=hint)
 
 
 def _as_bound(cell: Cell, row: Row, name: str, costs: CostFiles, notes: Notes) -> Cell:
@@ -209,7 +214,8 @@ def _as_bound(cell: Cell, row: Row, name: str, costs: CostFiles, notes: Notes) -
 
 def _of_costs(summary: Summary, headings: Sequence[Heading], costs: CostFiles) -> Iterator[str]:
     """Say what latencies and speed-ups rest on, and what disturbed them."""
-    timed = [heading.key for heading in headings if TIMED.match(heading.key) and summary.has(heading.key)]
+    shown = [heading.column for heading in headings if heading.column and summary.has(heading.key)]
+    timed = [column for column in shown if column.is_timed]
     if timed:
         yield FOOTING
     disturbed = costs.disturbances(timed)
@@ -217,9 +223,9 @@ def _of_costs(summary: Summary, headings: Sequence[Heading], costs: CostFiles) -
         yield f"The machine was not quiet meanwhile ({disturbed}); what that left without meaning is a dash."
 
 
-def _with_examples(cell: Cell, summary: Summary, row: Row, decimals: int) -> Cell:
+def _with_examples(cell: Cell, summary: Summary, row: Row, column: Column, decimals: int) -> Cell:
     """Return the cell of the headline metric with its interval over test examples."""
-    metric = next(iter(cell.raw))
+    metric = column.name
     low, high, reason = example_interval(summary.outcomes, row, metric)
     raw = {
         f"{metric}_examples_low": low,
@@ -228,7 +234,7 @@ def _with_examples(cell: Cell, summary: Summary, row: Row, decimals: int) -> Cel
     }
     hint = cell.hint
     if low is not None and high is not None:
-        bounds = " to ".join(numerals.number(metric, bound, decimals) for bound in (low, high))
+        bounds = " to ".join(numerals.number(column, bound, decimals) for bound in (low, high))
         hint = (
             f"{hint}; over test examples {bounds}" if hint else f"95 % interval over test examples {bounds}"
         )
@@ -248,7 +254,7 @@ def _difference_cell(
     raw |= {"difference_n": found.n, "difference_reason": found.reason}
     if found.difference is None:
         return Cell(numerals.DASH, raw, notes.number(found.reason))
-    text = f"{numerals.difference(column.name, found.difference, decimals)} {MARKS[found.verdict]}".rstrip()
+    text = f"{numerals.difference(column, found.difference, decimals)} {MARKS[found.verdict]}".rstrip()
     return Cell(text, raw, notes.number(found.reason), found.difference, found.verdict or "not tested")
 
 
@@ -257,7 +263,7 @@ def _legend(
 ) -> tuple[str, ...]:
     column = summary.columns[metric]
     words = ("higher", "lower") if column.direction == "none" else ("better", "worse")
-    epoch = "the epoch that was best on validation" if metric.endswith("_best_val") else "the last epoch"
+    epoch = "the epoch that was best on validation" if column.epoch == "best" else "the last epoch"
     lines = [f"Values are means over n training seeds, of {epoch}, on {summary.test_size:,} test examples."]
     if _any_interval(summary, metric):
         lines.append("± is half the 95 % t interval of that mean.")

@@ -5,89 +5,59 @@ from __future__ import annotations
 import math
 
 from kdbench.column import Column
-from kdbench.heads import plain
 
 DASH = "–"
 MINUS = "−"
-# Proportions that the field quotes in percent; differences of them are in percentage points.
-PERCENT = {
-    "top1",
-    "top5",
-    "balanced_accuracy",
-    "macro_f1",
-    "generalization_gap",
-    "agreement",
-    "agreement_independent",
-    "agreement_excess",
-    "both_right",
-    "teacher_only",
-    "student_only",
-    "both_wrong",
-    "retention",
-    "retention_chance_corrected",
-    "churn",
-    "negative_flips",
-    "positive_flips",
-    "inherited_errors",
-    "accuracy_many",
-    "accuracy_medium",
-    "accuracy_few",
-    "corruption_accuracy_mean",
-    "corruption_accuracy_drop",
-    "agreement_corrupted",
-}
-COUNTS = {
-    "params",
-    "params_nonzero",
-    "params_trainable",
-    "params_adapter",
-    "params_training",
-    "macs",
-    "macs_fvcore",
-    "activations",
-}
-
-
-def is_percent(column: str) -> bool:
-    """Return whether a column is a proportion that is shown in percent."""
-    return plain(column).removesuffix("_best_val") in PERCENT
 
 
 def unit(column: Column) -> str:
-    """Return the unit that belongs in the heading of a column; sizes and counts carry theirs in the cell."""
-    if is_percent(column.name):
+    """Return the unit that belongs in the heading of a column; sizes and ratios carry theirs in the cell."""
+    if column.scale == "percent":
         return "%"
-    return "" if column.name.endswith("_bytes") or column.unit == "×" else column.unit
+    return "" if column.scale in ("bytes", "ratio") else column.unit
 
 
-def number(column: str, value: float | None, decimals: int = 1) -> str:
+def number(column: Column, value: float | None, decimals: int = 1) -> str:
     """Return a value of a column as text; ``decimals`` is for percentages."""
     if value is None:
         return DASH
-    if is_percent(column):
-        return _signed_text(f"{100 * value:.{decimals}f}")
-    if column in COUNTS or column.endswith("_per_s"):
-        return scaled(value)
-    if column.endswith("_bytes"):
-        return scaled(value, "B")
-    if column.startswith(("speedup", "theoretical_speedup", "compression_ratio")):
-        return f"{significant(value)}×"
-    if column.endswith(("_ms", "_j")):
-        return significant(value)
-    return _signed_text(f"{value:.3f}")
+    match column.scale:
+        case "percent":
+            return percent(value, decimals)
+        case "count" | "rate":
+            return scaled(value)
+        case "bytes":
+            return scaled(value, "B")
+        case "ratio":
+            return f"{significant(value)}×"
+        case "ms" | "joule":
+            return significant(value)
+        case _:
+            return _signed_text(f"{value:.3f}")
 
 
-def with_interval(column: str, mean: float | None, half_width: float | None, decimals: int = 1) -> str:
+def percent(value: float, decimals: int = 1) -> str:
+    """Return a proportion in percent, without the sign of it."""
+    return _signed_text(f"{100 * value:.{decimals}f}")
+
+
+def with_interval(column: Column, mean: float | None, half_width: float | None, decimals: int = 1) -> str:
     """Return mean ± half the width of the interval, in the unit of the column."""
     text = number(column, mean, decimals)
     return text if half_width is None else f"{text} ± {number(column, half_width, decimals)}"
 
 
-def difference(column: str, value: float | None, decimals: int = 1) -> str:
+def difference(column: Column, value: float | None, decimals: int = 1) -> str:
     """Return a difference of two values of a column with its sign, or without one where it rounds to zero."""
-    if value is None:
-        return DASH
-    text = number(column, abs(value), decimals)
+    return DASH if value is None else _with_sign(number(column, abs(value), decimals), value)
+
+
+def points(value: float | None, decimals: int = 1) -> str:
+    """Return a difference of two proportions in percentage points, as ``difference`` does."""
+    return DASH if value is None else _with_sign(percent(abs(value), decimals), value)
+
+
+def _with_sign(text: str, value: float) -> str:
     if not any(digit in text for digit in "123456789"):
         return text
     return ("+" if value > 0 else MINUS) + text
@@ -95,7 +65,7 @@ def difference(column: str, value: float | None, decimals: int = 1) -> str:
 
 def difference_unit(column: Column) -> str:
     """Return the unit of a difference, for running text."""
-    return "points" if is_percent(column.name) else unit(column)
+    return "points" if column.scale == "percent" else unit(column)
 
 
 def percent_decimals(test_size: int) -> int:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from kdbench.analysis.published import Match, Published
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.report import numerals
 from kdbench.report.table import Cell, Heading, Line, Notes, Table
 
@@ -103,13 +104,13 @@ def published_table(summary: Summary, published: Published) -> Table | None:
     for row in summary.rows:
         match = published.of(row)
         if match is not None:
-            cells = _cells(row, match, published, several, notes, decimals)
+            cells = _cells(row, match, summary, published, several, notes, decimals)
             lines.append(Line(cells, teacher=row.role == "teacher"))
     return Table("Measured and published", headings, tuple(lines), _legend(summary, published), notes.texts)
 
 
 def _cells(
-    row: Row, match: Match, published: Published, several: bool, notes: Notes, decimals: int
+    row: Row, match: Match, summary: Summary, published: Published, several: bool, notes: Notes, decimals: int
 ) -> tuple[Cell, ...]:
     raw, figure = _raw(match), match.figure
     identity = {"role": row.role, "teacher": row.teacher, "student": row.student}
@@ -119,8 +120,8 @@ def _cells(
         Cell(row.model, identity, sort=row.model),
         Cell(row.method or "(teacher)", {"method": row.method}, sort=row.method or ""),
         Cell(str(n), {"n": n}, sort=n),
-        _measured(row, "top1", notes, decimals),
-        _measured(row, "top1_best_val", notes, decimals),
+        _measured(row, "top1", summary, notes, decimals),
+        _measured(row, "top1_best_val", summary, notes, decimals),
         Cell(
             _percent(figure.top1),
             {"published": figure.top1, "published_note": raw["published_note"]},
@@ -133,13 +134,13 @@ def _cells(
     )
 
 
-def _measured(row: Row, name: str, notes: Notes, decimals: int) -> Cell:
+def _measured(row: Row, name: str, summary: Summary, notes: Notes, decimals: int) -> Cell:
     interval = row.metrics.get(name)
     if interval is None:
         return Cell(numerals.DASH, {name: None}, notes.number("not recorded"))
     raw = {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
     note = notes.number(interval.reason) if interval.mean is None else None
-    text = numerals.with_interval(name, interval.mean, interval.half_width, decimals)
+    text = numerals.with_interval(summary.columns[name], interval.mean, interval.half_width, decimals)
     return Cell(text, raw, note, interval.mean)
 
 
@@ -201,8 +202,8 @@ def _note(match: Match, published: Published, notes: Notes) -> int | None:
 
 
 def _percent(value: float) -> str:
-    return numerals.number("top1", value, DECIMALS)
+    return numerals.percent(value, DECIMALS)
 
 
 def _points(match: Match, decimals: int) -> str:
-    return numerals.difference("top1", match.difference, decimals)
+    return numerals.points(match.difference, decimals)

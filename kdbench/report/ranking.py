@@ -17,11 +17,14 @@ from kdbench.analysis.summary import summarise
 from kdbench.column import Column
 from kdbench.errors import UserError
 from kdbench.report import numerals
-from kdbench.report.rendering import print_table
+from kdbench.report.columns import short_title
+from kdbench.report.renderers.terminal import print_table
 from kdbench.report.table import Cell, Heading, Line, Notes, Table
 
 
-def rank(paths: Sequence[str | Path], metric: str = "top1", baseline: str = CONTROL) -> list[dict[str, Any]]:
+def rank(
+    paths: Sequence[str | Path], metric: str | None = None, baseline: str = CONTROL
+) -> list[dict[str, Any]]:
     """Return the methods of several runs by mean rank over all their students; JSON can hold the rows.
 
     A row has ``method``, ``mean_rank``, ``iqm`` (interquartile mean of ``metric``) and ``p_better`` (the
@@ -36,7 +39,7 @@ def rank(paths: Sequence[str | Path], metric: str = "top1", baseline: str = CONT
 def render_ranks(
     paths: Sequence[str | Path],
     console: Console,
-    metric: str = "top1",
+    metric: str | None = None,
     baseline: str = CONTROL,
     figure: Path | None = None,
 ) -> None:
@@ -59,12 +62,12 @@ def render_ranks(
         console.print(Text(f"\nWrote {figure}."), soft_wrap=True)
 
 
-def _standings(paths: Sequence[str | Path], metric: str, baseline: str) -> tuple[Standings, Column]:
+def _standings(paths: Sequence[str | Path], metric: str | None, baseline: str) -> tuple[Standings, Column]:
     summaries = [summarise(path) for path in paths]
     found = standings(summaries, metric, baseline)
     if not found.tasks:
         raise UserError(f"nothing to rank: {found.ranking.reason}.")
-    return found, summaries[0].columns[metric]
+    return found, summaries[0].columns[found.metric]
 
 
 def standings_table(found: Standings, column: Column) -> Table:
@@ -75,7 +78,7 @@ def standings_table(found: Standings, column: Column) -> Table:
         Heading("mean_rank", "mean rank", "↓"),
         Heading(
             "iqm",
-            f"IQM {'top-1' if column.name == 'top1' else column.name}",
+            f"IQM {short_title(column)}",
             column.arrow,
             numerals.unit(column),
             help="interquartile mean over students and seeds",
@@ -120,7 +123,7 @@ def _cells(row: Standing, column: Column, notes: Notes, shared: dict[str, Any]) 
     yield "mean_rank", Cell(f"{row.mean_rank:.2f}", ranked, sort=row.mean_rank)
 
     def value(number: float) -> str:
-        return numerals.number(column.name, number, decimals=2)
+        return numerals.number(column, number, decimals=2)
 
     yield "iqm", _interval_cell("iqm", row.iqm, notes, value)
     yield "p_better", _interval_cell("p_better", row.improvement, notes, "{:.2f}".format)

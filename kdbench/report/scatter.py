@@ -7,10 +7,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from kdbench.analysis.costs import LATENCY
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.costs import usual_latencies
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
+from kdbench.column import Column
 from kdbench.printable import printable
 from kdbench.report import numerals, style
+from kdbench.report.columns import short_title
 from kdbench.report.drawing_settings import FAINT, GRID, INK
 
 COUNTS = ("params", "macs", "size_bytes")
@@ -39,7 +42,7 @@ def scatter_json(summary: Summary) -> str | None:
     None where there is nothing to show.
     """
     summary = summary.without_repeats()
-    rows = [row for row in summary.rows if row.mean("top1") is not None]
+    rows = [row for row in summary.rows if row.mean(summary.headline) is not None]
     costs = _costs(summary)
     if not costs or not any(row.role == "student" for row in rows):
         return None
@@ -48,23 +51,25 @@ def scatter_json(summary: Summary) -> str | None:
     traces = [(name, members) for name, members in traces if members]
     choices = [
         {
-            "title": style.cost_label(summary, cost),
+            "title": style.cost_label(summary.columns[cost]),
             "name": cost,
             "formats": dict.fromkeys(
-                ("tickformat", "hoverformat"), ".3~g" if cost.endswith("_ms") else ".3~s"
+                ("tickformat", "hoverformat"), ".3~g" if summary.columns[cost].scale == "ms" else ".3~s"
             ),
             "x": [[_positive(row.fact(cost)) for row in members] for _, members in traces],
         }
         for cost in costs
     ]
-    figure = go.Figure([_trace(summary, name, members) for name, members in traces], _layout())
+    figure = go.Figure(
+        [_trace(summary, name, members) for name, members in traces], _layout(summary.headline_column)
+    )
     content = {"figure": json.loads(figure.to_json()), "costs": choices}
     # Inside a script element no text may look like the end of it.
     return json.dumps(content, allow_nan=False).replace("<", "\\u003c")
 
 
 def _costs(summary: Summary) -> list[str]:
-    latencies = [name for name in summary.columns if LATENCY.fullmatch(name)]
+    latencies = [column.name for column in usual_latencies(summary.columns.values())]
     return [
         name
         for name in (*latencies, *COUNTS)
@@ -76,7 +81,7 @@ def _positive(value: float | None) -> float | None:
     return value if value is not None and value > 0 else None
 
 
-def _layout() -> dict[str, Any]:
+def _layout(column: Column) -> dict[str, Any]:
     axis = {"gridcolor": GRID, "linecolor": FAINT, "zeroline": False, "automargin": True}
     return {
         "template": None,
@@ -86,7 +91,7 @@ def _layout() -> dict[str, Any]:
         "height": 480,
         "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
         "xaxis": {**axis, "type": "log", "dtick": "D2"},
-        "yaxis": {**axis, "title": {"text": "top-1 accuracy (%)"}},
+        "yaxis": {**axis, "title": {"text": style.axis_label(column)}},
         "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
         "hovermode": "closest",
     }
@@ -98,17 +103,18 @@ def _trace(summary: Summary, name: str, members: list[Row]) -> go.Scatter:
     face = "full" if name == "teacher" else looks[name].face
     shapes = ["star" if row.student is None else SYMBOLS[markers[row.student]] for row in members]
     symbols = [f"{shape}{SUFFIXES[face]}" for shape in shapes]
-    halves = [row.metrics["top1"].half_width for row in members]
+    column = summary.headline_column
+    factor, halves = style.drawn(column), [row.metrics[column.name].half_width for row in members]
     return go.Scatter(
         name=_escaped(name),
         mode="markers",
-        y=[100 * (row.mean("top1") or 0.0) for row in members],
+        y=[factor * (row.mean(column.name) or 0.0) for row in members],
         text=[_hover(row, summary) for row in members],
         hovertemplate="%{text}<br>%{xaxis.title.text}: %{x}<extra></extra>",
         marker={"color": color, "size": 14 if name == "teacher" else 10, "symbol": symbols},
         error_y={
             "type": "data",
-            "array": [None if half is None else 100 * half for half in halves],
+            "array": [None if half is None else factor * half for half in halves],
             "color": color,
             "thickness": 1.2,
             "width": 3,
@@ -117,13 +123,15 @@ def _trace(summary: Summary, name: str, members: list[Row]) -> go.Scatter:
 
 
 def _hover(row: Row, summary: Summary) -> str:
-    interval = row.metrics["top1"]
+    column = summary.headline_column
+    interval = row.metrics[column.name]
     decimals = numerals.percent_decimals(summary.test_size)
-    accuracy = numerals.with_interval("top1", interval.mean, interval.half_width, decimals)
+    value = numerals.with_interval(column, interval.mean, interval.half_width, decimals)
+    value = f"{value} {numerals.unit(column)}".rstrip()
     what = (
         f"{row.student}, {row.method}, teacher {row.teacher}" if row.student else f"{row.teacher} (teacher)"
     )
-    return f"{_escaped(what)}<br>top-1 {accuracy} %, n = {interval.n}"
+    return f"{_escaped(what)}<br>{short_title(column)} {value}, n = {interval.n}"
 
 
 def _escaped(text: str) -> str:

@@ -18,7 +18,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from kdbench.analysis.comparison import CONTROL
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
+from kdbench.column import Column
 from kdbench.report import numerals
 from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.drawing_settings import FAINT, INK, PARAMETERS
@@ -175,24 +177,33 @@ def _legend(owner: Figure | Axes, handles: Sequence[Any], **layout: Any) -> None
         text.set_text(str(handle.get_label()))
 
 
-def accuracy_limits(rows: Sequence[Row], column: str = "top1") -> tuple[float, float]:
-    """Return the limits in percent of a truncated axis: all intervals in view, at least two points wide.
+def drawn(column: Column) -> float:
+    """Return what the values of a column are multiplied by on an axis: proportions are drawn in percent."""
+    return 100.0 if column.scale == "percent" else 1.0
 
-    Two points keep differences that are noise from filling the picture; above 100 % there is nothing.
+
+def axis_label(column: Column, of: str = "") -> str:
+    """Return the label of an axis of a metric: ``top-1 accuracy (%)``."""
+    unit = numerals.unit(column)
+    return f"{column.label}{of}{f' ({unit})' if unit else ''}"
+
+
+def limits(rows: Sequence[Row], column: Column) -> tuple[float, float]:
+    """Return the limits of a truncated axis: all intervals in view, of proportions at least two points wide.
+
+    Two points keep differences that are noise from filling the picture; beyond the range there is nothing.
     """
-    ends = [
-        100 * end
-        for row in rows
-        for end in (row.metrics[column].mean, row.metrics[column].low, row.metrics[column].high)
-        if end is not None
-    ]
-    low, high = max(0.0, min(ends)), min(100.0, max(ends))
-    missing = max(0.0, 2.0 - (high - low)) / 2
-    margin = 0.06 * max(high - low, 2.0)
-    return max(0.0, low - missing - margin), min(100.0 + margin, high + missing + margin)
+    factor, found = drawn(column), [row.metrics[column.name] for row in rows]
+    ends = [factor * end for f in found for end in (f.mean, f.low, f.high) if end is not None]
+    lowest, highest = (factor * end for end in column.bounds)
+    low, high = max(lowest, min(ends)), min(highest, max(ends))
+    least = 2.0 if column.scale == "percent" else 0.0
+    missing = max(0.0, least - (high - low)) / 2
+    margin = 0.06 * (max(high - low, least) or 1.0)
+    return max(lowest, low - missing - margin), min(highest + margin, high + missing + margin)
 
 
-def log_cost_axis(axes: Axes, column: str, low: float, high: float) -> None:
+def log_cost_axis(axes: Axes, column: Column, low: float, high: float) -> None:
     """Make the horizontal axis logarithmic with tick labels in the units people read."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
@@ -206,36 +217,42 @@ def log_cost_axis(axes: Axes, column: str, low: float, high: float) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: cost_text(column, value)))
 
 
-def cost_text(column: str, value: float) -> str:
+def cost_text(column: Column, value: float) -> str:
     """Return a cost as a tick label: 1 k, 300 k, 0.02, without zeros that say nothing."""
     text = numerals.number(column, value)
     return re.sub(r"(\.\d*?)0+(?=\D|$)", r"\1", text).replace(". ", " ").removesuffix(".")
 
 
-def cost_label(summary: Summary, column: str) -> str:
+def cost_label(column: Column) -> str:
     """Return the label of a cost axis: title, unit, and that it is logarithmic."""
-    found = summary.columns[column]
-    unit = {"size_bytes": "bytes"}.get(column, numerals.unit(found))
+    unit = "bytes" if column.scale == "bytes" else numerals.unit(column)
     parts = ", ".join(part for part in (unit, "log scale") if part)
-    return f"{found.title} ({parts})"
+    return f"{column.title} ({parts})"
 
 
 def rows_shown(summary: Summary, limit: int) -> tuple[tuple[Row, ...], str]:
     """Return the students' rows that a figure can hold, and what its caption says of the others.
 
-    Beyond ``limit`` rows each student keeps its control and its most accurate method.
+    Beyond ``limit`` rows each student keeps its control and the method that is best by the headline.
     """
-    rows = tuple(row for row in summary.measured if row.mean("top1") is not None)
+    column = summary.headline_column
+    sign = -1.0 if column.direction == "lower" else 1.0
+    rows = tuple(row for row in summary.measured if row.mean(column.name) is not None)
+
+    def gain(row: Row) -> float:
+        return sign * (row.mean(column.name) or 0.0)
+
     if len(rows) <= limit:
         return rows, ""
     best: dict[str | None, Row] = {}
     for row in rows:
         top = best.get(row.student)
-        if row.method != CONTROL and (top is None or (row.mean("top1") or 0) > (top.mean("top1") or 0)):
+        if row.method != CONTROL and (top is None or gain(row) > gain(top)):
             best[row.student] = row
     kept = tuple(row for row in rows if row.method == CONTROL or row is best.get(row.student))
+    word = "most accurate" if column.quantity == "top1" else "best"
     note = (
-        f"Shown are {CONTROL} and the most accurate method of each student, {len(kept)} of {len(rows)} rows; "
+        f"Shown are {CONTROL} and the {word} method of each student, {len(kept)} of {len(rows)} rows; "
         "the best of many is flattered by chance."
     )
     return kept, note

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
+
+from kdbench.column import Column
 
 MARKS = {
     "better": "▲",
@@ -18,7 +20,10 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Heading:
-    """The head of a column; columns of higher ``importance`` numbers leave a narrow terminal first."""
+    """The head of a column; columns of higher ``importance`` numbers leave a narrow terminal first.
+
+    ``column`` is the quantity of the results that it shows, where it shows one.
+    """
 
     key: str
     title: str
@@ -27,6 +32,7 @@ class Heading:
     importance: int = 0
     numeric: bool = True
     help: str = ""
+    column: Column | None = None
 
     @property
     def text(self) -> str:
@@ -58,6 +64,7 @@ class Line:
 class Table:
     """A table as data: ``legend`` explains its marks, ``notes`` (numbered from 1) its empty places."""
 
+    kind: ClassVar = "table"
     title: str
     headings: tuple[Heading, ...]
     lines: tuple[Line, ...]

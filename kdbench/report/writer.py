@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from kdbench.analysis.summary import summarise
 from kdbench.progress import Progress
 from kdbench.report.attempts import Attempts
-from kdbench.report.rendering import as_csv, as_latex
-from kdbench.report.table import Table
+from kdbench.report.renderers.latex import as_latex
+from kdbench.report.renderers.separated import as_csv
 from kdbench.store import RunDirectory, write_atomic
-
-if TYPE_CHECKING:
-    from kdbench.report.content import Content
 
 FIGURES = "figures"
 FAILURES = "failures.txt"
@@ -35,6 +32,7 @@ def write_report(
     out: str | Path | None = None,
     page: PageForm = "full",
     *,
+    sections: Sequence[str] = (),
     failed: Callable[[str], None] = warn,
     progress: Progress | None = None,
 ) -> Path:
@@ -45,32 +43,34 @@ def write_report(
     method, ranks.csv and .tex where there are three methods and students to rank, runtimes.csv and .tex where
     more than eager mode was timed, published.csv and .tex where papers report figures for any row,
     summary.csv (every metric with its interval), and figures/ in PNG, SVG and PDF. A ``lean`` page links
-    those figures and leaves out the interactive chart, whose library is 4.5 MB. A part that cannot be made
+    those figures and leaves out the interactive chart, whose library is 4.5 MB. ``sections`` are further ones
+    of a user's own files, ``path/file.py:name`` (see `kdbench.report.registry`). A part that cannot be made
     leaves the others alone: it is named in the report, ``failed`` is told of it in a line, and its traceback
     is in failures.txt. ``progress`` is told how far the figures are, which take most of the time. Raises
-    UserError where ``path`` is not a run directory or ``out`` cannot be written.
+    UserError where ``path`` is not a run directory, ``out`` cannot be written or there is no such section.
     """
     # Drawing needs half a second of imports, which 'kdbench compare' does without.
     from kdbench.report.content import gather
-    from kdbench.report.document import as_document
     from kdbench.report.gallery import make_plates
-    from kdbench.report.page import as_page
+    from kdbench.report.registry import SECTIONS
+    from kdbench.report.renderers.html import as_page
+    from kdbench.report.renderers.markdown import as_document
 
     run = RunDirectory.open(path)
     summary = summarise(run)
     folder = Path(out) if out is not None else run.path / "report"
     attempts = Attempts()
-    content = gather(summary, make_plates(summary, folder / FIGURES, attempts, progress), attempts)
+    for reference in sections:  # before what takes long
+        SECTIONS.find(reference)
+    plates = make_plates(summary, folder / FIGURES, attempts, progress)
+    content = gather(summary, plates, attempts, further=sections, interactive=page == "full")
     files: dict[str, Callable[[], str]] = {}
-    absent = [FAILURES]
-    for name, table in _tables(content).items():
-        if table is None or not table.headings:
-            absent += [f"{name}.csv", f"{name}.tex"]
-        else:
-            files |= {f"{name}.csv": partial(as_csv, table), f"{name}.tex": partial(as_latex, table)}
+    for name, table in content.files.items():
+        files |= {f"{name}.csv": partial(as_csv, table), f"{name}.tex": partial(as_latex, table)}
+    absent = [FAILURES, *(f"{name}.{suffix}" for name in content.absent for suffix in ("csv", "tex"))]
     files["summary.csv"] = lambda: summary.frame().to_csv(index=False)
     files["report.md"] = lambda: as_document(content, FIGURES)
-    files["index.html"] = lambda: as_page(content, summary, attempts, FIGURES if page == "lean" else None)
+    files["index.html"] = lambda: as_page(content, FIGURES if page == "lean" else None)
     for name, make in files.items():
         text = attempts.make(name, None, make)
         if text is None and name == "index.html":
@@ -87,19 +87,6 @@ def write_report(
     for broken in attempts.broken:
         failed(f"{broken}; its traceback is in {folder / FAILURES}")
     return folder / "index.html"
-
-
-def _tables(content: Content) -> dict[str, Table | None]:
-    """Return the tables by the name of their files; one that could not be made has no headings."""
-    return {
-        "results": content.main,
-        "differences": content.differences,
-        **{f"results_{task}": table for task, table in content.tasks.items()},
-        "differences_from_kd": content.over_kd,
-        "ranks": content.ranks,
-        "runtimes": content.runtimes,
-        "published": content.published,
-    }
 
 
 def _bare_page(title: str, attempts: Attempts) -> str:

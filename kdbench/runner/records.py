@@ -51,6 +51,7 @@ TRAIN_MACS = Column(
     "",
     "[0, ∞)",
     "epochs · examples · (3 · MACs of the student + MACs of its teacher); backward counts as two forwards",
+    scale="count",
 )
 COHORT_MEMORY = Column(
     "cohort_peak_bytes",
@@ -60,6 +61,7 @@ COHORT_MEMORY = Column(
     "bytes",
     "[0, ∞)",
     "growth of resident memory (Linux VmHWM); on CUDA torch.cuda.max_memory_allocated",
+    scale="bytes",
 )
 
 

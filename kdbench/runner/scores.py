@@ -73,6 +73,7 @@ def best_columns() -> list[Column]:
             entry.column,
             name=entry.column.name + BEST,
             title=f"{entry.column.title}, epoch best on validation",
+            epoch="best",
         )
         for entry in ordered()
         if "logits" in entry.inputs and not entry.inputs & LAST_ONLY
@@ -82,7 +83,9 @@ def best_columns() -> list[Column]:
 def task_columns(task: str) -> list[Column]:
     """Return the columns of a further task: those of the metrics, under names that begin with its own."""
     return [
-        dataclasses.replace(column, name=name_in(task, column.name), title=f"{task}: {column.title}")
+        dataclasses.replace(
+            column, name=name_in(task, column.name), title=f"{task}: {column.title}", head=task
+        )
         for column in (*catalogue().values(), *best_columns())
         if column.name not in _of_features()
     ]
@@ -152,7 +155,7 @@ def _scores_of_task(
     scores = Scores()
     scores.add(*score(tensors, absent))
     scores.tables = _class_tables(mine.test, labels["test"], teacher)
-    names = [column.name.removesuffix(BEST) for column in best_columns()]
+    names = [column.quantity for column in best_columns()]
     if mine.test_best is None:
         scores.add({name + BEST: None for name in names}, {name + BEST: without_best for name in names})
     else:

@@ -32,6 +32,7 @@ from typing import Any
 import filelock
 
 from kdbench.column import Column
+from kdbench.column_names import completed
 from kdbench.errors import SharedFault, UserError
 from kdbench.store.files import Fingerprints, read_json, sha256_of, write_json
 from kdbench.store.record import HOMES, RECORD, Record, named
@@ -141,7 +142,7 @@ class RunDirectory:
 
     def columns(self) -> dict[str, Column]:
         """Return what the columns mean, by name, in the order in which tables show them."""
-        return {entry["name"]: Column(**entry) for entry in read_json(self.path / "columns.json")}
+        return {entry["name"]: completed(entry) for entry in read_json(self.path / "columns.json")}
 
     def lock(self) -> filelock.FileLock:
         """Return the lock that keeps two processes from writing the same run directory."""

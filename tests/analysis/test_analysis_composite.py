@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kdbench.analysis.composite import hypervolume, netscore, netscore_of
 from kdbench.analysis.intervals import Interval
-from kdbench.analysis.summary import Row
+from kdbench.analysis.rows import Row
 
 # Cells of a grid: values 0 to 5, costs 10^0 to 10^5, so that the area is a number of unit squares.
 POINT = st.tuples(st.one_of(st.none(), st.integers(0, 5)), st.one_of(st.none(), st.integers(0, 5)))

@@ -59,7 +59,7 @@ def test_a_gap_that_could_be_chance_has_no_quotient(gaps: Run, scratch: float) -
 @pytest.mark.parametrize(
     ("teacher", "methods", "reason"),
     [
-        (None, {"scratch": {0: 0.5}, "kd": {0: 0.6}}, "teacher big has no top-1 accuracy"),
+        (None, {"scratch": {0: 0.5}, "kd": {0: 0.6}}, "teacher big has no top1"),
         (0.9, {"kd": {0: 0.6}}, "the run holds no scratch of small"),
         (
             0.9,

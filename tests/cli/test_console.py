@@ -84,11 +84,11 @@ def test_a_report_with_a_part_that_failed_ends_with_status_1(
     def broken(_: object) -> None:
         raise KeyError(NASTY)
 
-    monkeypatch.setattr(gallery, "discover", dict)
+    monkeypatch.setattr(gallery, "drawings", dict)
     run = Synthetic(students=("mlp_64",), methods=("scratch",), epochs=1).write(tmp_path / "run")
     assert CliRunner().invoke(app, ["report", str(run)], catch_exceptions=False).exit_code == 0
-    monkeypatch.setattr("kdbench.report.content.difference_table", broken)
+    monkeypatch.setattr("kdbench.report.sections.differences.difference_table", broken)
     ran = CliRunner().invoke(app, ["report", str(run)], catch_exceptions=False)
     assert ran.exit_code == 1
-    assert "failed: the differences could not be made (KeyError" in ran.stderr
+    assert "failed: the section 'differences' could not be made (KeyError" in ran.stderr
     assert (run / "report" / "index.html").is_file() and "Wrote" in ran.stdout

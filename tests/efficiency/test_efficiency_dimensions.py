@@ -13,10 +13,11 @@ import pytest
 
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
 from kdbench.efficiency.energy import Rapl
-from kdbench.efficiency.places import Dimensions, Place, split_threads
+from kdbench.efficiency.places import Dimensions, split_threads
 from kdbench.efficiency.process import TurnFile
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
+from kdbench.place import Place
 from kdbench.progress import Progress
 
 SMALL = InputSpec.image((1, 4, 4))

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdbench.efficiency.latency import interleave
-from kdbench.efficiency.places import Place
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.samples import Figures, summarise
+from kdbench.place import Place
 
 TRUE_MS = {"teacher": 6.0, "student": 2.0}
 PLACE = Place("cpu", 4)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.efficiency import runtimes
-from kdbench.efficiency.places import Place
 from kdbench.efficiency.runtimes import check_parity, prepare
 from kdbench.errors import UserError
+from kdbench.place import Place
 
 
 class Seen(nn.Module):

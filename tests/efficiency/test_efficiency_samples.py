@@ -12,9 +12,10 @@ import pytest
 from scipy.stats import binom
 
 from kdbench.efficiency.columns import columns
-from kdbench.efficiency.places import Dimensions, Place
+from kdbench.efficiency.places import Dimensions
 from kdbench.efficiency.protocol import SAMPLES_NEEDED
 from kdbench.efficiency.samples import SAMPLE_COLUMNS, read_samples, summarise
+from kdbench.place import Place
 
 
 @pytest.mark.parametrize(

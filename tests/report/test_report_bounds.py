@@ -12,7 +12,10 @@ from kdbench.analysis.composite import netscore_of
 from kdbench.analysis.summary import summarise
 from kdbench.report.figures import accuracy_cost
 from kdbench.report.headline import cost_of_front, main_table
-from kdbench.report.rendering import as_csv, as_html, as_latex, as_markdown
+from kdbench.report.renderers.html import as_html
+from kdbench.report.renderers.latex import as_latex
+from kdbench.report.renderers.markdown import as_markdown
+from kdbench.report.renderers.separated import as_csv
 from kdbench.report.scatter import scatter_json
 from kdbench.report.table import Cell, Table
 

@@ -13,7 +13,7 @@ from kdbench.analysis.summary import summarise
 from kdbench.report import exemplars
 from kdbench.report.claims import difference_table
 from kdbench.report.content import gather
-from kdbench.report.document import as_document
+from kdbench.report.renderers.markdown import as_document
 
 
 def test_the_gap_that_a_method_closes_is_its_share_by_seed(synthetic_run: Path) -> None:
@@ -46,18 +46,18 @@ def test_exemplars_are_told_where_they_are_defined(
     known = RunPie(("t0", "t1", "t2"), "mlp_64", "kd", 9, Pie(0.032, 0.61, 0.951, 0.401, 0.93))
     lacking = replace(known, method="fitnet", pie=None, reason="too few")
     monkeypatch.setattr(exemplars, "pies_of_run", lambda run: [known, lacking])
-    content = gather(summarise(synthetic_run), ())
+    content = gather(summarise(synthetic_run))
     examples = summarise(synthetic_run).test_size
-    assert content.exemplars[1] == (
+    assert content.part("exemplars").blocks[0].texts[1] == (
         f"mlp_64 by kd: 3.2 % of {examples:,} test examples are PIE; right on them are 61.0 % (teachers) and "
         "40.1 % (students), on the others 95.1 % and 93.0 %, n = 3 teachers and 9 students"
     )
-    assert ("too few", "PIE of mlp_64 by fitnet") in content.nulls
+    assert ("too few", "PIE of mlp_64 by fitnet") in content.part("nulls").blocks[0].pairs
     assert "## Examples that change for good" in as_document(content)
 
 
 def test_a_run_with_one_teacher_says_why_it_has_no_exemplars(write_run: Callable[..., Path]) -> None:
-    content = gather(summarise(write_run()), ())
-    assert content.exemplars == ()
+    content = gather(summarise(write_run()))
+    assert content.part("exemplars") is None
     reason = "a population needs 3 models that differ in their training: there is 1 teacher"
-    assert content.nulls[-1] == (reason, "PIE of every row")
+    assert content.part("nulls").blocks[0].pairs[-1] == (reason, "PIE of every row")

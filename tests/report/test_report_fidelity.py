@@ -13,12 +13,13 @@ from kdbench.analysis.standings import standings
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.analysis.transfer import EXCESS
 from kdbench.column import Column
+from kdbench.report.blocks import Points
 from kdbench.report.claims import difference_table
 from kdbench.report.content import gather
-from kdbench.report.document import as_document
 from kdbench.report.fidelity import control_claims, control_table
 from kdbench.report.headline import main_table
-from kdbench.report.page import as_page
+from kdbench.report.renderers.html import as_page
+from kdbench.report.renderers.markdown import as_document
 
 Excesses = Mapping[str, tuple[float, ...]]
 
@@ -103,13 +104,13 @@ def test_random_teachers_are_a_family_of_their_own(controlled: Callable[[Excesse
 
 def test_both_forms_of_the_report_hold_the_claims(controlled: Callable[[Excesses], Summary]) -> None:
     summary = controlled({"scratch": (0.001, -0.004, 0.004), "fitnet": (0.052, 0.047, 0.060)})
-    content = gather(summary, ())
-    assert content.controls == tuple(control_claims(summary)) != ()
-    for text in (as_document(content), as_page(content, summary)):
+    content = gather(summary)
+    assert Points(tuple(control_claims(summary))) in content.part("controls").blocks
+    for text in (as_document(content), as_page(content)):
         assert "Controls" in text and "agrees more with its teacher than with the independent one" in text
 
 
 def test_a_run_without_controls_says_nothing_of_them(synthetic_run: Path) -> None:
     summary = summarise(synthetic_run)
     assert control_claims(summary) == []
-    assert "## Controls" not in as_document(gather(summary, ()))
+    assert "## Controls" not in as_document(gather(summary))

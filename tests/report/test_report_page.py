@@ -16,6 +16,7 @@ from kdbench.cli import app
 from kdbench.errors import UserError
 from kdbench.report import gallery, write_report
 from kdbench.report.answer import answer
+from kdbench.report.registry import drawings
 
 
 class Loads(HTMLParser):
@@ -49,32 +50,27 @@ def report(synthetic_run, tmp_path_factory) -> Path:
 @pytest.fixture
 def one_figure(monkeypatch):
     """Draw one figure, coarsely: these tests are about the words and the files."""
-    kept = {name: module for name, module in gallery.discover().items() if name == "learning_curves"}
-    monkeypatch.setattr(gallery, "discover", lambda: kept)
+    kept = {name: entry for name, entry in drawings().items() if name == "learning_curves"}
+    monkeypatch.setattr(gallery, "drawings", lambda: kept)
     monkeypatch.setattr(gallery, "FORMATS", {"png": {}, "svg": {"Date": None}})
     monkeypatch.setattr(gallery, "DPI", 20)
 
 
 def test_the_report_has_all_its_files(report):
     names = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
-    figures = (
-        *("accuracy_cost", "agreement", "correctness", "learning_curves", "class_change"),
-        "corruption",
-        "critical_difference",
-    )
     assert names == {
         "index.html",
         "report.md",
         "summary.csv",
         *(f"{table}.{suffix}" for table in ("results", "differences", "ranks") for suffix in ("csv", "tex")),
-        *(f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "svg", "pdf")),
+        *(f"figures/{name}.{suffix}" for name in drawings() for suffix in ("png", "svg", "pdf")),
     }
 
 
 def test_the_page_loads_nothing_from_elsewhere(report):
     page = (report / "index.html").read_text()
     loads = Loads(page)
-    assert len(loads.sources) == 7
+    assert len(loads.sources) == len(drawings())
     assert all(source.startswith("data:image/svg+xml;base64,") for source in loads.sources)
     assert "link" not in loads.tags
     styles = "".join(re.findall(r"<style>(.*?)</style>", page, flags=re.DOTALL))
@@ -135,7 +131,7 @@ def test_tables_of_the_page_can_be_sorted(report):
 def test_the_markdown_links_pictures_that_are_there(report):
     text = (report / "report.md").read_text()
     links = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
-    assert len(links) == 7
+    assert len(links) == len(drawings())
     assert all((report / link).is_file() for link in links)
     assert "| mlp\\_64 | kd(temperature=4) | 3 | 96.5 ± 0.3 | +1.3 ▲ |" in text
     assert "**seeds**: 0, 1, 2" in text

@@ -100,7 +100,7 @@ def _change(file, **fields):
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    monkeypatch.setattr(gallery, "discover", dict)
+    monkeypatch.setattr(gallery, "drawings", dict)
 
 
 def printed(path, width=120):

@@ -18,7 +18,7 @@ from kdbench.report.claims import difference_table
 from kdbench.report.content import gather
 from kdbench.report.diagram import draw_ranking
 from kdbench.report.figures import NothingToDraw
-from kdbench.report.gallery import discover
+from kdbench.report.registry import drawings
 from tests.listed_files import list_files
 
 LONG = "interpolate(lam=0.9,teacher=alongside)"
@@ -105,7 +105,7 @@ def test_nothing_of_the_diagram_overlaps_or_is_cut_off(methods):
 
 def test_a_report_says_why_it_has_no_diagram(second_run):
     with pytest.raises(NothingToDraw, match="2 students: Friedman's test needs at least 3"):
-        discover()["critical_difference"].draw(summarise(second_run))
+        drawings()["critical_difference"].draw(summarise(second_run))
 
 
 def test_a_critical_difference_longer_than_the_axis_is_told():
@@ -162,12 +162,13 @@ def test_without_predictions_the_columns_go_and_the_reason_stays(synthetic_run):
 
 def test_a_report_has_the_differences_from_plain_kd(write_run):
     run = write_run(methods=("scratch", "kd(temperature=4)", "fitnet"))
-    content = gather(summarise(run), [])
-    assert content.over_kd.title == "Top-1 accuracy: differences from kd(temperature=4)"
-    assert {row["method"] for row in content.over_kd.as_rows()} == {"scratch", "fitnet"}
+    content = gather(summarise(run))
+    part, table = content.part("over_kd"), content.files["differences_from_kd"]
+    assert part.title == "Top-1 accuracy: differences from kd(temperature=4)" and part.blocks == (table,)
+    assert {row["method"] for row in table.as_rows()} == {"scratch", "fitnet"}
 
 
 def test_two_forms_of_kd_or_none_beside_it_make_no_such_table(synthetic_run, write_run):
-    assert gather(summarise(synthetic_run), []).over_kd is None
+    assert "differences_from_kd" in gather(summarise(synthetic_run)).absent
     alone = write_run(methods=("scratch", "kd(temperature=4)"))
-    assert gather(summarise(alone), []).over_kd is None
+    assert gather(summarise(alone)).part("over_kd") is None

@@ -11,9 +11,9 @@ import pytest
 
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.report.content import gather
-from kdbench.report.document import as_document
-from kdbench.report.page import as_page
 from kdbench.report.recipe import method_table, recipe_table, setting
+from kdbench.report.renderers.html import as_page
+from kdbench.report.renderers.markdown import as_document
 
 SGD: dict[str, Any] = {
     "optimizer": "sgd",
@@ -130,8 +130,8 @@ def test_data_hardware_and_versions_are_told(summary: Summary) -> None:
 
 
 def test_page_and_document_hold_the_recipe(summary: Summary) -> None:
-    content = gather(summary, ())
-    for text in (as_page(content, summary, figures="figures"), as_document(content)):
+    content = gather(summary)
+    for text in (as_page(content, figures="figures"), as_document(content)):
         for told in ("multi step", "negatives 16384", "crop padding 4, flip", "torch 2.11.0"):
             assert told in text
 

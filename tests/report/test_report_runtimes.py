@@ -10,6 +10,8 @@ import pytest
 
 from kdbench.analysis.costs import read_costs
 from kdbench.analysis.summary import summarise
+from kdbench.efficiency import columns
+from kdbench.efficiency.places import Dimensions
 from kdbench.report.headline import FOOTING, main_table
 from kdbench.report.runtimes import runtime_table
 from kdbench.report.table import Table
@@ -123,10 +125,13 @@ def test_the_headline_table_says_what_latencies_are_and_what_disturbed_them(writ
 
 def test_only_passes_that_are_shown_are_told_of(write_run: Write) -> None:
     costs = read_costs(summarise(with_runtimes(write_run())))
+    sizes, every = (1, 16), Dimensions(("eager", "onnx"), ("fp32", "bf16"), threads=(1,), memory=True)
+    known = {column.name: column for column in columns(sizes, every)}
     for name in ("speedup_cpu_b1", "latency_cpu_b1_p99_ms", "throughput_cpu_b1_bf16_onnx_per_s"):
-        assert costs.disturbances([name, "params"]) == f"cpu_b1: {NOISY}"
-    for name in ("speedup_cpu_b1_t1", "latency_cpu_b16_p50_ms", "latency_cuda_b1_p50_ms", "top1", "params"):
-        assert costs.disturbances([name]) is None
+        assert costs.disturbances([known[name], known["params"]]) == f"cpu_b1: {NOISY}"
+    for name in ("speedup_cpu_b1_t1", "latency_cpu_b16_p50_ms", "latency_cuda_b1_p50_ms", "params"):
+        assert costs.disturbances([known[name]]) is None
+    assert costs.disturbances([known["memory_cpu_b1_peak_bytes"]]) is None, "it is measured apart"
     assert costs.interval("cnn_64", "cnn_4", "latency_cpu_b1_onnx_p50_ms") == (0.01, 0.02)
     assert costs.interval("cnn_64", "cnn_4", "params") is None
 

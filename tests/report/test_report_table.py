@@ -11,14 +11,11 @@ from kdbench.analysis.summary import summarise
 from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.columns import split
 from kdbench.report.headline import main_table
-from kdbench.report.rendering import (
-    as_csv,
-    as_html,
-    as_latex,
-    as_markdown,
-    escape_latex,
-    for_terminal,
-)
+from kdbench.report.renderers.html import as_html
+from kdbench.report.renderers.latex import as_latex, escape_latex
+from kdbench.report.renderers.markdown import as_markdown
+from kdbench.report.renderers.separated import as_csv
+from kdbench.report.renderers.terminal import for_terminal
 from kdbench.report.table import Cell, Heading, Line, Table
 
 SMALL = Table(

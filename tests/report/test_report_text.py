@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,9 +23,12 @@ from rich.console import Console
 
 from kdbench.analysis.summary import summarise
 from kdbench.printable import printable
-from kdbench.report import gallery, render, style, write_report
+from kdbench.report import content, gallery, render, style, write_report
 from kdbench.report.abbreviation import shorten_labels
-from kdbench.report.rendering import as_latex, as_markdown, escape_latex, escape_markdown, for_terminal
+from kdbench.report.registry import drawings, sections
+from kdbench.report.renderers.latex import as_latex, escape_latex
+from kdbench.report.renderers.markdown import as_markdown, escape_markdown
+from kdbench.report.renderers.terminal import for_terminal
 from kdbench.report.scatter import scatter_json
 from kdbench.report.table import Cell, Heading, Line, Table
 from tests.report.conftest import Synthetic
@@ -62,15 +66,15 @@ def summary(tmp_path_factory: pytest.TempPathFactory):
     return summarise(run)
 
 
-@pytest.mark.parametrize("name", list(gallery.discover()))
+@pytest.mark.parametrize("name", list(drawings()))
 def test_every_figure_is_drawn_with_the_words_as_they_are(
     summary, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modules = {name: gallery.discover()[name]}
+    modules = {name: drawings()[name]}
     drawn = []
     monkeypatch.setattr(gallery, "DPI", 15)
     monkeypatch.setattr(gallery, "FORMATS", {"png": {}, "svg": {"Date": None}})
-    monkeypatch.setattr(gallery, "discover", lambda: modules)
+    monkeypatch.setattr(gallery, "drawings", lambda: modules)
     monkeypatch.setattr(gallery, "save", lambda figure: drawn.append(figure) or gallery_save(figure))
     (plate,) = gallery.make_plates(summary, tmp_path)
     assert plate.missing is None
@@ -121,7 +125,7 @@ def markdown_cells(text: str) -> Iterator[str]:
 def test_the_page_the_document_and_the_tables_show_the_words(
     summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery, "discover", dict)
+    monkeypatch.setattr(gallery, "drawings", dict)
     told: list[str] = []
     page = write_report(summary.run.path, tmp_path, failed=told.append)
     assert told == [] and not (tmp_path / "failures.txt").exists()
@@ -235,50 +239,49 @@ def broken(*_: object) -> None:
     raise KeyError("T$a$ [red]")
 
 
-@pytest.mark.parametrize(
-    "part", ["difference_table", "main_table", "control_claims", "find_published", "_nulls"]
-)
+@pytest.mark.parametrize("part", [entry.name for entry in sections()])
 def test_a_section_that_fails_is_named_and_the_others_are_written(
     synthetic_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    monkeypatch.setattr(gallery, "discover", dict)
-    monkeypatch.setattr(f"kdbench.report.content.{part}", broken)
-    (tmp_path / "differences.csv").write_text("of an earlier report")
+    monkeypatch.setattr(gallery, "drawings", dict)
+    known = [replace(entry, make=broken) if entry.name == part else entry for entry in sections()]
+    monkeypatch.setattr(content, "sections", lambda _: known)
+    stale = [tmp_path / f"{name}.csv" for entry in known if entry.name == part for name in entry.files]
+    for path in stale:
+        path.write_text("of an earlier report")
     told: list[str] = []
     page = write_report(synthetic_run, tmp_path, failed=told.append)
     (line,) = told
     assert "could not be made (KeyError: 'T$a$ [red]'); its traceback is in" in line
     assert "in broken" in (tmp_path / "failures.txt").read_text()
-    name = line.partition(" could")[0]
-    assert f"{name} could not be made" in page.read_text()
-    assert f"{name} could not be made" in (tmp_path / "report.md").read_text()
-    assert (tmp_path / "ranks.csv").is_file() and "Provenance" in page.read_text()
-    assert (tmp_path / "differences.csv").exists() == (part != "difference_table")
+    assert line.startswith(f"the section '{part}' could")
+    for text in (html.unescape(page.read_text()), (tmp_path / "report.md").read_text().replace("\\_", "_")):
+        assert f"the section '{part}' could not be made" in text
+        assert ("Provenance" in text) == (part != "provenance")
+    assert not any(path.exists() for path in stale)
 
 
 def test_a_figure_a_chart_and_a_page_that_fail_leave_the_rest(
     synthetic_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = gallery.discover()["learning_curves"]
-    fails = type("Fails", (), {"draw": broken, "title": module.title, "caption": module.caption})
-    monkeypatch.setattr(gallery, "discover", lambda: {"correctness": fails})
-    monkeypatch.setattr("kdbench.report.page.scatter_json", broken)
+    fails = replace(drawings()["learning_curves"], draw=broken)
+    monkeypatch.setattr(gallery, "drawings", lambda: {"correctness": fails})
+    monkeypatch.setattr("kdbench.report.scatter.scatter_json", broken)
     with pytest.warns(RuntimeWarning) as warned:
         page = write_report(synthetic_run, tmp_path)
     assert [str(entry.message).partition(" could")[0] for entry in warned] == [
         "the figure correctness",
-        "the interactive chart",
+        "the section 'explore'",
     ]
     for text in (page.read_text(), (tmp_path / "report.md").read_text()):
         assert "correctness: KeyError" in text and "the figure correctness could not be made" in text
-    assert (
-        "the interactive chart could not be made" in page.read_text() and "chart-data" not in page.read_text()
-    )
-    monkeypatch.setattr("kdbench.report.page.as_page", broken)
+    text = html.unescape(page.read_text())
+    assert "the section 'explore' could not be made" in text and "chart-data" not in text
+    monkeypatch.setattr("kdbench.report.renderers.html.as_page", broken)
     told: list[str] = []
     text = write_report(synthetic_run, tmp_path, failed=told.append).read_text()
     assert "index.html could not be made" in text and "index.html" in told[-1]
     monkeypatch.undo()
-    monkeypatch.setattr(gallery, "discover", dict)
+    monkeypatch.setattr(gallery, "drawings", dict)
     write_report(synthetic_run, tmp_path, failed=told.append)
     assert not (tmp_path / "failures.txt").exists()

@@ -1,9 +1,7 @@
-"""The figures of a report: every module in this package is one.
+"""The figures of a report, one file each.
 
-A figure module has ``ORDER`` (its place in the report), ``title(summary)``, ``caption(summary)`` and
-``draw(summary) -> matplotlib.figure.Figure``. The summary that it gets is of one teacher, and holds at least
-one measured student. ``draw`` raises NothingToDraw, with the reason, where the run has no data for it.
-To add a figure, add a file.
+A figure is a function of a `Summary` that returns a matplotlib Figure, registered by ``@drawing`` (see
+`kdbench.report.registry`) with the functions that give its title and its caption.
 """
 
 from __future__ import annotations

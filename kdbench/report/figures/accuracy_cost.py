@@ -11,15 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from kdbench.analysis.costs import LATENCY
+from kdbench.analysis.costs import usual_latencies
 from kdbench.analysis.pareto import pareto_front
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
+from kdbench.column import Column
 from kdbench.report import captions, style
 from kdbench.report.drawing_settings import INK
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.labels import Label, Mark, place
+from kdbench.report.registry import drawing
 
-ORDER = 1
 COUNTS = ("macs", "params", "size_bytes")
 # More points than this in a panel would hide each other.
 CROWD = 64
@@ -30,21 +32,23 @@ ACROSS = 3
 
 def title(summary: Summary) -> str:
     """Say what the figure shows."""
-    return f"Top-1 accuracy against cost: {captions.subject(summary)}"
+    return f"{summary.headline_column.title} against cost: {captions.subject(summary)}"
 
 
 def caption(summary: Summary) -> str:
     """Say what the axes, marks and whiskers mean."""
     rows, thinned = _rows(summary)
-    low, _ = style.accuracy_limits(rows)
+    column = summary.headline_column
+    better = "down" if column.direction == "lower" else "up"
+    low, _ = style.limits(rows, column)
     parts = [
-        "Test top-1 accuracy, last epoch, against each cost (log scale); up and left is better.",
+        f"Test {column.label}, last epoch, against each cost (log scale); {better} and left is better.",
         captions.whiskers(summary),
         thinned,
         "The line is the Pareto front of the means, teacher included; it does not say that its steps are "
         "beyond chance.",
         "Methods that cost the same are set side by side around their common cost.",
-        captions.truncation(low),
+        captions.truncation(low, column),
         captions.examples(summary),
         _bounds(summary),
         _left_out(summary),
@@ -52,11 +56,14 @@ def caption(summary: Summary) -> str:
     return " ".join(part for part in parts if part)
 
 
+@drawing("accuracy_cost", order=10, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw one panel a cost; raises NothingToDraw where no accuracy or no cost is known."""
     (rows, _), costs = _rows(summary), _costs(summary)
     if not costs or not any(row.role == "student" for row in rows):
-        raise NothingToDraw("no student has both an accuracy and a cost")
+        noun = captions.noun(summary.headline_column)
+        article = "an" if noun[0] in "aeiou" else "a"
+        raise NothingToDraw(f"no student has both {article} {noun} and a cost")
     across = min(ACROSS, len(costs))
     down = math.ceil(len(costs) / across)
     figure = style.new_figure(title(summary), width=4.1 * across + 0.3, height=3.5 * down + 1.1)
@@ -67,7 +74,7 @@ def draw(summary: Summary) -> Figure:
     panels = panels[: len(costs)]
     groups = [_panel(axes, summary, rows, cost) for axes, cost in zip(panels, costs, strict=True)]
     for axes in grid[:, 0]:
-        axes.set_ylabel("top-1 accuracy (%)")
+        axes.set_ylabel(style.axis_label(summary.headline_column))
     for axes in panels:
         axes.tick_params(labelleft=True)
     figure.draw_without_rendering()
@@ -77,21 +84,24 @@ def draw(summary: Summary) -> Figure:
 
 
 def _rows(summary: Summary) -> tuple[tuple[Row, ...], str]:
-    teachers = tuple(row for row in summary.teachers if row.mean("top1") is not None)
+    teachers = tuple(row for row in summary.teachers if row.mean(summary.headline) is not None)
     students, thinned = style.rows_shown(summary, CROWD)
     return teachers + students, thinned
 
 
 def _costs(summary: Summary) -> list[str]:
-    names = [
-        name for name in (*COUNTS, *filter(LATENCY.fullmatch, summary.columns)) if name in summary.columns
-    ]
-    return [name for name in names if any((row.fact(name) or 0) > 0 for row in summary.measured)]
+    return [name for name in _wanted(summary) if any((row.fact(name) or 0) > 0 for row in summary.measured)]
+
+
+def _wanted(summary: Summary) -> list[str]:
+    latencies = [column.name for column in usual_latencies(summary.columns.values())]
+    return [name for name in (*COUNTS, *latencies) if name in summary.columns]
 
 
 def _left_out(summary: Summary) -> str:
     known = _costs(summary)
-    missing = [n for n in summary.columns if (n in COUNTS or LATENCY.fullmatch(n)) and n not in known]
+    wanted = _wanted(summary)
+    missing = [name for name in summary.columns if name in wanted and name not in known]
     reasons = dict.fromkeys(why for name in missing for why in summary.footnotes.get(name, ("not recorded",)))
     return f"Not measured: {', '.join(missing)} ({'; '.join(reasons)})." if missing else ""
 
@@ -110,24 +120,25 @@ def _panel(axes: Axes, summary: Summary, rows: Sequence[Row], cost: str) -> tupl
     prices = [price for _, price in points]
     low, high = min(prices), max(prices)
     pad = max((high / low) ** 0.09, 1.25)
-    style.log_cost_axis(axes, cost, low / pad, high * pad)
-    axes.set_ylim(*style.accuracy_limits(rows))
+    style.log_cost_axis(axes, summary.columns[cost], low / pad, high * pad)
+    axes.set_ylim(*style.limits(rows, summary.headline_column))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlabel(style.cost_label(summary, cost))
+    axes.set_xlabel(style.cost_label(summary.columns[cost]))
     labels, marks = _points(axes, summary, points)
-    members, risers = _front(axes, points)
+    members, risers = _front(axes, points, summary.headline_column)
     if len(labels) > NAMED:
         labels = [label for label in labels if label.text in members]
     return labels, [*marks, *risers]
 
 
-def _front(axes: Axes, points: Sequence[tuple[Row, float]]) -> tuple[set[str], list[Mark]]:
+def _front(axes: Axes, points: Sequence[tuple[Row, float]], column: Column) -> tuple[set[str], list[Mark]]:
     """Draw the front as steps; return its models, and its upright parts, which labels must not cross."""
-    accuracy = [row.mean("top1") for row, _ in points]
-    members = pareto_front(accuracy, [price for _, price in points])
+    values = [row.mean(column.name) for row, _ in points]
+    prices = [price for _, price in points]
+    members = pareto_front(values, prices, value_direction=column.direction)
     steps = sorted(
-        (price, 100 * value)
-        for (_, price), value, member in zip(points, accuracy, members, strict=True)
+        (price, style.drawn(column) * value)
+        for price, value, member in zip(prices, values, members, strict=True)
         if member and value is not None
     )
     _, right = axes.get_xlim()
@@ -142,16 +153,18 @@ def _points(
 ) -> tuple[list[Label], list[Mark]]:
     methods = style.method_styles(summary)
     markers = style.kind_markers(summary)
+    column = summary.headline_column
+    factor = style.drawn(column)
     marks: list[Mark] = []
     groups: dict[str, list[Mark]] = {}
     for (row, _), x in zip(points, _spread(points, summary, axes), strict=True):
-        interval = row.metrics["top1"]
+        interval = row.metrics[column.name]
         assert interval.mean is not None
-        y = 100 * interval.mean
+        y = factor * interval.mean
         low, high = y, y
         look = methods[row.method].marker_face if row.method is not None else {"color": INK}
         if interval.low is not None and interval.high is not None:
-            low, high = 100 * interval.low, 100 * interval.high
+            low, high = factor * interval.low, factor * interval.high
             axes.vlines(x, low, high, color=look["color"], linewidth=1.1, zorder=3)
         marker = markers[row.student] if row.student is not None else style.TEACHER_MARKER
         size = 6 if row.role == "student" else 12

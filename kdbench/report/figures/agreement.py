@@ -9,13 +9,15 @@ from matplotlib.lines import Line2D
 
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.intervals import Interval
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.report import captions, style
 from kdbench.report.drawing_settings import FAINT
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.labels import Label, Mark, place
+from kdbench.report.registry import drawing
 
-ORDER = 2
+AGREEMENT = "agreement"
 CROWD = 64
 NAMED = 13
 
@@ -28,7 +30,8 @@ def title(summary: Summary) -> str:
 def caption(summary: Summary) -> str:
     """Say what the axes, marks and whiskers mean."""
     rows, thinned = style.rows_shown(summary, CROWD)
-    lows = [style.accuracy_limits(rows, column)[0] for column in ("top1", "agreement")]
+    columns = (summary.headline_column, summary.columns[AGREEMENT])
+    lows = [style.limits(rows, column)[0] for column in columns]
     parts = [
         "Left: share of test examples on which student and teacher predict the same class. It rises with "
         "accuracy by itself: the dashed line is what two models of these accuracies would show if their "
@@ -42,16 +45,17 @@ def caption(summary: Summary) -> str:
         else "",
         captions.whiskers(summary),
         thinned,
-        captions.truncation(lows[0]),
-        captions.truncation(lows[1], "agreement"),
+        captions.truncation(lows[0], columns[0]),
+        captions.truncation(lows[1], columns[1], AGREEMENT),
         captions.examples(summary),
     ]
     return " ".join(part for part in parts if part)
 
 
+@drawing("agreement", order=20, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw both panels; raises NothingToDraw where no student has an agreement."""
-    rows = tuple(r for r in style.rows_shown(summary, CROWD)[0] if r.mean("agreement") is not None)
+    rows = tuple(r for r in style.rows_shown(summary, CROWD)[0] if r.mean(AGREEMENT) is not None)
     if not rows:
         raise NothingToDraw("no student has both an accuracy and an agreement with the teacher")
     both = any(row.mean("error_consistency") is not None for row in rows)
@@ -59,16 +63,17 @@ def draw(summary: Summary) -> Figure:
     panels = list(figure.subplots(1, 2 if both else 1, squeeze=False).flat)
     chance = Line2D([], [], color=FAINT, linestyle="--", linewidth=1.0, label="independent errors")
     style.legend_below(figure, [*style.legend_handles(summary, rows), chance])
-    labels, marks = _points(panels[0], summary, rows, "agreement", 100.0)
+    labels, marks = _points(panels[0], summary, rows, AGREEMENT)
     panels[0].set_ylabel("agreement with the teacher (%)")
-    panels[0].set_ylim(*style.accuracy_limits(rows, "agreement"))
+    panels[0].set_ylim(*style.limits(rows, summary.columns[AGREEMENT]))
+    judge = summary.headline_column
     for axes in panels:
-        axes.set_xlim(*style.accuracy_limits(rows))
-        axes.set_xlabel("top-1 accuracy of the student (%)")
+        axes.set_xlim(*style.limits(rows, judge))
+        axes.set_xlabel(style.axis_label(judge, " of the student"))
     _independent(panels[0], summary)
     placements = [(panels[0], labels, marks)]
     if both:
-        placements.append((panels[1], *_points(panels[1], summary, rows, "error_consistency", 1.0)))
+        placements.append((panels[1], *_points(panels[1], summary, rows, "error_consistency")))
         panels[1].set_ylabel("error consistency (κ)")
         panels[1].axhline(0.0, color=FAINT, linestyle="--", linewidth=1.0, zorder=1)
         panels[1].margins(y=0.12)
@@ -84,7 +89,7 @@ def draw(summary: Summary) -> Figure:
 def _independent(axes: Axes, summary: Summary) -> None:
     """Draw a_t·a_s + (1 − a_t)(1 − a_s)/(K − 1), the agreement of models whose errors are independent."""
     teacher = next((row.mean("top1") for row in summary.teachers), None)
-    if teacher is None:
+    if teacher is None or summary.headline != "top1":
         return
     others = len(summary.manifest["classes"]) - 1
     student = np.array(axes.get_xlim()) / 100
@@ -92,21 +97,21 @@ def _independent(axes: Axes, summary: Summary) -> None:
     axes.plot(100 * student, 100 * expected, color=FAINT, linestyle="--", linewidth=1.0, zorder=1)
 
 
-def _points(
-    axes: Axes, summary: Summary, rows: tuple[Row, ...], column: str, scale: float
-) -> tuple[list[Label], list[Mark]]:
+def _points(axes: Axes, summary: Summary, rows: tuple[Row, ...], name: str) -> tuple[list[Label], list[Mark]]:
     methods = style.method_styles(summary)
     markers = style.kind_markers(summary)
+    judge = summary.headline_column
+    across_scale, scale = style.drawn(judge), style.drawn(summary.columns[name])
     places: dict[tuple[str, str], tuple[float, float]] = {}
     marks: list[Mark] = []
     tops: dict[str, Label] = {}
     for row in rows:
-        x, y = row.metrics["top1"], row.metrics[column]
+        x, y = row.metrics[judge.name], row.metrics[name]
         if x.mean is None or y.mean is None or row.method is None:
             continue
-        at = (100 * x.mean, scale * y.mean)
+        at = (across_scale * x.mean, scale * y.mean)
         look = methods[row.method].marker_face
-        across = Mark(*_ends(x, 100.0), at[1], at[1])
+        across = Mark(*_ends(x, across_scale), at[1], at[1])
         upright = Mark.upright(at[0], *_ends(y, scale))
         axes.hlines(at[1], across.left, across.right, color=look["color"], linewidth=0.9)
         axes.vlines(at[0], upright.low, upright.high, color=look["color"], linewidth=0.9)

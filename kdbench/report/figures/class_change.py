@@ -6,13 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.report import captions, numerals, style
 from kdbench.report.abbreviation import shorten_labels
 from kdbench.report.drawing_settings import INK
 from kdbench.report.figures import NothingToDraw
+from kdbench.report.registry import drawing
 
-ORDER = 5
 MOST_ROWS = 64
 # Up to so many classes a cell has room for its number, and a column for a full class name.
 NUMBERS, NAMES = 16, 130
@@ -44,6 +45,7 @@ def caption(summary: Summary) -> str:
     )
 
 
+@drawing("class_change", order=50, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw a line a row and a column a class; raises NothingToDraw where recalls are not known."""
     rows, _ = _rows(summary)

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from kdbench.analysis.summary import Row, Summary
+from kdbench.analysis.rows import Row
+from kdbench.analysis.summary import Summary
 from kdbench.report import captions, style
 from kdbench.report.figures import NothingToDraw
+from kdbench.report.registry import drawing
 
-ORDER = 3
 MOST_BARS = 64
 
 
@@ -58,6 +59,7 @@ def caption(summary: Summary) -> str:
     )
 
 
+@drawing("correctness", order=30, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw a bar a row, in full and enlarged; raises NothingToDraw where the four shares are not known."""
     rows, _ = _rows(summary)

@@ -18,8 +18,8 @@ from kdbench.analysis.summary import Summary
 from kdbench.report import captions, style
 from kdbench.report.drawing_settings import INK
 from kdbench.report.figures import NothingToDraw
+from kdbench.report.registry import drawing
 
-ORDER = 6
 MOST_ACROSS = 6
 # Of more methods a student, lines would hide each other.
 MOST_METHODS = 10
@@ -43,11 +43,12 @@ def caption(summary: Summary) -> str:
         "The solid black line with stars is the teacher.",
         captions.whiskers(summary),
         style.rows_shown(summary, MOST_METHODS * len(summary.student_names))[1],
-        captions.truncation(low),
+        captions.truncation(low, summary.headline_column, "accuracy"),
     ]
     return " ".join(part for part in parts if part)
 
 
+@drawing("corruption", order=60, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw a panel a student; raises NothingToDraw where no student was shown corrupted images."""
     curves = _curves(summary)

@@ -7,16 +7,16 @@ from matplotlib.figure import Figure
 from kdbench.analysis.standings import standings
 from kdbench.analysis.summary import Summary
 from kdbench.report import captions
+from kdbench.report.columns import short_title
 from kdbench.report.diagram import draw_ranking
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.ranking import verdict
-
-ORDER = 6
+from kdbench.report.registry import drawing
 
 
 def title(summary: Summary) -> str:
     """Say what the figure shows."""
-    return f"Methods by mean rank in top-1: {captions.subject(summary)}"
+    return f"Methods by mean rank in {short_title(summary.headline_column)}: {captions.subject(summary)}"
 
 
 def caption(summary: Summary) -> str:
@@ -24,14 +24,16 @@ def caption(summary: Summary) -> str:
     found = standings([summary])
     return " ".join(
         (
-            "Each student ranks the methods by its mean top-1 over the seeds. Methods that a thick bar joins "
-            "differ by less than Nemenyi's critical difference (CD, at 0.05).",
+            f"Each student ranks the methods by its mean {short_title(summary.headline_column)} over the "
+            "seeds. Methods that a thick bar joins differ by less than Nemenyi's critical "
+            "difference (CD, at 0.05).",
             *verdict(found),
             *found.left_out,
         )
     )
 
 
+@drawing("critical_difference", order=70, title=title, caption=caption)
 def draw(summary: Summary) -> Figure:
     """Draw the diagram; raises NothingToDraw with fewer than three methods or students."""
     ranking = standings([summary]).ranking

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kdbench.efficiency.columns import columns, is_timing
+from kdbench.column_names import is_timing
+from kdbench.efficiency.columns import columns
 from kdbench.plan import Loading, Node, Plan, Training
 from kdbench.progress import Progress
 from kdbench.runner.amendments.amendment import Due

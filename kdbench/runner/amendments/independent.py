@@ -37,10 +37,16 @@ EXCESS = Column(
     "higher",
     range="[-1, 1]",
     source=STANTON,
+    scale="percent",
 )
 INDEPENDENT_COLUMNS = [
     *(
-        replace(catalogue()[measure], name=name, title=f"{catalogue()[measure].title}, independent teacher")
+        replace(
+            catalogue()[measure],
+            name=name,
+            quantity=name,
+            title=f"{catalogue()[measure].title}, independent teacher",
+        )
         for measure, name in MEASURES.items()
     ),
     EXCESS,

@@ -9,7 +9,8 @@ from typing import Any
 import filelock
 
 from kdbench.bounds import UNCOUNTED
-from kdbench.efficiency.columns import columns, is_timing
+from kdbench.column_names import is_timing
+from kdbench.efficiency.columns import columns
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.restating import restate
 from kdbench.efficiency.samples import read_samples
