@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from kdbench.data.stored import Opened, Stored
 from kdbench.heads import PRIMARY
+from kdbench.targets import USUAL, Labels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Description(NamedTuple):
-    """What a plan needs to know of a dataset: ``input_shape`` is (C, H, W)."""
+    """What a plan needs to know of a dataset: ``input_shape`` is (C, H, W), ``target`` one of the targets."""
 
     input_shape: tuple[int, int, int]
     num_classes: int
+    target: str = USUAL
 
 
 class Extent(NamedTuple):
@@ -41,11 +43,12 @@ class Extent(NamedTuple):
 class Examples:
     """Labelled images, in memory or on disk: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,).
 
-    ``further`` are the labels (N,) of further tasks, by the name of the task.
+    Where an example may have several labels they are uint8 (N, K), 0 or 1 for each. ``further`` are the
+    labels (N,) of further tasks, by the name of the task.
     """
 
     images: NDArray[np.uint8] | Stored
-    labels: NDArray[np.int64]
+    labels: Labels
     further: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -74,7 +77,8 @@ class Examples:
 class Raw:
     """What a source yields: its own splits, before kdbench takes a validation part out of train.
 
-    ``tasks`` holds the classes of the further tasks that every split has labels of.
+    ``tasks`` holds the classes of the further tasks that every split has labels of, ``target`` is what the
+    labels of its own are.
     """
 
     train: Examples
@@ -82,6 +86,7 @@ class Raw:
     classes: tuple[str, ...]
     validation: Examples | None = None
     tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    target: str = USUAL
 
     def splits(self) -> dict[str, Examples]:
         """Return the splits that are there, by name."""
@@ -121,7 +126,7 @@ class Raw:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split as tensors: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,), and those of further tasks.
+    """One split as tensors: ``images`` uint8 (N, H, W, C), ``labels`` and ``further`` as in ``Examples``.
 
     Channels come last so that a gathered batch is in channels_last memory without a copy.
     """
@@ -155,7 +160,8 @@ class Dataset:
     ``mean`` and ``std`` hold one number a channel, for pixels scaled to [0, 1]. ``validation`` has no
     rows where none was asked for. ``checksum`` is the SHA-256 of the examples in use (after ``size``,
     ``channels`` and ``limit``), before the validation part was taken out of train and before imbalance.
-    ``tasks`` holds the classes of the tasks that its splits have further labels of.
+    ``tasks`` holds the classes of the tasks that its splits have further labels of, ``target`` is what the
+    labels of its own are.
     """
 
     name: str
@@ -167,6 +173,7 @@ class Dataset:
     std: tuple[float, ...]
     checksum: str
     tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    target: str = USUAL
 
     @property
     def way(self) -> Literal["memory", "streamed"]:
@@ -175,7 +182,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes K; labels are 0 .. K − 1."""
+        """The number of classes K."""
         return len(self.classes)
 
     @property

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kdbench.data.augment import Augment
 from kdbench.data.checks import check
-from kdbench.data.class_order import places
+from kdbench.data.class_order import fields_of_classes, places, refuse_shared_classes
 from kdbench.data.dataset import Dataset, Description, Examples, Raw, Split, Streamed
 from kdbench.data.footprint import Footprint, footprint
 from kdbench.data.images import refit
@@ -26,6 +26,7 @@ from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.progress import Progress
 from kdbench.suite.schema import DatasetEntry
+from kdbench.targets import find_target
 
 
 def load_dataset(
@@ -76,6 +77,7 @@ def load_dataset(
     )
     raw = fitted(loaded(name, source, request), request.options)
     request.options.check_channels(raw.train.images.shape[-1])
+    refuse_shared_classes(name, raw.target, fields_of_classes(classes, imbalance_factor))
     order = None if classes is None else places(name, raw.classes, classes)
     needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
     streamed = needed.streamed(memory_budget)
@@ -104,6 +106,7 @@ def load_dataset(
         std=request.options.std or seen.std,
         checksum=seen.checksum,
         tasks=raw.tasks,
+        target=raw.target,
     )
 
 
@@ -154,7 +157,7 @@ def describe_dataset(
     folder: Path | None = None,
     args: Mapping[str, Any] | None = None,
 ) -> Description:
-    """Return (input_shape, num_classes) of a dataset, reading no more than that takes.
+    """Return input shape, number of classes and target of a dataset, reading no more than that takes.
 
     The named datasets are not read at all, of folders and parquet files only the listing or the schema
     and the first image; a factory has to be called. Raises UserError as ``load_dataset`` does for what
@@ -166,12 +169,12 @@ def describe_dataset(
         found = found(request)
     elif found is None:
         raw = loaded(name, source, request)
-        found = Description(_input_shape(raw), len(raw.classes))
+        found = Description(_input_shape(raw), len(raw.classes), raw.target)
     options = request.options
     channels, height, width = found.input_shape
     channels = options.channels or channels
     options.check_channels(channels)
-    return Description((channels, options.size or height, options.size or width), found.num_classes)
+    return found._replace(input_shape=(channels, options.size or height, options.size or width))
 
 
 def describe_tasks(
@@ -251,7 +254,8 @@ def fitted(raw: Raw, options: Options) -> Raw:
     """Apply the limits, then the size and channels that the arguments ask for."""
 
     def fit(split: str, examples: Examples) -> Examples:
-        rows = options.kept(split, examples.labels, len(raw.classes))
+        strata, names = find_target(raw.target).strata(examples.labels, raw.classes)
+        rows = options.kept(split, strata, len(names))
         kept = examples if rows is None else examples.take(rows)
         if isinstance(kept.images, Stored):
             return kept  # it is decoded to the size and channels that are asked for
@@ -261,20 +265,30 @@ def fitted(raw: Raw, options: Options) -> Raw:
 
 
 def parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
-    """Return the rows of train to train on, and the validation split: the shipped one, or the other rows."""
-    everything = np.arange(len(raw.train))
+    """Return the rows of train to train on, and the validation split: the shipped one, or the other rows.
+
+    Raises UserError where a class is left without an example to train on.
+    """
+    target, everything = find_target(raw.target), np.arange(len(raw.train))
     if not fraction:
         return everything, raw.train.take(everything[:0])
     if raw.validation is not None:
         return everything, raw.validation
+    strata, names = target.strata(raw.train.labels, raw.classes)
     rest, part = stratified(
-        raw.train.labels,
-        raw.classes,
+        strata,
+        names,
         fraction,
         seed=seed,
         part="validation",
         mend="Change validation_fraction, or set it to 0.",
     )
+    absent = np.flatnonzero(target.counts(raw.train.labels[rest], len(raw.classes)) == 0)
+    if len(absent):
+        raise UserError(
+            f"class '{raw.classes[absent[0]]}' has no example outside of the validation part: change "
+            "validation_fraction or split_seed."
+        )
     return rest, raw.train.take(part)
 
 

@@ -47,6 +47,9 @@ def survey(raw: Raw, training: NDArray[np.intp]) -> Survey:
             if name == "train":
                 counts += _levels(chunk[trained[start : start + len(chunk)]])
             start += len(chunk)
+        # Checksums of class numbers were recorded without it.
+        if examples.labels.ndim > 1:
+            digest.update(json.dumps([raw.target, examples.labels.shape]).encode())
         digest.update(np.ascontiguousarray(examples.labels, dtype="<i8").data)
         for task, labels in examples.further.items():
             digest.update(json.dumps([task, raw.tasks[task]]).encode())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kdbench.deferred import nn
 from kdbench.heads import PRIMARY, name_in, slices
 from kdbench.methods.base import Batch, Distiller, Pair, Parameters, Refusal
+from kdbench.methods.conditions import check_pair
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def check_tasks(distiller: type[Distiller], hyper: Parameters, pair: Pair, tasks
             raise Refusal(f"its {hook}() is of one model, which the tasks share")
     for task, classes in tasks.items():
         try:
-            distiller.check(hyper, pair_in(pair, classes))
+            check_pair(distiller, hyper, pair_in(pair, classes))
         except Refusal as reason:
             raise Refusal(f"in task {task}: {reason}") from None
 

@@ -7,26 +7,27 @@ A metric is a pure function of tensors. Its parameter names say what it needs (s
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import math
-import pkgutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 
-from kdbench.column import Column, Direction
+from kdbench.column import SYNONYMS, Column, Direction
+from kdbench.errors import unknown
 from kdbench.metrics.tensors import (
     Tensors,
     Undefined,
     check_not_empty,
     check_shapes,
     inputs_of,
-    require_known,
+    unknown_tensor,
 )
+from kdbench.registry import Registry
+from kdbench.targets import USUAL, Target, find_target
 
 P = ParamSpec("P")
 
@@ -48,7 +49,7 @@ class Metric:
         return inputs_of(self.needs)
 
 
-_METRICS: dict[str, Metric] = {}
+METRICS: Registry[Metric] = Registry("metric", home="kdbench.metrics", check=lambda member: _fault(member))
 
 
 def metric(
@@ -64,18 +65,13 @@ def metric(
     """Register a function as the metric that fills the column ``name``; the arguments are the column's.
 
     The function comes back guarded: called with shapes that disagree it raises ValueError, called
-    with no examples it raises Undefined. Raises ValueError where the name is taken or a parameter
-    names a tensor that is not known.
+    with no examples it raises Undefined. Raises UserError where the name is taken or a parameter names a
+    tensor that is not known.
     """
     column = Column(name, title, family, direction, unit, range, source)
 
     def register(function: Callable[P, float]) -> Callable[P, float]:
         signature = inspect.signature(function)
-        needs = tuple(p.name for p in signature.parameters.values() if p.default is inspect.Parameter.empty)
-        for need in needs:
-            require_known(need, f"the metric '{name}'")
-        if name in _METRICS:
-            raise ValueError(f"a metric named '{name}' is registered already")
 
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> float:
@@ -84,22 +80,27 @@ def metric(
             check_not_empty(arguments)
             return function(*args, **kwargs)
 
-        _METRICS[name] = Metric(column, guarded, needs)
+        METRICS.add(name, Metric(column, guarded, _needs(function)), guarded)
         return guarded
 
     return register
 
 
-def unregister(name: str) -> None:
-    """Forget a metric; raises KeyError where there is none of that name."""
-    del _METRICS[name]
+def _needs(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(each.name for each in parameters if each.default is inspect.Parameter.empty)
 
 
-def ordered() -> list[Metric]:
-    """Return the metrics in display order.
+def _fault(function: Callable[..., Any]) -> str | None:
+    return next((f"asks for an {text}" for need in _needs(function) if (text := unknown_tensor(need))), None)
 
-    The order is by family (as in `FAMILIES`, then others by name), within a family by the name of the
-    module, and within a module from top to bottom.
+
+def ordered(target: Target | None = None, further: Collection[str] = ()) -> list[Metric]:
+    """Return the metrics of a target, or without one of all targets, in display order.
+
+    A metric is a target's if the target, or ``further``, has every tensor that must be given for it. The
+    order is by family (as in `FAMILIES`, then others by name), within a family by the name of the module, and
+    within a module from top to bottom.
     """
 
     def place(entry: Metric) -> tuple[int, str, str]:
@@ -107,22 +108,15 @@ def ordered() -> list[Metric]:
         rank = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
         return rank, family, entry.function.__module__
 
-    return sorted(_METRICS.values(), key=place)
+    known = list(METRICS.all().values())
+    if target is not None:
+        known = [entry for entry in known if entry.inputs <= {*target.tensors.values(), *further}]
+    return sorted(known, key=place)
 
 
-def catalogue() -> dict[str, Column]:
+def catalogue(target: Target | None = None) -> dict[str, Column]:
     """Return the column of every metric by name, in display order (see `ordered`)."""
-    return {entry.column.name: entry.column for entry in ordered()}
-
-
-def discover(path: Iterable[str], package: str) -> None:
-    """Import every module of a package, so that a metric file needs no mention anywhere else.
-
-    One whose name opens with an underscore is left alone: ``__main__`` is a command.
-    """
-    for module in sorted(pkgutil.iter_modules(path), key=lambda module: module.name):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"{package}.{module.name}")
+    return {entry.column.name: entry.column for entry in ordered(target)}
 
 
 @torch.no_grad()
@@ -130,17 +124,20 @@ def score(
     tensors: Mapping[str, Tensor],
     absent: Mapping[str, str] | None = None,
     only: Collection[str] | None = None,
+    target: Target | None = None,
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Return the value of every metric, None where it has none, and the reason for each None.
+    """Return the value of every metric of a target, None where it has none, and the reason for each None.
 
     ``tensors`` holds any of the given tensors of `kdbench.metrics.tensors`, on one device: ``logits``
     (N, K), ``labels`` (N,), ``teacher_logits`` (N, K) and so on. Each may be left out: what needs it is
     then None, for the reason that ``absent`` holds under its name, or for want of it. What several
     metrics need is computed once. Values are in display order, computed in float64. None, never a guess,
     stands where a metric is undefined, a split is empty, the logits that it needs are not finite, or its
-    own value is not finite. ``only`` names the metrics to compute; default all.
+    own value is not finite. ``only`` names the metrics to compute; default all. The target is by default
+    one class an example.
 
-    Raises ValueError for a name that is not known, for shapes that disagree, for labels that are no
+    Raises UserError for a metric that is not known or not the target's, with the nearest right name, and
+    ValueError for a name that is not known, for shapes that disagree, for labels that are no
     classes; an exception of a metric other than Undefined propagates, with the metric's name as a note.
 
     >>> from torch import tensor
@@ -151,10 +148,15 @@ def score(
     >>> reasons["agreement"], reasons["top5"]
     ("needs the teacher's logits", 'top-5 needs more than 5 classes')
     """
+    metrics = ordered(target or find_target(USUAL), further=tensors)
+    names = {entry.column.name for entry in metrics}
+    for name in only or ():
+        if name not in names:
+            raise unknown("metric", name, names, SYNONYMS)
     available = Tensors(tensors, absent)
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    for entry in ordered():
+    for entry in metrics:
         name = entry.column.name
         if only is not None and name not in only:
             continue

@@ -95,8 +95,13 @@ def _add(name: str, entry: Given | Derived) -> None:
 
 def require_known(name: str, asker: str) -> None:
     """Raise ValueError where ``asker`` asks for a tensor that nobody declared."""
-    if name not in KNOWN:
-        raise ValueError(f"{asker} asks for an unknown tensor '{name}'.{nearest(name, KNOWN)}")
+    if fault := unknown_tensor(name):
+        raise ValueError(f"{asker} asks for an {fault}")
+
+
+def unknown_tensor(name: str) -> str | None:
+    """Return that nobody declared a tensor, with the nearest one that is known; None where it is known."""
+    return None if name in KNOWN else f"unknown tensor '{name}'.{nearest(name, KNOWN)}"
 
 
 def inputs_of(names: Iterable[str]) -> frozenset[str]:

@@ -11,6 +11,7 @@ from kdbench.models import FeatureShapes, Taps
 from kdbench.models.shapes import Shape
 from kdbench.suite import Suite
 from kdbench.suite.schema import ModelEntry, Recipe, TeacherEntry
+from kdbench.targets import USUAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +119,8 @@ class Cohort:
 class Plan:
     """Everything that a suite asks for, resolved and checked.
 
-    ``num_classes`` is that of the dataset's own task, ``tasks`` that of each further one. ``independent``
+    ``num_classes`` is that of the dataset's own task, ``tasks`` that of each further one, ``target`` what its
+    labels are. ``independent``
     holds, by the id of a teacher, the other training of it that teaches none of its students. ``remarks`` are
     what a person should know of the models, a line each.
     """
@@ -131,6 +133,7 @@ class Plan:
     independent: Mapping[str, TeacherPlan] = field(default_factory=dict)
     tasks: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    target: str = USUAL
 
     @property
     def outputs(self) -> int:

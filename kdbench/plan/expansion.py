@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_tasks
+from kdbench.data.class_order import refuse_shared_classes
 from kdbench.data.corruptions import selected
 from kdbench.errors import UserError, nearest
-from kdbench.methods import Pair, Refusal
+from kdbench.methods import Pair, Refusal, check_pair
 from kdbench.methods.tasks import check_tasks, pair_in
 from kdbench.plan.cells import Cell, Cohort, Lesson, Plan, TeacherPlan
 from kdbench.plan.controls import (
@@ -38,15 +39,21 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             suite says ``inapplicable: skip``).
     """
     data = suite.dataset
-    input_shape, classes = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
-    check_classes(data, classes, root=data_root)
+    described = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
+    input_shape, classes, target = described
+    check_classes(data, classes, target=target, root=data_root)
+    of_classes = {
+        "robustness": suite.robustness is not None,
+        "controls.independent_teacher": suite.controls.independent_teacher is not None,
+    }
+    refuse_shared_classes(data.name, target, of_classes)
     found = describe_tasks(data.name, tuple(data.tasks), root=data_root, folder=data.folder, args=data.args)
     tasks = {task: len(names) for task, names in found.items()}
     sketches = Sketches(input_shape, classes + sum(tasks.values()), suite.recipe.precision)
     teachers = tuple(_teacher(suite, entry, sketches) for entry in suite.teachers)
     for student in suite.students:
         sketches.of("student", student)
-    matrix = _Matrix(suite, sketches, classes, tasks)
+    matrix = _Matrix(suite, sketches, classes, tasks, target)
     cohorts = []
     for teacher in teachers:
         meetings = list(matrix.meetings(teacher.label))
@@ -59,7 +66,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     others = independents(suite, teachers, lambda entry: _teacher(suite, entry, sketches))
     of_data = dataset_remarks(data.name, root=data_root, folder=data.folder, args=data.args)
     remarks = (*of_data, *sketches.remarks())
-    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks, remarks)
+    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, tasks, remarks, target)
     _refuse(plan)
     refuse_idle(plan)
     _check_robustness(suite, classes)
@@ -82,11 +89,14 @@ def _teacher(suite: Suite, entry: TeacherEntry, sketches: Sketches) -> TeacherPl
 class _Matrix:
     """The cells of a suite: which student meets which teacher, by which methods."""
 
-    def __init__(self, suite: Suite, sketches: Sketches, classes: int, tasks: Mapping[str, int]) -> None:
+    def __init__(
+        self, suite: Suite, sketches: Sketches, classes: int, tasks: Mapping[str, int], target: str
+    ) -> None:
         self._suite = suite
         self._sketches = sketches
         self._classes = classes
         self._tasks = tasks
+        self._target = target
         self._dataset = dataset_config(suite.dataset)
         self._recipe = suite.recipe.model_dump(mode="json")
         self._usual = self._variants({})
@@ -148,14 +158,14 @@ class _Matrix:
             config["control"] = RANDOM_TEACHER
         tutor, pair, refusal = teacher, self._pair(teacher, student), None
         try:
-            distiller.check(variant.hyper, pair)
+            check_pair(distiller, variant.hyper, pair)
             check_tasks(distiller, variant.hyper, pair, self._tasks)
             for name in distiller.assistants(variant.hyper, student.shown):
                 entry = student if name == student.shown else student.beside(name)
                 used = recipe if entry is student else self._suite.recipe
                 tutor = self._assistant(tutor, entry, used, variant, seed)
                 pair = self._pair(tutor, student)
-                distiller.check(variant.hyper, pair)
+                check_pair(distiller, variant.hyper, pair)
         except Refusal as reason:
             refusal = str(reason)
         if tutor is not teacher:
@@ -192,6 +202,7 @@ class _Matrix:
             student_shapes=mine.shapes,
             num_classes=self._classes,
             same_architecture=theirs.weights == mine.weights,
+            target=self._target,
         )
         return pair_in(whole, self._classes)
 
@@ -201,7 +212,7 @@ class _Matrix:
         """Return a model that is taught by the method itself, to teach in its turn."""
         sketch = self._sketches.of("assistant", entry)
         pair = self._pair(tutor, entry)
-        variant.registered.distiller.check(variant.hyper, pair)
+        check_pair(variant.registered.distiller, variant.hyper, pair)
         config = {
             "engine": ENGINE,
             "dataset": self._dataset,

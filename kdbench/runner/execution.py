@@ -222,7 +222,7 @@ class _Run:
         ]
         write_atomic(path / "suite.yaml", suite.to_yaml())
         dimensions = protocol_of(suite.measure).dimensions
-        measured = all_columns(suite.measure.batch_sizes, used, dimensions, self.plan.tasks)
+        measured = all_columns(suite.measure.batch_sizes, used, dimensions, self.plan.tasks, self.plan.target)
         columns = [*measured, *control_columns(suite)]
         columns += ROBUSTNESS if suite.robustness else ()
         write_json(path / "columns.json", [column.as_json() for column in columns])

@@ -17,6 +17,7 @@ from kdbench.metrics import catalogue
 from kdbench.plan import Cell, Plan, TeacherPlan
 from kdbench.runner.scores import best_columns, task_columns
 from kdbench.store import Kind, RunDirectory
+from kdbench.targets import USUAL, find_target
 from kdbench.training.trainee import Trainee
 
 TRAINING_COLUMNS = [
@@ -79,18 +80,20 @@ def all_columns(
     used: Sequence[Method],
     dimensions: Dimensions | None = None,
     tasks: Iterable[str] = (),
+    target: str = USUAL,
 ) -> list[Column]:
     """Return every metric column in the order in which tables show them.
 
-    ``used`` are the run's methods, ``tasks`` its further tasks.
+    ``used`` are the run's methods, ``tasks`` its further tasks, ``target`` what its own labels are.
     """
+    known = find_target(target)
     return [
-        *catalogue().values(),
+        *catalogue(known).values(),
         *diagnostic_columns(used),
         *cost_columns(batch_sizes, dimensions),
         *TRAINING_COLUMNS,
         COHORT_MEMORY,
-        *best_columns(),
+        *best_columns(known),
         *(column for task in tasks for column in task_columns(task)),
     ]
 

@@ -39,6 +39,7 @@ from kdbench.store import (
     write_json,
     write_results,
 )
+from kdbench.targets import USUAL, Target, find_target
 
 Record = dict[str, Any]
 
@@ -61,16 +62,17 @@ def rescore(path: str | Path, progress: Progress | None = None) -> int:
     try:
         with run.lock():
             done = _finished(run)
+            target = find_target(run.manifest().get("target", USUAL))
             teachers = {record["id"] for record in done if kind_of(record) == "teachers"}
             others = {id: Independent(run, id) for record in done if (id := _independent_of(record))}
             scored = []
             with Steps(progress or Progress(), "scoring again", len(done), "record") as steps:
                 for record in done:
-                    scored.append(_scored(run, record, teachers, others))
+                    scored.append(_scored(run, record, teachers, others, target))
                     steps.step()
-            _write_columns(run)
+            _write_columns(run, target)
             for record, changes in zip(done, scored, strict=True):
-                run.amend(record, changes, _outcomes(run, record))
+                run.amend(record, changes, _outcomes(run, record, target))
             write_results(run)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {run.path}: wait for it.") from None
@@ -104,7 +106,11 @@ def _tasks(record: Record) -> list[str]:
 
 
 def _scored(
-    run: RunDirectory, record: Record, teachers: Container[str], others: Mapping[str, Independent]
+    run: RunDirectory,
+    record: Record,
+    teachers: Container[str],
+    others: Mapping[str, Independent],
+    target: Target,
 ) -> Record:
     """Return the metrics, reasons and tables that a record's predictions give today, and the stamp of it."""
     folder = run.folder(kind_of(record), record["id"])
@@ -123,10 +129,11 @@ def _scored(
         read_labels(folder, _tasks(record)),
         teacher,
         soft_targets=soft_targets,
-        without_best=record["reasons"].get(f"top1{BEST}", "there is no validation split"),
+        without_best=record["reasons"].get(f"{target.headline}{BEST}", "there is no validation split"),
+        target=target,
     )
     if teacher and not soft_targets:
-        _keep_temperature(scores, record)
+        _keep_temperature(scores, record, target)
     reasons = {name: text for name, text in record["reasons"].items() if name not in scores.metrics}
     again = {"metrics": record["metrics"] | scores.metrics, "reasons": reasons | scores.reasons}
     other = _independent_of(record)
@@ -139,12 +146,12 @@ def _scored(
     }
 
 
-def _outcomes(run: RunDirectory, record: Record) -> Fingerprints:
+def _outcomes(run: RunDirectory, record: Record, target: Target) -> Fingerprints:
     """Write the outcomes of a record that has none, and return their fingerprint."""
     if OUTCOMES in record["files"]:
         return {}
     folder = run.folder(kind_of(record), record["id"])
-    return write_outcomes(folder, read_predictions(folder, [PRIMARY]), read_labels(folder, [PRIMARY]))
+    return write_outcomes(folder, read_predictions(folder, [PRIMARY]), read_labels(folder, [PRIMARY]), target)
 
 
 def _soft_targets(record: Record) -> SoftTargets | None:
@@ -157,18 +164,18 @@ def _soft_targets(record: Record) -> SoftTargets | None:
     return soft_targets_of(known, known.parameters(**hyper), assisted="tutor" in config)
 
 
-def _keep_temperature(scores: Scores, record: Record) -> None:
+def _keep_temperature(scores: Scores, record: Record, target: Target) -> None:
     """Leave what depends on a temperature that is not known as it was recorded."""
-    for entry in ordered():
+    for entry in ordered(target):
         for name in (name_in(task, entry.column.name) for task in _tasks(record)):
             if "temperature" in entry.inputs and name in record["metrics"]:
                 del scores.metrics[name]
                 scores.reasons.pop(name, None)
 
 
-def _write_columns(run: RunDirectory) -> None:
+def _write_columns(run: RunDirectory, target: Target) -> None:
     """Put today's metrics, in their order, around the columns that only a run fills."""
-    metrics, best = list(catalogue().values()), best_columns()
+    metrics, best = list(catalogue(target).values()), best_columns(target)
     further = [column for task in run.manifest().get("tasks", {}) for column in task_columns(task)]
     names = {column.name for column in (*metrics, *best, *further)}
     others = [column for name, column in run.columns().items() if name not in names]

@@ -24,8 +24,9 @@ from kdbench.models.trial import FORMAT_NAMES, try_out
 from kdbench.runner.predictions import ByTask, Labels, Predictions
 from kdbench.runner.records import now
 from kdbench.suite.schema import DatasetEntry, ModelEntry, Recipe
+from kdbench.targets import find_target
 from kdbench.training.evaluation import (
-    accuracy_and_nll,
+    headline_and_loss,
     predict,
     predict_with_features,
     recompute_batch_norm,
@@ -64,6 +65,7 @@ class Session:
     def __init__(self, entry: DatasetEntry, data: Dataset, device: torch.device) -> None:
         """Move splits in memory to the device; the training split carries the entry's augmentation."""
         self.data = data
+        self.target = find_target(data.target)
         self.device = device
         self.dataset_label = entry.shown
         self._weights = entry.tasks
@@ -194,13 +196,13 @@ class Session:
         return predictions.by_task(self.data.outputs)
 
     def held_out_loss(self, model: nn.Module) -> float:
-        """Return the mean NLL of a model whose weights were put together, on validation (or else train).
+        """Return the mean loss of a model whose weights were put together, on validation (or else train).
 
         Its batch-norm statistics are computed anew first, for they do not mix.
         """
         recompute_batch_norm(model, self.train)
         split = self.validation if len(self.validation) else self.train
-        return accuracy_and_nll(model, split, self.data.num_classes)[1]
+        return headline_and_loss(model, split, self.target, self.data.num_classes)[1]
 
 
 def _key(entry: ModelEntry) -> str:

@@ -189,6 +189,7 @@ class CohortRun:
             self.teacher.predictions,
             soft_targets=soft_targets_of(cell.registered, cell.hyper, assisted=cell.tutor.lesson is not None),
             without_best="there is no validation split",
+            target=self.session.target,
         )
         scores.add(*self._diagnostics(cell, trainee))
         scores.add(*self._training_cost(cell, trainee, cohort_seconds))
@@ -201,6 +202,7 @@ class CohortRun:
             best=best,
             predictions=predictions,
             labels=self.session.labels,
+            target=self.session.target,
             history=trainee.history,
         )
         self._record(cell, started, trainee, scores, files)

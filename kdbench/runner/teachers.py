@@ -152,7 +152,9 @@ def _make(
         if broken_weight(model.state_dict()) or broken_logits(predictions):
             (folder / "checkpoint.pt").unlink(missing_ok=True)
             refuse_not_finite(plan, model.state_dict(), predictions)
-        scores = score_predictions(predictions, session.labels, None, without_best=without_best)
+        scores = score_predictions(
+            predictions, session.labels, None, without_best=without_best, target=session.target
+        )
         steps.step()
     training = training_time(
         trainee.train_seconds if trainee else None, 1.0, session.device, absent="its weights were loaded"
@@ -173,6 +175,7 @@ def _make(
         best=best.weights if best else None,
         predictions=predictions,
         labels=session.labels,
+        target=session.target,
         history=trainee.history if trainee else (),
     )
     (folder / "checkpoint.pt").unlink(missing_ok=True)
@@ -216,7 +219,9 @@ def _train(
     else:
         looked_at = None
         shapes = plan.shapes
-        alone = Pair(plan.label, plan.label, shapes, shapes, session.data.num_classes, same_architecture=True)
+        alone = Pair(
+            plan.label, plan.label, shapes, shapes, session.data.num_classes, True, session.data.target
+        )
         distiller = session.distiller(lambda pair: Scratch(Scratch.Parameters(), pair), alone)
     trainee = Trainee(
         id=plan.id,
@@ -269,14 +274,17 @@ def _report(
     session: Session,
     progress: Progress,
 ) -> None:
-    top1, data = metrics["top1"], session.data
-    progress.note(f"teacher {plan.label}: top-1 {top1:.2%} on {len(data.test.labels):,} test images")
-    if plan.entry.checkpoint and not plan.lesson:
+    data, target = session.data, session.target
+    value = metrics[target.headline]
+    progress.note(
+        f"teacher {plan.label}: {target.headline} {value:.2%} on {len(data.test.labels):,} test images"
+    )
+    if plan.entry.checkpoint and not plan.lesson and target.exclusive:
         split = telling_split(data)
         logits, labels = vars(predictions)[split], session.labels[PRIMARY][split]
         order = class_order(logits, labels, data.classes)
         if order:
             progress.warn(f"teacher {plan.label}: {order.text}")
             return
-    if doubt := near_chance(top1, data.num_classes):
+    if doubt := near_chance(value, target.chance(data.test.labels, data.num_classes)):
         progress.warn(f"teacher {plan.label} {doubt} Students cannot learn from it.")

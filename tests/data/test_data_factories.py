@@ -40,8 +40,8 @@ def test_a_pair_of_pairs(factory: Callable[[str], str]) -> None:
     assert data.classes == ("0", "1")
     assert (len(data.train), len(data.validation), len(data.test)) == (24, 6, 6)
     assert data.train.images.unique().tolist() == [4]
-    assert describe_dataset(name) == ((3, 4, 5), 2)
-    assert describe_dataset("mine:make", args={"size": 7, "channels": 1}) == ((1, 7, 7), 2)
+    assert describe_dataset(name)[:2] == ((3, 4, 5), 2)
+    assert describe_dataset("mine:make", args={"size": 7, "channels": 1})[:2] == ((1, 7, 7), 2)
 
 
 def test_a_mapping_of_tensors_with_its_own_validation_and_classes(factory: Callable[[str], str]) -> None:

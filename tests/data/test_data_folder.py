@@ -24,7 +24,8 @@ def test_split_folders_round_trip(tmp_path: Path, write_images: Callable) -> Non
     (tmp_path / "train" / "cat" / "notes.txt").write_text("not an image")
     (tmp_path / "train" / ".hidden").mkdir()
     data = load_dataset(f"folder:{tmp_path}")
-    assert describe_dataset(f"folder:{tmp_path}") == (data.input_shape, data.num_classes) == ((3, 6, 5), 2)
+    described = describe_dataset(f"folder:{tmp_path}")
+    assert described == (data.input_shape, data.num_classes, data.target) == ((3, 6, 5), 2, "single_label")
     assert data.classes == ("cat", "dog")
     for split, found in (("train", data.train), ("test", data.test), ("val", data.validation)):
         expected = np.stack(images[split, "cat"] + images[split, "dog"])
@@ -79,7 +80,7 @@ def test_images_of_many_sizes_and_modes(tmp_path: Path, write_images: Callable) 
     assert {(200,) * 3, (100,) * 3, (255,) * 3} <= values and (10, 20, 30) not in values
     grey = load_dataset(f"folder:{tmp_path}", validation_fraction=0, args={"size": 4, "channels": 1})
     assert grey.input_shape == (1, 4, 4)
-    assert describe_dataset(f"folder:{tmp_path}", args={"size": 4, "channels": 1}) == ((1, 4, 4), 2)
+    assert describe_dataset(f"folder:{tmp_path}", args={"size": 4, "channels": 1})[:2] == ((1, 4, 4), 2)
 
 
 def test_a_limit_decodes_only_what_it_keeps(

@@ -28,7 +28,7 @@ def tiny(tmp_path: Path, write_parquet: Callable) -> Path:
 
 def test_shards_round_trip_in_order(tiny: Path) -> None:
     data = load_dataset(f"parquet:{tiny}", validation_fraction=0)
-    assert describe_dataset(f"parquet:{tiny}") == (data.input_shape, data.num_classes) == ((3, 6, 5), 3)
+    assert describe_dataset(f"parquet:{tiny}")[:2] == (data.input_shape, data.num_classes) == ((3, 6, 5), 3)
     assert data.classes == ("cat", "dog", "eel")
     assert (data.train.images.numpy() == np.stack(random_images(9, 2) + random_images(12, 1))).all()
     assert data.train.labels.tolist() == [row % 3 for row in [*range(9), *range(12)]]

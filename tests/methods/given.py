@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdbench.methods import Batch, Distiller, FeatureShapes, Networks, Outputs, Pair, find_method
+from kdbench.methods import Batch, Distiller, FeatureShapes, Networks, Outputs, Pair, check_pair, find_method
 from kdbench.models import Taps, build_model, feature_shapes, find_taps
 
 MAP = FeatureShapes((3,), (5,), ((2, 4, 4), (5, 2, 2)))
@@ -94,7 +94,7 @@ def prepared(name: str, of: Pair | None = None, given: Networks | None = None, *
 
 def check(name: str, of: Pair, **hyper: object) -> None:
     distiller = find_method(name).distiller
-    distiller.check(distiller.Parameters(**hyper), of)
+    check_pair(distiller, distiller.Parameters(**hyper), of)
 
 
 def leaves(found: Outputs) -> list[Tensor]:

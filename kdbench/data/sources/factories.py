@@ -13,9 +13,13 @@ from kdbench.data.dataset import Examples, Raw
 from kdbench.data.options import COMMON
 from kdbench.data.registry import FILE_FACTORY, MODULE_FACTORY, Request, source
 from kdbench.errors import UserError, unknown
+from kdbench.targets import Target, target_of
 
 _KEYS = ("train", "test", "validation", "classes")
-_RETURNED = "((x_train, y_train), (x_test, y_test)), x uint8 (N, H, W) or (N, H, W, C), y integers (N,)"
+_RETURNED = (
+    "((x_train, y_train), (x_test, y_test)), x uint8 (N, H, W) or (N, H, W, C), y integers (N,), or "
+    "0 and 1 for each of several labels (N, K)"
+)
 _SHAPES = "uint8 images of shape (N, H, W) or (N, H, W, C) with C of 1 or 3"
 
 
@@ -34,8 +38,9 @@ def load(request: Request) -> Raw:
 
     It returns ``((x_train, y_train), (x_test, y_test))``, or a mapping with ``train``, ``test`` and, if it
     has them, ``validation`` (pairs) and ``classes`` (names). Images are uint8, channels last: (N, H, W) or
-    (N, H, W, C) with C of 1 or 3; labels are whole numbers 0 .. K − 1, (N,). NumPy arrays and tensors
-    serve alike. Arguments of the dataset that kdbench does not know itself are passed to the function.
+    (N, H, W, C) with C of 1 or 3; labels are whole numbers 0 .. K − 1, (N,), or what else a target of
+    `kdbench.targets` takes. NumPy arrays and tensors serve alike. Arguments of the dataset that kdbench does
+    not know itself are passed to the function.
     """
     name = request.reference
     factory = load_factory(name)
@@ -49,13 +54,39 @@ def load(request: Request) -> Raw:
         reason = " ".join(str(error).split())
         raise UserError(f"dataset factory {name} raised {type(error).__name__}: {reason}") from error
     parts = _parts(name, returned)
-    splits = {part: _examples(f"{part} of {name}", parts[part]) for part in _KEYS[:3] if part in parts}
+    pairs = {part: _pair(f"{part} of {name}", parts[part]) for part in _KEYS[:3] if part in parts}
+    target = _target(name, {part: labels for part, (_, labels) in pairs.items()})
+    splits = {
+        # A copy: what the function keeps must not change with the run, nor the run with it.
+        part: Examples(images.copy(), target.stored(f"{part} of {name}", labels))
+        for part, (images, labels) in pairs.items()
+    }
     if "classes" in parts:
         classes = tuple(str(label) for label in parts["classes"])
     else:
-        highest = max(int(examples.labels.max(initial=-1)) for examples in splits.values())
-        classes = tuple(str(label) for label in range(highest + 1))
-    return Raw(splits["train"], splits["test"], classes, splits.get("validation"))
+        count = target.num_classes(examples.labels for examples in splits.values())
+        classes = tuple(str(label) for label in range(count))
+    return Raw(splits["train"], splits["test"], classes, splits.get("validation"), target=target.name)
+
+
+def _target(name: str, labels: Mapping[str, np.ndarray]) -> Target:
+    """Return the target that the labels of all splits are of."""
+    targets = {}
+    for part, values in labels.items():
+        known = target_of(values)
+        if known is None:
+            raise UserError(
+                f"labels of {part} of {name} are {values.dtype} of shape {values.shape}: return whole "
+                "numbers, shape (N,), or 0 and 1 for each label, shape (N, K)."
+            )
+        targets[part] = known
+    for part, known in targets.items():
+        if known.name != targets["train"].name:
+            raise UserError(
+                f"labels of {part} of {name} are {known.name} and those of train {targets['train'].name}: "
+                "return one kind."
+            )
+    return targets["train"]
 
 
 def _check_arguments(factory: Any, own: Mapping[str, Any]) -> None:
@@ -90,7 +121,7 @@ def _parts(name: str, returned: Any) -> Mapping[str, Any]:
     )
 
 
-def _examples(where: str, pair: Any) -> Examples:
+def _pair(where: str, pair: Any) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise UserError(f"{where} is {_kind(pair)}: return a pair (images, labels).")
     images, labels = (_array(values) for values in pair)
@@ -102,14 +133,10 @@ def _examples(where: str, pair: Any) -> Examples:
         first = images.ndim == 4 and images.shape[1] in (1, 3)
         hint = " Channels come last: permute(0, 2, 3, 1)." if first else ""
         raise UserError(f"images of {where} have shape {images.shape}: return {_SHAPES}.{hint}")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            f"labels of {where} are {labels.dtype} of shape {labels.shape}: return whole numbers, shape (N,)."
-        )
-    if len(images) != len(labels):
-        raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: return one an image.")
-    # A copy: what the function keeps must not change with the run, nor the run with it.
-    return Examples(images.copy(), labels.astype(np.int64))
+    if images.shape[:1] != labels.shape[:1]:
+        count = len(labels) if labels.ndim else "no list of"
+        raise UserError(f"{where} has {len(images)} images and {count} labels: return one an image.")
+    return images, labels
 
 
 def _array(values: Any) -> np.ndarray:
