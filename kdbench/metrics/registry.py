@@ -99,14 +99,15 @@ def ordered(target: Target | None = None, further: Collection[str] = ()) -> list
     """Return the metrics of a target, or without one of all targets, in display order.
 
     A metric is a target's if the target, or ``further``, has every tensor that must be given for it. The
-    order is by family (as in `FAMILIES`, then others by name), within a family by the name of the module, and
-    within a module from top to bottom.
+    order is by family (as in `FAMILIES`, then others by name), in each the usual target's first, then by the
+    name of the module, and within a module from top to bottom.
     """
+    usual = set(find_target(USUAL).tensors.values())
 
-    def place(entry: Metric) -> tuple[int, str, str]:
+    def place(entry: Metric) -> tuple[int, str, bool, str]:
         family = entry.column.family
         rank = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
-        return rank, family, entry.function.__module__
+        return rank, family, not entry.inputs <= usual, entry.function.__module__
 
     known = list(METRICS.all().values())
     if target is not None:

@@ -22,9 +22,13 @@ FLAT = FeatureShapes((3,), (4,), ())
 
 
 def pair(
-    teacher: FeatureShapes = WIDE, student: FeatureShapes = MAP, same: bool = False, classes: int = 3
+    teacher: FeatureShapes = WIDE,
+    student: FeatureShapes = MAP,
+    same: bool = False,
+    classes: int = 3,
+    target: str = "single_label",
 ) -> Pair:
-    return Pair("T", "S", teacher, student, classes, same_architecture=same)
+    return Pair("T", "S", teacher, student, classes, same_architecture=same, target=target)
 
 
 def make(name: str, of: Pair | None = None, **hyper: object) -> Any:
