@@ -22,6 +22,7 @@ from kdbench.errors import SharedFault, UserError
 from kdbench.heads import PRIMARY, name_in
 from kdbench.methods import Distiller, Pair
 from kdbench.methods.distillers.scratch import Scratch
+from kdbench.metrics import catalogue
 from kdbench.models import load_checkpoint
 from kdbench.plan import TeacherPlan
 from kdbench.progress import Progress, Steps
@@ -275,10 +276,8 @@ def _report(
     progress: Progress,
 ) -> None:
     data, target = session.data, session.target
-    value = metrics[target.headline]
-    progress.note(
-        f"teacher {plan.label}: {target.headline} {value:.2%} on {len(data.test.labels):,} test images"
-    )
+    value, title = metrics[target.headline], catalogue(target)[target.headline].title
+    progress.note(f"teacher {plan.label}: {title} {value:.2%} on {len(data.test.labels):,} test images")
     if plan.entry.checkpoint and not plan.lesson and target.exclusive:
         split = telling_split(data)
         logits, labels = vars(predictions)[split], session.labels[PRIMARY][split]
