@@ -67,7 +67,8 @@ class Registry(Generic[E]):
         if fault:
             raise UserError(f"{self.kind} '{name}' ({place_of(member)}) {fault}.")
         self._by_member[member] = (name, entry)
-        if is_importing() and not self._searching and not member.__module__.startswith(f"{self._home}."):
+        of_home = getattr(member, "__module__", "").startswith(f"{self._home}.")
+        if is_importing() and not self._searching and not of_home:
             return
         if name in self._members and self._members[name] is not member:
             raise UserError(

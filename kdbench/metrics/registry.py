@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kdbench.column import SYNONYMS, Column, Direction
-from kdbench.errors import unknown
+from kdbench.errors import UserError, unknown
 from kdbench.metrics.tensors import (
     Tensors,
     Undefined,
@@ -95,12 +95,17 @@ def _fault(function: Callable[..., Any]) -> str | None:
     return next((f"asks for an {text}" for need in _needs(function) if (text := unknown_tensor(need))), None)
 
 
-def ordered(target: Target | None = None, further: Collection[str] = ()) -> list[Metric]:
+def ordered(
+    target: Target | None = None, further: Collection[str] = (), own: Sequence[str] = ()
+) -> list[Metric]:
     """Return the metrics of a target, or without one of all targets, in display order.
 
-    A metric is a target's if the target, or ``further``, has every tensor that must be given for it. The
-    order is by family (as in `FAMILIES`, then others by name), in each the usual target's first, then by the
-    name of the module, and within a module from top to bottom.
+    A metric is a target's if the target, or ``further``, has every tensor that must be given for it. ``own``
+    names further metrics, such as a user's, ``path/file.py:function``. The order is by family (as in
+    `FAMILIES`, then others by name), in each the usual target's first, then by the name of the module, and
+    within a module from top to bottom.
+
+    Raises UserError for an own metric that is not known, has another's name, or is not the target's.
     """
     usual = set(find_target(USUAL).tensors.values())
 
@@ -109,15 +114,28 @@ def ordered(target: Target | None = None, further: Collection[str] = ()) -> list
         rank = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
         return rank, family, not entry.inputs <= usual, entry.function.__module__
 
-    known = list(METRICS.all().values())
-    if target is not None:
-        known = [entry for entry in known if entry.inputs <= {*target.tensors.values(), *further}]
-    return sorted(known, key=place)
+    known = METRICS.all() | _own(own)
+    if target is None:
+        return sorted(known.values(), key=place)
+    has = {*target.tensors.values(), *further}
+    for name in own:
+        if missing := METRICS.find(name).inputs - has:
+            raise UserError(f"metric '{name}' needs {min(missing)}, which {target.name} data does not have.")
+    return sorted((entry for entry in known.values() if entry.inputs <= has), key=place)
 
 
-def catalogue(target: Target | None = None) -> dict[str, Column]:
+def _own(references: Sequence[str]) -> dict[str, Metric]:
+    """Return metrics that are named by references, by their own names."""
+    found: dict[str, Metric] = {}
+    for entry in map(METRICS.find, dict.fromkeys(references)):
+        if found.setdefault(entry.column.name, entry) is not entry:
+            raise UserError(f"two metrics are called '{entry.column.name}': rename one.")
+    return found
+
+
+def catalogue(target: Target | None = None, own: Sequence[str] = ()) -> dict[str, Column]:
     """Return the column of every metric by name, in display order (see `ordered`)."""
-    return {entry.column.name: entry.column for entry in ordered(target)}
+    return {entry.column.name: entry.column for entry in ordered(target, own=own)}
 
 
 @torch.no_grad()
@@ -126,6 +144,7 @@ def score(
     absent: Mapping[str, str] | None = None,
     only: Collection[str] | None = None,
     target: Target | None = None,
+    own: Sequence[str] = (),
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Return the value of every metric of a target, None where it has none, and the reason for each None.
 
@@ -135,7 +154,7 @@ def score(
     metrics need is computed once. Values are in display order, computed in float64. None, never a guess,
     stands where a metric is undefined, a split is empty, the logits that it needs are not finite, or its
     own value is not finite. ``only`` names the metrics to compute; default all. The target is by default
-    one class an example.
+    one class an example; ``own`` names further metrics (see `ordered`).
 
     Raises UserError for a metric that is not known or not the target's, with the nearest right name, and
     ValueError for a name that is not known, for shapes that disagree, for labels that are no
@@ -149,7 +168,7 @@ def score(
     >>> reasons["agreement"], reasons["top5"]
     ("needs the teacher's logits", 'top-5 needs more than 5 classes')
     """
-    metrics = ordered(target or find_target(USUAL), further=tensors)
+    metrics = ordered(target or find_target(USUAL), further=tensors, own=own)
     names = {entry.column.name for entry in metrics}
     for name in only or ():
         if name not in names:

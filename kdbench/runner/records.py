@@ -81,19 +81,21 @@ def all_columns(
     dimensions: Dimensions | None = None,
     tasks: Iterable[str] = (),
     target: str = USUAL,
+    own: Sequence[str] = (),
 ) -> list[Column]:
     """Return every metric column in the order in which tables show them.
 
-    ``used`` are the run's methods, ``tasks`` its further tasks, ``target`` what its own labels are.
+    ``used`` are the run's methods, ``tasks`` its further tasks, ``target`` what its own labels are,
+    ``own`` the further metrics that a user names.
     """
     known = find_target(target)
     return [
-        *catalogue(known).values(),
+        *catalogue(known, own).values(),
         *diagnostic_columns(used),
         *cost_columns(batch_sizes, dimensions),
         *TRAINING_COLUMNS,
         COHORT_MEMORY,
-        *best_columns(known),
+        *best_columns(known, own),
         *(column for task in tasks for column in task_columns(task)),
     ]
 

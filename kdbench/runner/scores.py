@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,17 +74,17 @@ class Scores:
         self.tables |= {name_in(task, name): table for name, table in scores.tables.items()}
 
 
-def best_columns(target: Target) -> list[Column]:
+def best_columns(target: Target, own: Sequence[str] = ()) -> list[Column]:
     """Return the columns of the epoch best on validation: of the metrics that follow the student's epoch."""
-    own, last_only = target.tensors["logits"], {target.tensors.get(role) for role in LAST_ONLY}
+    logits, last_only = target.tensors["logits"], {target.tensors.get(role) for role in LAST_ONLY}
     return [
         dataclasses.replace(
             entry.column,
             name=entry.column.name + BEST,
             title=f"{entry.column.title}, epoch best on validation",
         )
-        for entry in ordered(target)
-        if own in entry.inputs and not entry.inputs & last_only
+        for entry in ordered(target, own=own)
+        if logits in entry.inputs and not entry.inputs & last_only
     ]
 
 
@@ -111,6 +111,7 @@ def score_predictions(
     soft_targets: SoftTargets | None = None,
     without_best: str,
     target: Target,
+    own: Sequence[str] = (),
 ) -> Scores:
     """Score a model's logits on the test split, at its last epoch and at the epoch best on validation.
 
@@ -123,11 +124,18 @@ def score_predictions(
         soft_targets: what the teacher's logits were to the student; not given for a teacher itself.
         without_best: why there is no best epoch, where there is none.
         target: what the labels are; it decides which metrics there are.
+        own: further metrics that a user names (see `kdbench.metrics.ordered`).
     """
     scores = Scores()
     for task, predictions in mine.items():
         of_task = _scores_of_task(
-            predictions, labels[task], teacher[task] if teacher else None, soft_targets, without_best, target
+            predictions,
+            labels[task],
+            teacher[task] if teacher else None,
+            soft_targets,
+            without_best,
+            target,
+            own,
         )
         scores.add_task(task, of_task, without=_of_features() if task else ())
     return scores
@@ -140,6 +148,7 @@ def _scores_of_task(
     soft_targets: SoftTargets | None,
     without_best: str,
     target: Target,
+    own: Sequence[str],
 ) -> Scores:
     known: dict[str, Tensor | None] = {
         "logits": mine.test,
@@ -165,9 +174,9 @@ def _scores_of_task(
     tensors = {called[role]: value for role, value in known.items() if role in called and value is not None}
     absent = {called[role]: text for role, text in absent.items() if role in called}
     scores = Scores()
-    scores.add(*score(tensors, absent, target=target))
+    scores.add(*score(tensors, absent, target=target, own=own))
     scores.tables = _class_tables(tensors, target)
-    names = [column.name.removesuffix(BEST) for column in best_columns(target)]
+    names = [column.name.removesuffix(BEST) for column in best_columns(target, own)]
     if mine.test_best is None:
         scores.add({name + BEST: None for name in names}, {name + BEST: without_best for name in names})
     else:
@@ -175,7 +184,7 @@ def _scores_of_task(
         tensors |= {
             called[role]: value for role, value in at_best.items() if role in called and value is not None
         }
-        values, reasons = score(tensors, absent, only=names, target=target)
+        values, reasons = score(tensors, absent, only=names, target=target, own=own)
         scores.add(
             {name + BEST: values[name] for name in names},
             {name + BEST: reasons[name] for name in names if name in reasons},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from kdbench.errors import UserError
 from kdbench.metrics import METRICS, Undefined, catalogue, metric, score, tensors
+from kdbench.runner.scores import best_columns
+from kdbench.targets import find_target
 from tests.metrics.given import given
 from tests.registries import reopen
 
@@ -149,3 +152,71 @@ def test_a_metric_that_is_not_known_is_refused_with_the_nearest_right_name() -> 
         score(given(), only=["accuracy"])
     with pytest.raises(UserError, match=r"unknown metric 'brer'\. Did you mean 'brier'\?"):
         score(given(), only=["top1", "brer"])
+
+
+OWN = """
+from torch import Tensor
+
+from kdbench.metrics import metric
+from kdbench.metrics.quality import share
+
+
+@metric("first_class", title="First class", family="zoo", direction="none", range="[0, 1]", source="user")
+def first_class(predictions: Tensor) -> float:
+    return share(predictions == 0)
+
+
+@metric("brier", title="Another", family="zoo", direction="none", range="[0, 1]", source="user")
+def another(predictions: Tensor) -> float:
+    return 0.0
+
+
+@metric("labelled", title="Labelled", family="zoo", direction="none", range="[0, 1]", source="user")
+def labelled(label_sets: Tensor) -> float:
+    return float(label_sets.double().mean())
+
+
+def bare(predictions: Tensor) -> float:
+    return 0.0
+"""
+
+
+@pytest.fixture
+def own_file(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    return file
+
+
+def test_a_users_metric_is_named_by_its_file_and_known_there_alone(own_file: Path) -> None:
+    name = f"{own_file}:first_class"
+    before = list(catalogue())
+    values, reasons = score(given(), own=[name])
+    assert values["first_class"] == (given()["logits"].argmax(1) == 0).double().mean() and not reasons
+    target = find_target("single_label")
+    assert list(catalogue(target, own=[name])) == [*catalogue(target), "first_class"]
+    assert [column.name for column in best_columns(target, [name])][-1] == "first_class_best_val"
+    assert list(catalogue()) == before and "first_class" not in score(given())[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        ("another", r"metric 'brier' of mine\.py:\d+ has the name of one at quality\.py:\d+: rename it"),
+        ("labelled", r"metric '.*mine\.py:labelled' needs label_sets, which single_label data does not have"),
+        ("bare", r"'.*mine\.py:bare' is no metric: mine\.py:\d+ is not registered as one by a decorator"),
+        ("frist_class", r"no 'frist_class' in .*Did you mean 'first_class'\?"),
+    ],
+)
+def test_a_users_metric_that_cannot_be_one_is_refused_with_its_place(
+    own_file: Path, function: str, text: str
+) -> None:
+    with pytest.raises(UserError, match=text):
+        catalogue(find_target("single_label"), own=[f"{own_file}:{function}"])
+
+
+def test_a_metric_of_another_target_is_the_targets_own(own_file: Path) -> None:
+    sets = torch.tensor([[1, 0], [1, 1]])
+    target = find_target("multi_label")
+    values, _ = score({"label_sets": sets}, target=target, own=[f"{own_file}:labelled"])
+    assert values["labelled"] == 0.75
