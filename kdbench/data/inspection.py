@@ -7,8 +7,9 @@ from pathlib import Path
 from kdbench.data.class_order import fields_of_classes, refuse_shared_classes
 from kdbench.data.dataset import Raw
 from kdbench.data.imbalance import long_tailed
-from kdbench.data.load import fitted, loaded, parts
+from kdbench.data.load import fitted, loaded
 from kdbench.data.registry import resolve
+from kdbench.data.splits import parts
 from kdbench.data.stored import Stored
 from kdbench.errors import UserError
 from kdbench.progress import Progress

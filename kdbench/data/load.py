@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kdbench.data.augment import Augment
 from kdbench.data.checks import check
@@ -19,7 +18,7 @@ from kdbench.data.images import refit
 from kdbench.data.imbalance import long_tailed
 from kdbench.data.options import Options
 from kdbench.data.registry import Request, Source, resolve
-from kdbench.data.splits import stratified
+from kdbench.data.splits import parts
 from kdbench.data.stored import Opened, Stored
 from kdbench.data.survey import survey
 from kdbench.errors import UserError
@@ -262,34 +261,6 @@ def fitted(raw: Raw, options: Options) -> Raw:
         return replace(kept, images=refit(kept.images, options.size, options.channels))
 
     return raw.changed(fit)
-
-
-def parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
-    """Return the rows of train to train on, and the validation split: the shipped one, or the other rows.
-
-    Raises UserError where a class is left without an example to train on.
-    """
-    target, everything = find_target(raw.target), np.arange(len(raw.train))
-    if not fraction:
-        return everything, raw.train.take(everything[:0])
-    if raw.validation is not None:
-        return everything, raw.validation
-    strata, names = target.strata(raw.train.labels, raw.classes)
-    rest, part = stratified(
-        strata,
-        names,
-        fraction,
-        seed=seed,
-        part="validation",
-        mend="Change validation_fraction, or set it to 0.",
-    )
-    absent = np.flatnonzero(target.counts(raw.train.labels[rest], len(raw.classes)) == 0)
-    if len(absent):
-        raise UserError(
-            f"class '{raw.classes[absent[0]]}' has no example outside of the validation part: change "
-            "validation_fraction or split_seed."
-        )
-    return rest, raw.train.take(part)
 
 
 def _split(examples: Examples) -> Split | Streamed:
