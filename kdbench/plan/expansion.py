@@ -13,7 +13,7 @@ from kdbench.data.class_order import refuse_shared_classes
 from kdbench.data.corruptions import selected
 from kdbench.errors import UserError, nearest
 from kdbench.methods import Pair, Refusal, check_pair
-from kdbench.methods.tasks import check_tasks, pair_in
+from kdbench.methods.heads import check_heads, pair_in
 from kdbench.plan.cells import Cell, Cohort, Lesson, Plan, TeacherPlan
 from kdbench.plan.controls import (
     RANDOM_TEACHER,
@@ -159,7 +159,7 @@ class _Matrix:
         tutor, pair, refusal = teacher, self._pair(teacher, student), None
         try:
             check_pair(distiller, variant.hyper, pair)
-            check_tasks(distiller, variant.hyper, pair, self._tasks)
+            check_heads(distiller, variant.hyper, pair, self._tasks)
             for name in distiller.assistants(variant.hyper, student.shown):
                 entry = student if name == student.shown else student.beside(name)
                 used = recipe if entry is student else self._suite.recipe

@@ -16,7 +16,7 @@ from kdbench.errors import UserError
 from kdbench.heads import PRIMARY
 from kdbench.methods import Distiller, Networks, Pair
 from kdbench.methods.base import Role
-from kdbench.methods.tasks import PerTask, Task
+from kdbench.methods.heads import Head, PerHead
 from kdbench.models import Taps, build_model, load_checkpoint
 from kdbench.models.foreign import give_own_input
 from kdbench.models.registry import is_foreign
@@ -105,10 +105,10 @@ class Session:
             return make(pair)
         train = {PRIMARY: self.data.train.labels, **self.data.train.further}
         tasks = {
-            task: Task(classes, train[task].to(self.device), self._weights.get(task, 1.0))
+            task: Head(classes, train[task].to(self.device), self._weights.get(task, 1.0))
             for task, classes in self.data.outputs.items()
         }
-        return PerTask(make, pair, tasks)
+        return PerHead(make, pair, tasks)
 
     def provenance(self, recipe: Recipe, started: str, entry: ModelEntry) -> dict[str, Any]:
         """Return what a result is stamped with: versions, machine, data, precision, memory format, times."""
