@@ -59,6 +59,17 @@ def uneven():
     return (x, y), (x, y[:, :2])
 
 
+def named():
+    x, y = np.zeros((6, 4, 4), dtype="uint8"), np.eye(6, 3, dtype=int)
+    y[:, 2] = 0
+    return {"train": (x, y), "test": (x, y), "classes": ["a", "b"]}
+
+
+def unlabelled():
+    x, y = np.zeros((6, 4, 4), dtype="uint8"), np.eye(6, 3, dtype=int)
+    return (x, y), (x, 0 * y)
+
+
 def absent():
     x, y = np.zeros((6, 4, 4), dtype="uint8"), np.eye(6, 3, dtype=int)
     y[:, 1] = 0
@@ -146,6 +157,14 @@ def test_the_validation_part_is_random_by_its_seed_alone() -> None:
         (
             "uneven",
             "labels of the test split of quarters.py:uneven have 2 columns, and there are 3 classes",
+        ),
+        (
+            "named",
+            "labels of the train split of quarters.py:named have 3 columns, and there are 2 classes",
+        ),
+        (
+            "unlabelled",
+            "no example of the test split of quarters.py:unlabelled has a label: add one",
         ),
         ("absent", "class '1' of quarters.py:absent has no training example: add some."),
     ],

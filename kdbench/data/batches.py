@@ -27,8 +27,9 @@ class Batches:
     """A split on a device, from which float32 batches are made.
 
     A batch is (x, y, index): images (B, C, H, W) in channels_last memory, normalised by ``mean`` and
-    ``std`` of pixels in [0, 1]; labels (B,); places in the split (B,). The pixels of a split in memory are
-    moved to the device once; those of a streamed split are read in every pass, and are the same bits.
+    ``std`` of pixels in [0, 1]; labels (B,), or (B, K) of several an example; places in the split (B,). The
+    pixels of a split in memory are moved to the device once; those of a streamed split are read in every pass,
+    and are the same bits.
     """
 
     def __init__(

@@ -276,7 +276,7 @@ def _report(
     progress: Progress,
 ) -> None:
     data, target = session.data, session.target
-    value, title = metrics[target.headline], catalogue(target)[target.headline].title
+    value, title = metrics[target.headline] or 0.0, catalogue(target)[target.headline].title
     progress.note(f"teacher {plan.label}: {title} {value:.2%} on {len(data.test.labels):,} test images")
     if plan.entry.checkpoint and not plan.lesson and target.exclusive:
         split = telling_split(data)

@@ -121,7 +121,9 @@ class MultiLabel(Target):
         return next(iter(splits)).shape[1]
 
     def faults(self, where: str, column: str, labels: Labels, classes: int) -> Iterator[str]:
-        """Yield a line where there is not one column a class."""
+        """Yield a line where there is not one column a class, and where no example has a label."""
+        if not labels.any():
+            yield f"no example of {where} has a {column}: add one that has."
         if labels.shape[1] != classes:
             yield (
                 f"the {column}s of {where} have {labels.shape[1]} columns, and there are {classes} classes: "
@@ -130,7 +132,7 @@ class MultiLabel(Target):
 
     def counts(self, labels: Labels, classes: int) -> NDArray[np.int64]:
         """Return how many examples have each label."""
-        return labels.sum(axis=0, dtype=np.int64)
+        return labels[:, :classes].sum(axis=0, dtype=np.int64)
 
     def strata(self, labels: Labels, classes: Sequence[str]) -> tuple[NDArray[np.int64], Sequence[str]]:
         """Return one stratum: parts are drawn at random from all examples."""

@@ -177,7 +177,7 @@ class Trainee:
         if len(validation):
             classes = self.distiller.widths[0]
             score, loss = headline_and_loss(self.inference, validation, self.target, classes)
-            row[f"validation_{headline}"] = score
+            row[f"validation_{headline}"] = score if math.isfinite(score) else None
             row[f"validation_{loss_name}"] = loss if math.isfinite(loss) else None
             if self.best is None or (score, -loss) > (self.best.headline, -self.best.loss):
                 self.best = Best(epoch, score, loss, copy.deepcopy(self.inference.state_dict()))
