@@ -28,8 +28,8 @@ class Batches:
 
     A batch is (x, y, index): images (B, C, H, W) in channels_last memory, normalised by ``mean`` and
     ``std`` of pixels in [0, 1]; labels (B,), or (B, K) of several an example; places in the split (B,). The
-    pixels of a split in memory are moved to the device once; those of a streamed split are read in every pass,
-    and are the same bits.
+    pixels of a split in memory are moved to the device once; those of a streamed split are read in every
+    pass, and are the same bits.
     """
 
     def __init__(
