@@ -52,12 +52,13 @@ class Registry(Generic[E]):
         self._members: dict[str, Any] = {}
         self._by_member: dict[Any, tuple[str, E]] = {}
         self._searched = False
+        self._searching = False
 
     def add(self, name: str, entry: E, member: Any) -> None:
         """File an entry under its name.
 
         What a user's own file registers while it is imported for a reference is found by that reference
-        alone, so that two files may each have a member of one name.
+        alone, so that two files may each have a member of one name; not so what it imports of kdbench.
 
         Raises:
             UserError: where another member has the name, or this one lacks something, saying where it is.
@@ -66,7 +67,8 @@ class Registry(Generic[E]):
         if fault:
             raise UserError(f"{self.kind} '{name}' ({place_of(member)}) {fault}.")
         self._by_member[member] = (name, entry)
-        if is_importing():
+        of_home = getattr(member, "__module__", "").startswith(f"{self._home}.")
+        if is_importing() and not self._searching and not of_home:
             return
         if name in self._members and self._members[name] is not member:
             raise UserError(
@@ -114,18 +116,22 @@ class Registry(Generic[E]):
         """Import the home's modules and the installed plug-ins, once."""
         if self._searched:
             return
-        self._searched = True
-        home = importlib.import_module(self._home)
-        for module in sorted(pkgutil.iter_modules(home.__path__), key=lambda module: module.name):
-            if not module.name.startswith("_"):
-                importlib.import_module(f"{self._home}.{module.name}")
-        for point in metadata.entry_points(group=self.group):
-            with _named_if_it_fails(f"{self.kind} '{point.name}' of {_package(point)}"):
-                point.load()
+        self._searched = self._searching = True
+        try:
+            home = importlib.import_module(self._home)
+            for module in sorted(pkgutil.iter_modules(home.__path__), key=lambda module: module.name):
+                if not module.name.startswith("_"):
+                    importlib.import_module(f"{self._home}.{module.name}")
+            for point in metadata.entry_points(group=self.group):
+                with _named_if_it_fails(f"{self.kind} '{point.name}' of {_package(point)}"):
+                    point.load()
+        finally:
+            self._searching = False
 
 
 def place_of(member: Any) -> str:
     """Return where a class or function is defined: the file's name and the line, or what it is."""
+    member = inspect.unwrap(member)
     try:
         file, (_, line) = inspect.getsourcefile(member), inspect.getsourcelines(member)
     except (TypeError, OSError):

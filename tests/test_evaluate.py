@@ -203,8 +203,8 @@ def test_check_says_the_accuracy_of_teachers_that_come_with_weights(
     )
     found = evaluate(foreign.model, PIXELS, checkpoint=foreign.folder / "plain.pth")
     told = invoke("check", str(suite), "--accuracy")
-    assert f"net.py:net: top-1 {found['top1']:.2%} ({round(found['top1'] * 599)} of 599 test images)" in told
-    assert "teacher mlp_8: no accuracy: a run will train it" in told and "a valid suite" in told
+    assert f"net.py:net: Top-1 accuracy {found['top1']:.2%} on 599 test images, " in told
+    assert "teacher mlp_8: no Top-1 accuracy: a run will train it" in told and "a valid suite" in told
     content = json.loads(invoke("check", str(suite), "--accuracy", "--json"))
     assert content["findings"] == []
     assert [row["top1"] for row in content["teachers"]] == [found["top1"], None]

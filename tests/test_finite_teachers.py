@@ -19,6 +19,7 @@ from kdbench.runner.predictions import Predictions, write_files
 from kdbench.store import RunDirectory
 from kdbench.store.files import sha256_of
 from kdbench.suite import Suite
+from kdbench.targets import find_target
 
 Load = Callable[..., Suite]
 TINY = ("students=[mlp_16]", "methods=[scratch]", "seeds=[0]", "recipe.epochs=1")
@@ -99,7 +100,8 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
         last={"w": torch.ones(2)},
         best=None,
         predictions=dict.fromkeys(tasks, logits),
-        labels={task: {"test": torch.zeros(2)} for task in tasks},
+        labels={task: {"test": torch.zeros(2, dtype=torch.long)} for task in tasks},
+        target=find_target("single_label"),
         history=(),
     )
     directory.write_record("teachers", {"id": teacher.id, "role": "teacher"}, files)

@@ -25,7 +25,7 @@ from kdbench.heads import PRIMARY
 from kdbench.inputs import InputSpec
 from kdbench.methods import Batch, Pair, Refusal
 from kdbench.methods.distillers.kd import KD
-from kdbench.methods.tasks import PerTask, Task, check_tasks
+from kdbench.methods.heads import Head, PerHead, check_heads
 from kdbench.models import FeatureShapes, build_model
 from kdbench.models.shapes import Outputs
 from kdbench.plan import make_plan
@@ -115,8 +115,8 @@ def test_the_loss_is_the_weighted_sum_of_every_tasks_own() -> None:
     shapes = FeatureShapes((12,), None, ())
     pair = Pair("t", "s", shapes, shapes, 10, same_architecture=False)
     hyper = KD.Parameters(temperature=3.0)
-    tasks = {PRIMARY: Task(10, labels), "half": Task(2, half, weight=0.5)}
-    both = PerTask(lambda own: KD(hyper, own), pair, tasks)
+    tasks = {PRIMARY: Head(10, labels), "half": Head(2, half, weight=0.5)}
+    both = PerHead(lambda own: KD(hyper, own), pair, tasks)
     assert both.widths == [10, 2]
     terms = both.losses(
         Outputs(student), Outputs(teacher), Batch(labels[12:], index, 0.0, lambda network: student)
@@ -197,7 +197,7 @@ def test_the_report_has_a_table_for_every_task(finished: RunDirectory, tmp_path:
 
 
 def test_methods_that_read_features_are_refused(suite: Callable[..., Suite]) -> None:
-    with pytest.raises(UserError, match=r"'fitnet' cannot work .* features are shared by the tasks"):
+    with pytest.raises(UserError, match=r"'fitnet' cannot work .* features are shared by the heads"):
         make_plan(suite("methods.1={name: fitnet}", "students=[cnn_2]"))
 
 
@@ -254,8 +254,8 @@ def test_a_method_with_a_model_of_its_own_is_refused() -> None:
     shapes = FeatureShapes((12,), None, ())
     pair = Pair("t", "s", shapes, shapes, 10, same_architecture=False)
     with pytest.raises(Refusal, match="its inference_model\\(\\) is of one model"):
-        check_tasks(Keeps, KD.Parameters(), pair, {"half": 2})
-    check_tasks(Keeps, KD.Parameters(), pair, {})
+        check_heads(Keeps, KD.Parameters(), pair, {"half": 2})
+    check_heads(Keeps, KD.Parameters(), pair, {})
 
 
 def test_a_weight_must_be_above_zero(suite: Callable[..., Suite]) -> None:

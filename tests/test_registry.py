@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,24 @@ def test_a_member_of_a_users_file_is_found_by_reference_only(own):
     assert "same" not in COMPRESSORS.all()
     with pytest.raises(UserError, match="unknown compressor 'same'"):
         COMPRESSORS.find("same")
+
+
+def test_what_a_users_file_imports_of_kdbench_is_known_afterwards(tmp_path: Path):
+    (tmp_path / "own.py").write_text("from kdbench.methods.compressors.cast import Cast as make\n")
+    code = (
+        "from kdbench.code.factory import load_factory; load_factory('own.py:make');"
+        "from kdbench.methods.compressor import COMPRESSORS; print(COMPRESSORS.find('cast').name)"
+    )
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "cast"
 
 
 def test_a_class_that_is_not_registered_is_refused_with_its_place(own):

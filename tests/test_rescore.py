@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app, main
 from kdbench.errors import UserError
-from kdbench.metrics import catalogue
+from kdbench.metrics import METRICS, catalogue, metric
 from kdbench.metrics.features import cka_pooled, gram_products
 from kdbench.metrics.targets import teacher_entropy_norm
 from kdbench.progress import Progress
@@ -21,7 +21,9 @@ from kdbench.runner import run
 from kdbench.runner.amendments.rescoring import rescore
 from kdbench.store import RunDirectory, check, load, sha256_of, write_json
 from kdbench.suite import Suite
+from kdbench.targets import find_target
 from tests.conftest import SMALL
+from tests.registries import reopen
 
 NEW = (
     "aurc",
@@ -109,7 +111,7 @@ def test_reasons_of_what_a_run_cannot_score(finished: Path) -> None:
         assert teacher["reasons"][name] == "it is the teacher"
     assert "class_delta" not in teacher["tables"]
     for record in directory.records():
-        assert catalogue().keys() <= record["metrics"].keys()
+        assert catalogue(find_target("single_label")).keys() <= record["metrics"].keys()
         null = {name for name, value in record["metrics"].items() if value is None}
         assert null <= record["reasons"].keys()
 
@@ -157,17 +159,14 @@ def test_predictions_without_features_have_no_cka(copied: RunDirectory) -> None:
     assert record["metrics"]["params"] == costs > 0
 
 
-def test_a_metric_of_ones_own_is_scored_too(copied: RunDirectory) -> None:
-    from kdbench.metrics import metric, registry
+def test_a_metric_of_ones_own_is_scored_too(copied: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    reopen(METRICS, monkeypatch)
 
     @metric("mean_label", title="Mean label", family="zoo", direction="none", range="[0, ∞)", source="test")
     def mean_label(labels: torch.Tensor) -> float:
         return float(labels.double().mean())
 
-    try:
-        rescore(copied.path)
-    finally:
-        registry.unregister("mean_label")
+    rescore(copied.path)
     assert load(copied.path)["mean_label"].nunique() == 1
     assert "mean_label_best_val" not in copied.columns(), "it does not follow the student's epoch"
 

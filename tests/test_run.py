@@ -287,7 +287,7 @@ def test_teachers_are_shared_between_suites_under_the_label_of_each(
     outcome = run(other, tmp_path / "other", progress=heard, teacher_store=finished)
     assert outcome.ok == 1
     assert not any(stage.startswith("teacher") for stage in heard.stages)
-    assert any("top-1" in note for note in heard.notes)
+    assert any("Top-1 accuracy" in note for note in heard.notes)
     assert load(outcome.path).teacher.tolist() == ["big", "big"] and check(outcome.path) == []
     assert set(load(finished).teacher) == {"cnn_4"}, "the store keeps its own"
 
@@ -491,7 +491,7 @@ def test_a_users_own_folder_student_and_checkpoint_run_end_to_end(
     heard = Listening()
     outcome = run(suite, tmp_path / "run", progress=heard)
     assert (outcome.ok, outcome.failed) == (3, 0), list(load(outcome.path).reason)
-    assert any("top-1" in note for note in heard.notes)
+    assert any("Top-1 accuracy" in note for note in heard.notes)
     assert any("near chance" in warning for warning in heard.warnings)  # its weights are random
     frame = load(outcome.path)
     assert set(frame.student.dropna()) == {"tiny"} and frame.top1.notna().all()

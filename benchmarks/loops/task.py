@@ -14,7 +14,7 @@ from kdbench.data import Batches
 from kdbench.data.dataset import Split
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
-from kdbench.methods import Distiller, Pair, find_method
+from kdbench.methods import Distiller, Pair, check_pair, find_method
 from kdbench.methods.base import Refusal
 from kdbench.models import Taps, build_model, feature_shapes, find_taps
 from kdbench.suite.schema import Recipe
@@ -89,7 +89,7 @@ class Task:
         """Return a method with its default hyper-parameters; raises UserError where it refuses the pair."""
         made = find_method(method).distiller
         try:
-            made.check(made.Parameters(), self.pair)
+            check_pair(made, made.Parameters(), self.pair)
         except Refusal as refusal:
             raise UserError(
                 f"--pairs {':'.join(self.names)}: {method} cannot distil it: {refusal}."

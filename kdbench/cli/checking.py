@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdbench.cli.evaluating import accuracy_line, print_remarks
+from kdbench.cli.evaluating import headline_line, print_remarks
 from kdbench.cli.options import (
     AsJson,
     DataRoot,
@@ -155,6 +155,6 @@ def _accuracies(plan: Plan, data_root: Path | None, device: Device, quiet: bool)
         rows = teacher_accuracies(plan, data_root, device, progress)
     if not quiet:
         for row in rows:
-            out_console.print(accuracy_line(row), highlight=False, soft_wrap=True, markup=False)
+            out_console.print(headline_line(row), highlight=False, soft_wrap=True, markup=False)
             print_remarks(row["remarks"])
     return rows

@@ -106,15 +106,17 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
     return table
 
 
-def accuracy_line(found: Mapping[str, Any]) -> str:
-    """Return what was found of one teacher in a line."""
-    if found["top1"] is None:
-        return f"teacher {found['model']}: no accuracy: {found['reasons']['top1']}"
-    right = round(found["top1"] * found["examples"])
-    figures = [f"{name.upper()} {found[name]:.4f}" for name in ("nll", "ece") if found[name] is not None]
+def headline_line(found: Mapping[str, Any]) -> str:
+    """Return what was found of one teacher in a line, the metric that leads first."""
+    headline, columns = found["headline"], _columns()
+    title = columns[headline].title
+    if found[headline] is None:
+        return f"teacher {found['model']}: no {title}: {found['reasons'][headline]}"
+    others = {name: value for name, value in found.items() if name in columns and name != headline}
+    figures = [f"{name} {value:.4f}" for name, value in others.items() if value is not None]
     return (
-        f"teacher {found['model']}: top-1 {found['top1']:.2%} ({right:,} of {found['examples']:,} test "
-        f"images), {', '.join(figures)}, {found['params']:,} parameters"
+        f"teacher {found['model']}: {title} {found[headline]:.2%} on {found['examples']:,} test images, "
+        f"{', '.join(figures)}, {found['params']:,} parameters"
     )
 
 

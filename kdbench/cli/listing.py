@@ -77,11 +77,14 @@ def _datasets() -> Rows:
 
 def _metrics() -> Rows:
     from kdbench.methods import methods
+    from kdbench.metrics import catalogue
     from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
     from kdbench.runner.amendments.independent import INDEPENDENT_COLUMNS
     from kdbench.runner.records import all_columns
 
-    known = [*all_columns((1, 256), list(methods().values())), *INDEPENDENT_COLUMNS, *ROBUSTNESS]
+    of_a_run = [*all_columns((1, 256), list(methods().values())), *INDEPENDENT_COLUMNS, *ROBUSTNESS]
+    names = {column.name for column in of_a_run}
+    known = [*of_a_run, *(column for name, column in catalogue().items() if name not in names)]
     return [
         {
             "name": column.name,

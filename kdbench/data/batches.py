@@ -27,11 +27,11 @@ class Pixels(Protocol):
 class Batches:
     """A split on a device, from which batches are made.
 
-    A batch is (x, y, index): what a model is shown, labels (B,), and places in the split (B,). Images are
-    float32 (B, C, H, W) in channels_last memory, normalised by ``mean`` and ``std`` of pixels in [0, 1];
-    other fields are the rows (B, ...) as they are. Where there are several fields, x maps their names to
-    them. The pixels of a split in memory are moved to the device once; those of a streamed split are read in
-    every pass, and are the same bits.
+    A batch is (x, y, index): what a model is shown, labels (B,) or (B, K) of several an example, and places
+    in the split (B,). Images are float32 (B, C, H, W) in channels_last memory, normalised by ``mean`` and
+    ``std`` of pixels in [0, 1]; other fields are the rows (B, ...) as they are. Where there are several
+    fields, x maps their names to them. The pixels of a split in memory are moved to the device once; those
+    of a streamed split are read in every pass, and are the same bits.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kdbench.data.dataset import Description, Examples, Raw
 from kdbench.errors import UserError
 from kdbench.inputs import DTYPES
+from kdbench.targets import USUAL, find_target
 
 Fault = Callable[[str], None]
 
@@ -22,6 +23,7 @@ def check(
     ``fault`` is called with a line for each; what leaves nothing to look at further raises UserError.
     """
     num_classes = len(raw.classes)
+    target, of_tasks = find_target(raw.target), find_target(USUAL)
     if num_classes < 2:
         raise UserError(f"dataset {name} has {num_classes} class: classification needs two or more.")
     for split, examples in raw.splits().items():
@@ -32,16 +34,19 @@ def check(
             raise UserError(f"{where} has no examples: add some.")
         _check_fields(where, examples)
         _check_shapes(where, examples, raw.train, fault)
-        _check_labels(where, "label", examples.labels, num_classes, fault)
+        for text in target.faults(where, "label", examples.labels, num_classes):
+            fault(text)
         for task, classes in raw.tasks.items():
-            _check_labels(where, task, examples.further[task], len(classes), fault)
-    _check_classes(name, raw.classes, raw.train.labels, fault)
+            for text in of_tasks.faults(where, task, examples.further[task], len(classes)):
+                fault(text)
+    _check_classes(name, raw.classes, target.counts(raw.train.labels, num_classes), fault)
     for task, classes in raw.tasks.items():
         if len(classes) < 2:
             raise UserError(f"dataset.tasks: {task} of {name} has {len(classes)} class: leave it out.")
-        _check_classes(f"{task} in {name}", classes, raw.train.further[task], fault)
+        counts = of_tasks.counts(raw.train.further[task], len(classes))
+        _check_classes(f"{task} in {name}", classes, counts, fault)
     if isinstance(expected, Description):
-        found = Description(raw.inputs, num_classes)
+        found = Description(raw.inputs, num_classes, raw.target)
         if found != expected:
             fault(
                 f"the files of {name} hold {num_classes} classes of images of {found.inputs}, not "
@@ -79,16 +84,7 @@ def _shapes(examples: Examples) -> dict[str, tuple[int, ...]]:
     return images | {f"values of '{name}'": values.shape[1:] for name, values in examples.fields.items()}
 
 
-def _check_labels(where: str, column: str, labels: NDArray[np.int64], classes: int, fault: Fault) -> None:
-    for row in np.flatnonzero((labels < 0) | (labels >= classes)):
-        fault(
-            f"example {row} of {where} has the {column} {labels[row]}: labels are "
-            f"0 to {classes - 1} ({classes} classes)."
-        )
-
-
-def _check_classes(where: str, classes: tuple[str, ...], labels: NDArray[np.int64], fault: Fault) -> None:
-    counts = np.bincount(labels[(labels >= 0) & (labels < len(classes))], minlength=len(classes))
+def _check_classes(where: str, classes: tuple[str, ...], counts: NDArray[np.int64], fault: Fault) -> None:
     for index in np.flatnonzero(counts == 0):
         fault(f"class '{classes[index]}' of {where} has no training example: add some.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,19 @@ from numpy.typing import NDArray
 from kdbench.data.registry import resolve
 from kdbench.errors import UserError, nearest
 from kdbench.suite.schema import DatasetEntry
+from kdbench.targets import USUAL, find_target
 
 
-def check_classes(entry: DatasetEntry, num_classes: int, *, root: Path | None = None) -> None:
+def check_classes(
+    entry: DatasetEntry, num_classes: int, *, target: str = USUAL, root: Path | None = None
+) -> None:
     """Raise UserError where the ``classes`` of a suite's dataset cannot be an order of its classes.
 
+    Neither they nor ``imbalance`` have a meaning for a target whose classes do not exclude one another.
     Where the names are known without reading the data they are compared, else their number only: then
     ``load_dataset`` refuses wrong names.
     """
+    refuse_shared_classes(entry.name, target, fields_of_classes(entry.classes, entry.imbalance_factor))
     if entry.classes is None:
         return
     source, request = resolve(entry.name, root=root, base=entry.folder, split_seed=0, args=entry.args)
@@ -26,6 +31,20 @@ def check_classes(entry: DatasetEntry, num_classes: int, *, root: Path | None = 
         places(entry.name, source.classes(request), entry.classes)
     else:
         _check_count(entry.name, num_classes, entry.classes)
+
+
+def refuse_shared_classes(dataset: str, target: str, asked: Mapping[str, bool]) -> None:
+    """Raise UserError for a field that is asked for and has no meaning where classes are not exclusive."""
+    for field, is_asked in asked.items():
+        if is_asked and not find_target(target).exclusive:
+            raise UserError(
+                f"{field}: it is not defined for {dataset}, whose target is {target}: leave it out."
+            )
+
+
+def fields_of_classes(classes: Sequence[str] | None, imbalance_factor: float) -> dict[str, bool]:
+    """Return the fields of a dataset that need exclusive classes, and whether each is asked for."""
+    return {"dataset.classes": classes is not None, "dataset.imbalance": imbalance_factor != 1}
 
 
 def places(dataset: str, classes: Sequence[str], order: Sequence[str]) -> NDArray[np.int64]:

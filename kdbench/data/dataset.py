@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from kdbench.data.stored import Opened, Stored
 from kdbench.heads import PRIMARY
 from kdbench.inputs import IMAGE, Field, InputSpec
+from kdbench.targets import USUAL, Labels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Description(NamedTuple):
-    """What a plan needs to know of a dataset."""
+    """What a plan needs to know of a dataset; ``target`` is one of the targets."""
 
     inputs: InputSpec
     num_classes: int
+    target: str = USUAL
 
     @classmethod
     def of_images(cls, shape: tuple[int, int, int], num_classes: int) -> Description:
@@ -47,12 +49,13 @@ class Extent(NamedTuple):
 class Examples:
     """Labelled examples: ``images`` uint8 (N, H, W, C), in memory or on disk, and ``labels`` int64 (N,).
 
-    ``further`` are the labels (N,) of further tasks, by the name of the task. ``fields`` are what a model is
-    shown beside the image, or in its place where there is none: float32 or int64 (N, ...), by name.
+    Where an example may have several labels they are uint8 (N, K), 0 or 1 for each. ``further`` are the
+    labels (N,) of further tasks, by the name of the task. ``fields`` are what a model is shown beside the
+    image, or in its place where there is none: float32 or int64 (N, ...), by name.
     """
 
     images: NDArray[np.uint8] | Stored | None
-    labels: NDArray[np.int64]
+    labels: Labels
     further: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -84,7 +87,8 @@ class Examples:
 class Raw:
     """What a source yields: its own splits, before kdbench takes a validation part out of train.
 
-    ``tasks`` holds the classes of the further tasks that every split has labels of.
+    ``tasks`` holds the classes of the further tasks that every split has labels of, ``target`` is what the
+    labels of its own are.
     """
 
     train: Examples
@@ -92,6 +96,7 @@ class Raw:
     classes: tuple[str, ...]
     validation: Examples | None = None
     tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    target: str = USUAL
 
     def splits(self) -> dict[str, Examples]:
         """Return the splits that are there, by name."""
@@ -182,7 +187,8 @@ class Dataset:
     pixels scaled to [0, 1], and none where there is no image. ``validation`` has no
     rows where none was asked for. ``checksum`` is the SHA-256 of the examples in use (after ``size``,
     ``channels`` and ``limit``), before the validation part was taken out of train and before imbalance.
-    ``tasks`` holds the classes of the tasks that its splits have further labels of.
+    ``tasks`` holds the classes of the tasks that its splits have further labels of, ``target`` is what the
+    labels of its own are.
     """
 
     name: str
@@ -195,6 +201,7 @@ class Dataset:
     std: tuple[float, ...]
     checksum: str
     tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    target: str = USUAL
 
     @property
     def way(self) -> Literal["memory", "streamed"]:
@@ -203,7 +210,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes K; labels are 0 .. K − 1."""
+        """The number of classes K."""
         return len(self.classes)
 
     @property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kdbench.data.class_order import fields_of_classes, refuse_shared_classes
 from kdbench.data.dataset import Raw
 from kdbench.data.imbalance import long_tailed
-from kdbench.data.load import fitted, loaded, parts
+from kdbench.data.load import fitted, loaded
 from kdbench.data.registry import resolve
+from kdbench.data.splits import parts
 from kdbench.data.stored import Stored
 from kdbench.errors import UserError
 from kdbench.progress import Progress
@@ -73,6 +75,8 @@ def inspect_entry(
             _decode(raw, found, progress or Progress())
         request.options.fit(whole.inputs)
         rest, _ = parts(raw, entry.validation_fraction, entry.split_seed)
+        asked = fields_of_classes(entry.classes, entry.imbalance_factor)
+        refuse_shared_classes(entry.name, raw.target, asked)
         if entry.imbalance_factor != 1:
             long_tailed(
                 raw.train.labels[rest], len(raw.classes), entry.imbalance_factor, seed=entry.split_seed

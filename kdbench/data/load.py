@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kdbench.data.augment import Augment
 from kdbench.data.checks import check
-from kdbench.data.class_order import places
+from kdbench.data.class_order import fields_of_classes, places, refuse_shared_classes
 from kdbench.data.dataset import Dataset, Description, Examples, Raw, Split, Streamed
 from kdbench.data.footprint import Footprint, footprint
 from kdbench.data.images import refit
 from kdbench.data.imbalance import long_tailed
 from kdbench.data.options import Options
 from kdbench.data.registry import Request, Source, resolve
-from kdbench.data.splits import stratified
+from kdbench.data.splits import parts
 from kdbench.data.stored import Opened, Stored
 from kdbench.data.survey import survey
 from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.progress import Progress
 from kdbench.suite.schema import DatasetEntry
+from kdbench.targets import find_target
 
 
 def load_dataset(
@@ -77,6 +77,7 @@ def load_dataset(
     whole = loaded(name, source, request)
     inputs = request.options.fit(whole.inputs)
     raw = fitted(whole, request.options)
+    refuse_shared_classes(name, raw.target, fields_of_classes(classes, imbalance_factor))
     order = None if classes is None else places(name, raw.classes, classes)
     needed = footprint(inputs, raw.extent(), validation_fraction, augment or Augment())
     streamed = needed.streamed(memory_budget)
@@ -106,6 +107,7 @@ def load_dataset(
         std=request.options.std or seen.std,
         checksum=seen.checksum,
         tasks=raw.tasks,
+        target=raw.target,
     )
 
 
@@ -168,7 +170,7 @@ def describe_dataset(
         found = found(request)
     elif found is None:
         raw = loaded(name, source, request)
-        found = Description(raw.inputs, len(raw.classes))
+        found = Description(raw.inputs, len(raw.classes), raw.target)
     return found._replace(inputs=request.options.fit(found.inputs))
 
 
@@ -245,31 +247,14 @@ def fitted(raw: Raw, options: Options) -> Raw:
     """Apply the limits, then the size and channels that the arguments ask for."""
 
     def fit(split: str, examples: Examples) -> Examples:
-        rows = options.kept(split, examples.labels, len(raw.classes))
+        strata, names = find_target(raw.target).strata(examples.labels, raw.classes)
+        rows = options.kept(split, strata, len(names))
         kept = examples if rows is None else examples.take(rows)
         if kept.images is None or isinstance(kept.images, Stored):
             return kept  # what is stored is decoded to the size and channels that are asked for
         return replace(kept, images=refit(kept.images, options.size, options.channels))
 
     return raw.changed(fit)
-
-
-def parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
-    """Return the rows of train to train on, and the validation split: the shipped one, or the other rows."""
-    everything = np.arange(len(raw.train))
-    if not fraction:
-        return everything, raw.train.take(everything[:0])
-    if raw.validation is not None:
-        return everything, raw.validation
-    rest, part = stratified(
-        raw.train.labels,
-        raw.classes,
-        fraction,
-        seed=seed,
-        part="validation",
-        mend="Change validation_fraction, or set it to 0.",
-    )
-    return rest, raw.train.take(part)
 
 
 def _split(examples: Examples) -> Split | Streamed:

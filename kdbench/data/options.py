@@ -62,21 +62,22 @@ class Options:
             raise UserError(f"dataset argument std is {list(options.std)}: every entry must be above 0.")
         return options
 
-    def kept(self, split: str, labels: NDArray[np.int64], num_classes: int) -> NDArray[np.intp] | None:
+    def kept(self, split: str, strata: NDArray[np.int64], count: int) -> NDArray[np.intp] | None:
         """Return the rows of a source's split that the limits keep, or None where they keep all.
 
-        Raises UserError for a limit that does not leave one example a class.
+        They hold the ``count`` strata, by which each example (N,) has its number, as evenly as they can.
+        Raises UserError for a limit that does not leave one example a stratum.
         """
         name, limit = {"train": ("limit", self.limit), "test": ("limit_test", self.limit_test)}.get(
             split, ("", None)
         )
-        if limit is None or limit >= len(labels):
+        if limit is None or limit >= len(strata):
             return None
-        if limit < num_classes:
+        if limit < count:
             raise UserError(
-                f"dataset argument {name} is {limit}: give at least one example a class ({num_classes})."
+                f"dataset argument {name} is {limit}: give at least one example a class ({count})."
             )
-        return balanced(labels, limit)
+        return balanced(strata, limit)
 
     def fit(self, inputs: InputSpec) -> InputSpec:
         """Return inputs with the image that the arguments ask for.

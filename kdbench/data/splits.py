@@ -7,11 +7,41 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kdbench.data.dataset import Examples, Raw
 from kdbench.errors import UserError
+from kdbench.targets import find_target
 
 # A subset is a property of the dataset, so it does not change with the seed of the validation split.
 _SUBSET_SEED = 20150309
 VALIDATION_NAMES = ("validation", "valid", "val")
+
+
+def parts(raw: Raw, fraction: float, seed: int) -> tuple[NDArray[np.intp], Examples]:
+    """Return the rows of train to train on, and the validation split: the shipped one, or the other rows.
+
+    Raises UserError where a class is left without an example to train on.
+    """
+    target, everything = find_target(raw.target), np.arange(len(raw.train))
+    if not fraction:
+        return everything, raw.train.take(everything[:0])
+    if raw.validation is not None:
+        return everything, raw.validation
+    strata, names = target.strata(raw.train.labels, raw.classes)
+    rest, part = stratified(
+        strata,
+        names,
+        fraction,
+        seed=seed,
+        part="validation",
+        mend="Change validation_fraction, or set it to 0.",
+    )
+    absent = np.flatnonzero(target.counts(raw.train.labels[rest], len(raw.classes)) == 0)
+    if len(absent):
+        raise UserError(
+            f"class '{raw.classes[absent[0]]}' has no example outside of the validation part: change "
+            "validation_fraction or split_seed."
+        )
+    return rest, raw.train.take(part)
 
 
 def stratified(

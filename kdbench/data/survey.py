@@ -51,6 +51,9 @@ def survey(raw: Raw, training: NDArray[np.intp]) -> Survey:
         for field, values in examples.fields.items():
             digest.update(json.dumps([field, values.dtype.name, values.shape]).encode())
             digest.update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)
+        # Checksums of class numbers were recorded without it.
+        if examples.labels.ndim > 1:
+            digest.update(json.dumps([raw.target, examples.labels.shape]).encode())
         digest.update(np.ascontiguousarray(examples.labels, dtype="<i8").data)
         for task, labels in examples.further.items():
             digest.update(json.dumps([task, raw.tasks[task]]).encode())

@@ -13,6 +13,7 @@ from kdbench.methods.base import (
     methods,
 )
 from kdbench.methods.combined import Combined
+from kdbench.methods.conditions import check_pair
 from kdbench.models.shapes import FeatureShapes, Outputs
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Pair",
     "Parameters",
     "Refusal",
+    "check_pair",
     "find_method",
     "method",
     "methods",

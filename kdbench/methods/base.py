@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict
 
 from kdbench.code.factory import factory_fingerprint
 from kdbench.column import Column
-from kdbench.deferred import F, nn
+from kdbench.deferred import nn
 from kdbench.models.shapes import FeatureShapes, Outputs, Taps
 from kdbench.registry import Registry
+from kdbench.targets import USUAL, find_target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,10 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class Pair:
-    """A teacher and a student as a method sees them before training: their shapes and the task."""
+    """A teacher and a student as a method sees them before training: their shapes and what they predict.
+
+    ``target`` is the name of one of `kdbench.targets`.
+    """
 
     teacher: str
     student: str
@@ -45,6 +49,7 @@ class Pair:
     student_shapes: FeatureShapes
     num_classes: int
     same_architecture: bool
+    target: str = USUAL
 
     def name(self, role: Role) -> str:
         """Return the name of one of the two."""
@@ -68,7 +73,7 @@ class Networks:
         teacher: the teacher, whose weights never change.
         taps: where each is tapped.
         heads: the last linear layer of each, by role; absent where a model does not end in one.
-        labels: the classes (N,) of the training split, on the device.
+        labels: those of the training split, on the device, as ``Batch.target``.
         fresh: makes another network of the student's or the teacher's kind, with new random weights.
     """
 
@@ -85,7 +90,7 @@ class Batch:
     """One step of the training.
 
     Attributes:
-        target: class numbers (B,).
+        target: the labels: class numbers (B,), of several labels an example 0 or 1 for each (B, K).
         index: places of the images in the training split (B,).
         progress: how far the training is, from 0 to 1.
         run: gives the logits (B, K), in float32, of a further network on the batch's images.
@@ -109,6 +114,8 @@ class Distiller:
 
     Class attributes a method may set:
         needs: what is read from both models, of ``logits``, ``pooled``, ``stages``.
+        targets: the names of the targets that it can learn, None for all: where it takes its losses of
+            logits and labels from ``self.target``, and reads neither itself.
         uses_teacher: False for a method that is trained without a teacher.
         moves_weights: True where the student's weights are changed beside the optimiser, so that
             batch-norm statistics must be computed anew before the student is evaluated.
@@ -118,6 +125,7 @@ class Distiller:
     Parameters: ClassVar[type[Parameters]] = Parameters
     registered: ClassVar[Method]
     needs: frozenset[str] = frozenset({"logits"})
+    targets: ClassVar[frozenset[str] | None] = frozenset({USUAL})
     uses_teacher: bool = True
     moves_weights: ClassVar[bool] = False
     columns: ClassVar[tuple[Column, ...]] = ()
@@ -126,10 +134,16 @@ class Distiller:
         """Build the adapters from the shapes of the pair; ``hyper`` is a ``Parameters``."""
         self.hyper = hyper
         self.pair = pair
+        self.target = find_target(pair.target)
+
+    @classmethod
+    def requires(cls, hyper: Any) -> frozenset[str]:
+        """Return what of ``needs`` both models must have: all of it, unless a method can do without."""
+        return cls.needs
 
     @classmethod
     def check(cls, hyper: Any, pair: Pair) -> None:
-        """Raise Refusal with the reason where the method cannot work with a pair."""
+        """Raise Refusal where the method cannot work with a pair, beyond what its declarations say."""
 
     @classmethod
     def assistants(cls, hyper: Any, student: str) -> tuple[str, ...]:
@@ -263,8 +277,3 @@ def find_method(name: str) -> Method:
     """
     known = METHODS.find(name)
     return replace(known, fingerprint=factory_fingerprint(name), reference=name) if ":" in name else known
-
-
-def cross_entropy(outputs: Outputs, target: Tensor) -> Tensor:
-    """Return the mean cross-entropy of a batch, the hard term that most methods keep."""
-    return F.cross_entropy(outputs.logits, target)

@@ -1,4 +1,4 @@
-"""What most methods share: their own terms beside cross-entropy, and, if a suite asks for it, plain KD."""
+"""What most methods share: their own terms beside the hard loss, and, if a suite asks for it, plain KD."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from kdbench.methods import base
-from kdbench.methods.base import Batch, Distiller, Pair, Refusal, cross_entropy
-from kdbench.methods.distillers.kd import soft_loss
+from kdbench.methods.base import Batch, Distiller, Pair, Refusal
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:
@@ -16,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class Combined(Distiller):
-    """L = ce·CE(z_s, y) + kd·T²·KL(softmax(z_t/T) ‖ softmax(z_s/T)) + the method's own terms."""
+    """L = ce·CE(z_s, y) + kd·T²·KL(softmax(z_t/T) ‖ softmax(z_s/T)) + the method's own terms.
+
+    CE and KL stand for the hard and the soft loss of the target. A method whose own terms read features only
+    sets ``targets = None``.
+    """
 
     class Parameters(base.Parameters):
         """Weight of the cross-entropy; weight and temperature T of the soft term, which is off by default."""
@@ -39,9 +42,9 @@ class Combined(Distiller):
         assert teacher is not None
         losses = {}
         if self.hyper.ce:
-            losses["ce"] = self.hyper.ce * cross_entropy(student, batch.target)
+            losses["ce"] = self.hyper.ce * self.target.loss(student.logits, batch.target)
         if self.hyper.kd:
-            soft = soft_loss(student.logits, teacher.logits, self.hyper.kd_temperature)
+            soft = self.target.soft_loss(student.logits, teacher.logits, self.hyper.kd_temperature)
             losses["kd"] = self.hyper.kd * soft
         return losses | self.terms(student, teacher, batch)
 

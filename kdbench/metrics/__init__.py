@@ -13,18 +13,18 @@ package: a function under `metric`, whose parameter names say which tensors it n
 """
 
 from kdbench.metrics import calibration, fidelity, outcomes, quality
-from kdbench.metrics.registry import catalogue, discover, metric, score
+from kdbench.metrics.registry import METRICS, catalogue, metric, ordered, score
 from kdbench.metrics.tensors import Undefined
 
 __all__ = [
+    "METRICS",
     "Undefined",
     "calibration",
     "catalogue",
     "fidelity",
     "metric",
+    "ordered",
     "outcomes",
     "quality",
     "score",
 ]
-
-discover(__path__, __name__)

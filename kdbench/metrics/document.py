@@ -26,8 +26,9 @@ validation.
 
 N is the number of examples, R of those whose features are kept, K of classes; p are the probabilities of the
 student (s) or the teacher (t), z their logits, y the label, ŷ the predicted class. Δ_c is the change of class
-c's recall from teacher to student less the change of the top-1 accuracy. `kdbench list metrics` prints the
-same columns, with those of cost.
+c's recall from teacher to student less the change of the top-1 accuracy. Of data with several labels an
+example (`multi_label`) there are the metrics of `multi_label.py` and those of features, and no others; K is
+then the number of labels. `kdbench list metrics` prints the same columns, with those of cost.
 """
 
 

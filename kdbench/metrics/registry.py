@@ -7,27 +7,28 @@ A metric is a pure function of tensors. Its parameter names say what it needs (s
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import math
-import pkgutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 
-from kdbench.column import Column, Direction, Scale
+from kdbench.column import SYNONYMS, Column, Direction, Scale
 from kdbench.column_names import scale_of
+from kdbench.errors import UserError, unknown
 from kdbench.metrics.tensors import (
     Tensors,
     Undefined,
     check_not_empty,
     check_shapes,
     inputs_of,
-    require_known,
+    unknown_tensor,
 )
+from kdbench.registry import Registry
+from kdbench.targets import USUAL, Target, find_target
 
 P = ParamSpec("P")
 
@@ -49,7 +50,7 @@ class Metric:
         return inputs_of(self.needs)
 
 
-_METRICS: dict[str, Metric] = {}
+METRICS: Registry[Metric] = Registry("metric", home="kdbench.metrics", check=lambda member: _fault(member))
 
 
 def metric(
@@ -66,18 +67,13 @@ def metric(
     """Register a function as the metric that fills the column ``name``; the arguments are the column's.
 
     The function comes back guarded: called with shapes that disagree it raises ValueError, called
-    with no examples it raises Undefined. Raises ValueError where the name is taken or a parameter
-    names a tensor that is not known.
+    with no examples it raises Undefined. Raises UserError where the name is taken or a parameter names a
+    tensor that is not known.
     """
     column = Column(name, title, family, direction, unit, range, source, scale or scale_of(name))
 
     def register(function: Callable[P, float]) -> Callable[P, float]:
         signature = inspect.signature(function)
-        needs = tuple(p.name for p in signature.parameters.values() if p.default is inspect.Parameter.empty)
-        for need in needs:
-            require_known(need, f"the metric '{name}'")
-        if name in _METRICS:
-            raise ValueError(f"a metric named '{name}' is registered already")
 
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> float:
@@ -86,45 +82,62 @@ def metric(
             check_not_empty(arguments)
             return function(*args, **kwargs)
 
-        _METRICS[name] = Metric(column, guarded, needs)
+        METRICS.add(name, Metric(column, guarded, _needs(function)), guarded)
         return guarded
 
     return register
 
 
-def unregister(name: str) -> None:
-    """Forget a metric; raises KeyError where there is none of that name."""
-    del _METRICS[name]
+def _needs(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(each.name for each in parameters if each.default is inspect.Parameter.empty)
 
 
-def ordered() -> list[Metric]:
-    """Return the metrics in display order.
+def _fault(function: Callable[..., Any]) -> str | None:
+    return next((f"asks for an {text}" for need in _needs(function) if (text := unknown_tensor(need))), None)
 
-    The order is by family (as in `FAMILIES`, then others by name), within a family by the name of the
-    module, and within a module from top to bottom.
+
+def ordered(
+    target: Target | None = None, further: Collection[str] = (), own: Sequence[str] = ()
+) -> list[Metric]:
+    """Return the metrics of a target, or without one of all targets, in display order.
+
+    A metric is a target's if the target, or ``further``, has every tensor that must be given for it. ``own``
+    names further metrics, such as a user's, ``path/file.py:function``. The order is by family (as in
+    `FAMILIES`, then others by name), in each the usual target's first, then by the name of the module, and
+    within a module from top to bottom.
+
+    Raises UserError for an own metric that is not known, has another's name, or is not the target's.
     """
+    usual = set(find_target(USUAL).tensors.values())
 
-    def place(entry: Metric) -> tuple[int, str, str]:
+    def place(entry: Metric) -> tuple[int, str, bool, str]:
         family = entry.column.family
         rank = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
-        return rank, family, entry.function.__module__
+        return rank, family, not entry.inputs <= usual, entry.function.__module__
 
-    return sorted(_METRICS.values(), key=place)
+    known = METRICS.all() | _own(own)
+    if target is None:
+        return sorted(known.values(), key=place)
+    has = {*target.tensors.values(), *further}
+    for name in own:
+        if missing := METRICS.find(name).inputs - has:
+            raise UserError(f"metric '{name}' needs {min(missing)}, which {target.name} data does not have.")
+    return sorted((entry for entry in known.values() if entry.inputs <= has), key=place)
 
 
-def catalogue() -> dict[str, Column]:
+def _own(references: Sequence[str]) -> dict[str, Metric]:
+    """Return metrics that are named by references, by their own names."""
+    found: dict[str, Metric] = {}
+    for entry in map(METRICS.find, dict.fromkeys(references)):
+        if found.setdefault(entry.column.name, entry) is not entry:
+            raise UserError(f"two metrics are called '{entry.column.name}': rename one.")
+    return found
+
+
+def catalogue(target: Target | None = None, own: Sequence[str] = ()) -> dict[str, Column]:
     """Return the column of every metric by name, in display order (see `ordered`)."""
-    return {entry.column.name: entry.column for entry in ordered()}
-
-
-def discover(path: Iterable[str], package: str) -> None:
-    """Import every module of a package, so that a metric file needs no mention anywhere else.
-
-    One whose name opens with an underscore is left alone: ``__main__`` is a command.
-    """
-    for module in sorted(pkgutil.iter_modules(path), key=lambda module: module.name):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"{package}.{module.name}")
+    return {entry.column.name: entry.column for entry in ordered(target, own=own)}
 
 
 @torch.no_grad()
@@ -132,17 +145,21 @@ def score(
     tensors: Mapping[str, Tensor],
     absent: Mapping[str, str] | None = None,
     only: Collection[str] | None = None,
+    target: Target | None = None,
+    own: Sequence[str] = (),
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Return the value of every metric, None where it has none, and the reason for each None.
+    """Return the value of every metric of a target, None where it has none, and the reason for each None.
 
     ``tensors`` holds any of the given tensors of `kdbench.metrics.tensors`, on one device: ``logits``
     (N, K), ``labels`` (N,), ``teacher_logits`` (N, K) and so on. Each may be left out: what needs it is
     then None, for the reason that ``absent`` holds under its name, or for want of it. What several
     metrics need is computed once. Values are in display order, computed in float64. None, never a guess,
     stands where a metric is undefined, a split is empty, the logits that it needs are not finite, or its
-    own value is not finite. ``only`` names the metrics to compute; default all.
+    own value is not finite. ``only`` names the metrics to compute; default all. The target is by default
+    one class an example; ``own`` names further metrics (see `ordered`).
 
-    Raises ValueError for a name that is not known, for shapes that disagree, for labels that are no
+    Raises UserError for a metric that is not known or not the target's, with the nearest right name, and
+    ValueError for a name that is not known, for shapes that disagree, for labels that are no
     classes; an exception of a metric other than Undefined propagates, with the metric's name as a note.
 
     >>> from torch import tensor
@@ -153,10 +170,15 @@ def score(
     >>> reasons["agreement"], reasons["top5"]
     ("needs the teacher's logits", 'top-5 needs more than 5 classes')
     """
+    metrics = ordered(target or find_target(USUAL), further=tensors, own=own)
+    names = {entry.column.name for entry in metrics}
+    for name in only or ():
+        if name not in names:
+            raise unknown("metric", name, names, SYNONYMS)
     available = Tensors(tensors, absent)
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    for entry in ordered():
+    for entry in metrics:
         name = entry.column.name
         if only is not None and name not in only:
             continue

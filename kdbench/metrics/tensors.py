@@ -39,7 +39,7 @@ from kdbench.errors import nearest
 # 8 MiB of float64 a block: temporaries stay near the cache and small beside the (N, K) tensors themselves.
 BLOCK_ELEMENTS = 1 << 20
 
-Kind = Literal["real", "class"]
+Kind = Literal["real", "class", "set"]
 
 
 class Undefined(Exception):
@@ -48,7 +48,7 @@ class Undefined(Exception):
 
 @dataclass(frozen=True)
 class Given:
-    """A tensor that the caller of ``score`` may give: real numbers, or the indices of classes."""
+    """A tensor that callers of ``score`` may give: real numbers, indices of classes, or sets as 0 and 1."""
 
     axes: str
     kind: Kind
@@ -95,8 +95,13 @@ def _add(name: str, entry: Given | Derived) -> None:
 
 def require_known(name: str, asker: str) -> None:
     """Raise ValueError where ``asker`` asks for a tensor that nobody declared."""
-    if name not in KNOWN:
-        raise ValueError(f"{asker} asks for an unknown tensor '{name}'.{nearest(name, KNOWN)}")
+    if fault := unknown_tensor(name):
+        raise ValueError(f"{asker} asks for an {fault}")
+
+
+def unknown_tensor(name: str) -> str | None:
+    """Return that nobody declared a tensor, with the nearest one that is known; None where it is known."""
+    return None if name in KNOWN else f"unknown tensor '{name}'.{nearest(name, KNOWN)}"
 
 
 def inputs_of(names: Iterable[str]) -> frozenset[str]:
@@ -206,6 +211,11 @@ def _checked(name: str, tensor: Tensor, num_classes: int | None) -> Tensor:
             low, high = int(tensor.min()), int(tensor.max())
             if low < 0 or high >= num_classes:
                 raise ValueError(f"{name} reach from {low} to {high}, expected 0 to {num_classes - 1}")
+    elif isinstance(entry, Given) and entry.kind == "set":
+        if tensor.is_floating_point() or tensor.is_complex():
+            raise ValueError(f"{name} has type {tensor.dtype}, expected integers")
+        if bool(((tensor != 0) & (tensor != 1)).any()):
+            raise ValueError(f"{name} reach from {tensor.min()} to {tensor.max()}, expected 0 and 1")
     elif not tensor.is_floating_point():
         raise ValueError(f"{name} has type {tensor.dtype}, expected a floating type")
     elif isinstance(entry, Given) and not entry.axes and tensor.ndim:

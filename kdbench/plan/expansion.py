@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_tasks
+from kdbench.data.class_order import refuse_shared_classes
 from kdbench.data.corruptions import selected
 from kdbench.errors import UserError
 from kdbench.inputs import IMAGE, InputSpec
@@ -36,8 +37,14 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             suite says ``inapplicable: skip``).
     """
     data = suite.dataset
-    inputs, classes = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
-    check_classes(data, classes, root=data_root)
+    described = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
+    inputs, classes, target = described
+    check_classes(data, classes, target=target, root=data_root)
+    of_classes = {
+        "robustness": suite.robustness is not None,
+        "controls.independent_teacher": suite.controls.independent_teacher is not None,
+    }
+    refuse_shared_classes(data.name, target, of_classes)
     heads = {
         head: len(names)
         for head, names in describe_tasks(
@@ -45,7 +52,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
         ).items()
     }
     sketches = Sketches(inputs, classes + sum(heads.values()), suite.recipe.precision)
-    maker = Maker(suite, sketches, classes, heads)
+    maker = Maker(suite, sketches, classes, heads, target)
     teachers = tuple(map(maker.teacher, suite.teachers))
     for student in suite.students:
         maker.look_at(student)
@@ -60,7 +67,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     others = independents(suite, teachers, maker.teacher)
     of_data = dataset_remarks(data.name, root=data_root, folder=data.folder, args=data.args)
     remarks = (*of_data, *sketches.remarks())
-    plan = Plan(suite, inputs, classes, teachers, tuple(cohorts), others, heads, remarks)
+    plan = Plan(suite, inputs, classes, teachers, tuple(cohorts), others, heads, remarks, target)
     _refuse(plan)
     refuse_idle(plan)
     _check_robustness(suite, classes)

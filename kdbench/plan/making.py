@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdbench.methods import Method, Pair, Refusal, find_method
+from kdbench.methods import Method, Pair, Refusal, check_pair, find_method
 from kdbench.methods.compressor import RegisteredCompressor
-from kdbench.methods.tasks import check_tasks, pair_in
+from kdbench.methods.heads import check_heads, pair_in
 from kdbench.models.index import Sketch
 from kdbench.plan.identity import ENGINE, dataset_config, method_config, model_config
 from kdbench.plan.nodes import Node
@@ -35,12 +35,15 @@ class Made:
 class Maker:
     """Makes the nodes of a suite; one that several chains begin from is made once."""
 
-    def __init__(self, suite: Suite, sketches: Sketches, classes: int, heads: Mapping[str, int]) -> None:
+    def __init__(
+        self, suite: Suite, sketches: Sketches, classes: int, heads: Mapping[str, int], target: str
+    ) -> None:
         """Take the suite, its models, and how many classes its labels have."""
         self._suite = suite
         self._sketches = sketches
         self._classes = classes
         self._heads = heads
+        self._target = target
         self._dataset = dataset_config(suite.dataset)
         self._known: dict[str, Node] = {}
 
@@ -125,14 +128,14 @@ class Maker:
         tutor, fault = teacher, None
         pair = self._pair((teacher.label, teacher.sketch), (entry.shown, sketch))
         try:
-            distiller.check(hyper, pair)
-            check_tasks(distiller, hyper, pair, self._heads)
+            check_pair(distiller, hyper, pair)
+            check_heads(distiller, hyper, pair, self._heads)
             for name in distiller.assistants(hyper, entry.shown):
                 own = entry if name == entry.shown else entry.beside(name)
                 used = recipe if own is entry else self._suite.recipe
                 tutor = self._assistant(teacher, tutor, own, used, link, seed)
                 pair = self._pair((tutor.label, tutor.sketch), (entry.shown, sketch))
-                distiller.check(hyper, pair)
+                check_pair(distiller, hyper, pair)
         except Refusal as reason:
             fault = str(reason)
         if tutor is not teacher:
@@ -169,7 +172,7 @@ class Maker:
         assert isinstance(registered, Method)
         sketch = self._sketches.of("assistant", entry)
         pair = self._pair((tutor.label, tutor.sketch), (entry.shown, sketch))
-        registered.distiller.check(link.hyper, pair)
+        check_pair(registered.distiller, link.hyper, pair)
         config = self._config(
             teacher=tutor.id,
             model=model_config(entry, sketch),
@@ -245,6 +248,7 @@ class Maker:
             student_shapes=mine.shapes,
             num_classes=self._classes,
             same_architecture=theirs.weights == mine.weights,
+            target=self._target,
         )
         return pair_in(whole, self._classes)
 

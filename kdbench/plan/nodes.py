@@ -13,6 +13,7 @@ from kdbench.plan.steps import Compression, Step, Training
 from kdbench.store.record import Role
 from kdbench.suite import Suite
 from kdbench.suite.schema import ModelEntry, Recipe
+from kdbench.targets import USUAL
 
 # What a seed is for, see `kdbench.training.seeds.derive`.
 Purpose = tuple[str | int, ...]
@@ -187,7 +188,7 @@ class Plan:
 
     ``num_classes`` is that of the dataset's own labels, ``heads`` that of each further head. ``independent``
     holds, by the id of a teacher, the other training of it that teaches none of its students. ``remarks`` are
-    what a person should know of the models, a line each.
+    what a person should know of the models, a line each; ``target`` is what the dataset's labels are.
     """
 
     suite: Suite
@@ -198,6 +199,7 @@ class Plan:
     independent: Mapping[str, Node] = field(default_factory=dict)
     heads: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    target: str = USUAL
 
     @property
     def outputs(self) -> dict[str, int]:

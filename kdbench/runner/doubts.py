@@ -102,12 +102,11 @@ def telling_split(data: Dataset) -> str:
     return "validation" if enough else "train"
 
 
-def near_chance(top1: float, classes: int) -> str | None:
-    """Return that an accuracy is near chance, in one line, or None where it is not."""
-    chance = 1 / classes
-    if top1 >= NEAR_CHANCE * chance:
+def near_chance(value: float, chance: float) -> str | None:
+    """Return that a headline is near that of a model that knows nothing, or None where it is not."""
+    if value >= NEAR_CHANCE * chance:
         return None
-    figures = f"{top1:.1%}, chance is {chance:.1%}"
+    figures = f"{value:.1%}, chance is {chance:.1%}"
     return f"is near chance ({figures}): wrong checkpoint, class order or normalisation?"
 
 

@@ -26,10 +26,10 @@ from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.suite import describe_mistake
 from kdbench.suite.schema import DatasetEntry, ModelEntry, Strict
 from kdbench.suite.yaml_source import YamlSource
+from kdbench.targets import find_target
 from kdbench.training.evaluation import BATCH, predict
 
-METRICS = ("top1", "top5", "nll", "ece")
-# Below this accuracy another order of the classes is looked for, which takes a pass over more images.
+# Below this headline another order of the classes is looked for, which takes a pass over more images.
 LOW = 0.5
 
 
@@ -92,7 +92,8 @@ def evaluate(
         progress: is told what happens.
 
     The result holds ``top1``, ``top5`` (None for up to five classes), ``nll`` (nats) and ``ece`` as
-    `kdbench.metrics` defines them, those of further tasks under names that begin with theirs; ``params``;
+    `kdbench.metrics` defines them, or of another target its ``figures``, those of further tasks under names
+    that begin with theirs; ``target`` and ``headline``, the metric that leads; ``params``;
     the number of ``examples`` and ``classes``; ``normalisation``; ``class_order``, the order of classes that
     explains a low accuracy, where there is one; ``reasons`` for what is None; and ``remarks``, what a person
     should know. The training split is read too: mean and deviation are its where the dataset's ``args``
@@ -126,8 +127,10 @@ def evaluate(
 def _fitting(asked: Evaluation, data_root: Path | None) -> tuple[str, ...]:
     """Return what is to tell of a checkpoint; raises UserError unless model, weights and data fit."""
     entry, dataset = asked.model, asked.dataset
-    inputs, classes = describe_dataset(dataset.name, root=data_root, folder=dataset.folder, args=dataset.args)
-    check_classes(dataset, classes, root=data_root)
+    inputs, classes, target = describe_dataset(
+        dataset.name, root=data_root, folder=dataset.folder, args=dataset.args
+    )
+    check_classes(dataset, classes, target=target, root=data_root)
     tasks = describe_tasks(
         dataset.name, tuple(dataset.tasks), root=data_root, folder=dataset.folder, args=dataset.args
     )
@@ -153,7 +156,7 @@ def evaluated(
 
     Raises UserError that names its first tensor that is not finite, which a run would refuse too.
     """
-    model, data = session.build(entry), session.data
+    model, data, target = session.build(entry), session.data, session.target
     _refuse(entry, broken_weight(model.state_dict()))
     progress.begin(f"evaluating {entry.shown}", -(-len(session.test) // BATCH), "batch")
     predictions = Predictions(predict(model, session.test, progress.advance)).by_task(data.outputs)
@@ -162,19 +165,22 @@ def evaluated(
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for task, found in predictions.items():
-        tensors = {"logits": found.test, "labels": session.labels[task]["test"]}
-        of_task, why = score(tensors, only=METRICS)
+        named = target.tensors
+        tensors = {named["logits"]: found.test, named["labels"]: session.labels[task]["test"]}
+        of_task, why = score(tensors, only=target.figures, target=target)
         values |= {name_in(task, name): value for name, value in of_task.items()}
         reasons |= {name_in(task, name): text for name, text in why.items()}
     guess = guessed_normalisation(dataset, data) if entry.checkpoint else None
     told = [*remarks, guess] if guess else [*remarks]
-    top1, order = values["top1"], None
-    if top1 is not None and top1 < LOW:
+    headline, order = values[target.headline], None
+    if target.exclusive and headline is not None and headline < LOW:
         split = telling_split(data)
         logits = predict(model, session.validation if split == "validation" else session.train)
         order = class_order(logits[:, : data.num_classes], session.labels[PRIMARY][split], data.classes)
-        chance = near_chance(top1, data.num_classes)
-        told += [order.text] if order else [f"it {chance}"] if chance else []
+        told += [order.text] if order else []
+    chance = target.chance(data.test.labels, data.num_classes)
+    if order is None and headline is not None and (doubt := near_chance(headline, chance)):
+        told.append(f"it {doubt}")
     return {
         "model": entry.shown,
         "checkpoint": None if entry.checkpoint is None else str(entry.checkpoint),
@@ -183,6 +189,8 @@ def evaluated(
         "examples": len(session.test),
         "classes": data.num_classes,
         "params": sum(parameter.numel() for parameter in model.parameters()),
+        "target": target.name,
+        "headline": target.headline,
         **values,
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "class_order": list(order.classes) if order else None,
@@ -206,12 +214,12 @@ def teacher_accuracies(
 ) -> list[dict[str, Any]]:
     """Return the result of `evaluate` for each teacher of a plan that comes from a checkpoint.
 
-    For one that a run will train ``top1`` is None, with the reason.
+    For one that a run will train the headline is None, with the reason.
     """
     progress = progress or Progress()
     rows: list[dict[str, Any]] = []
     session: Session | None = None
-    target = resolve_device(device)
+    on, headline = resolve_device(device), find_target(plan.target).headline
     entries = [(teacher.label, teacher.entry) for teacher in plan.teachers]
     entries += (
         (f"{other.label} (independent)", other.entry)
@@ -224,8 +232,9 @@ def teacher_accuracies(
                 rows.append(
                     {
                         "model": label,
-                        "top1": None,
-                        "reasons": {"top1": "a run will train it"},
+                        "headline": headline,
+                        headline: None,
+                        "reasons": {headline: "a run will train it"},
                         "remarks": [],
                     }
                 )
@@ -235,10 +244,10 @@ def teacher_accuracies(
                 data = load_entry(
                     dataset,
                     root=data_root,
-                    memory_budget=default_budget(target.type),
+                    memory_budget=default_budget(on.type),
                     scratch=Path(scratch),
                     progress=progress,
                 )
-                session = Session(dataset, data, target)
+                session = Session(dataset, data, on)
             rows.append(evaluated(entry, plan.suite.dataset, session, progress) | {"model": label})
     return rows

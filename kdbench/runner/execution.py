@@ -221,7 +221,9 @@ class _Run:
         before = read_json(path / "run.json") if (path / "run.json").is_file() else {}
         write_atomic(path / "suite.yaml", suite.to_yaml())
         dimensions = protocol_of(suite.measure).dimensions
-        columns = all_columns(suite.measure.batch_sizes, methods_of(self.plan), dimensions, self.plan.heads)
+        columns = all_columns(
+            suite.measure.batch_sizes, methods_of(self.plan), dimensions, self.plan.heads, self.plan.target
+        )
         columns += control_columns(suite)
         columns += ROBUSTNESS if suite.robustness else ()
         write_json(path / "columns.json", [column.as_json() for column in columns])

@@ -103,6 +103,7 @@ class Finishing:
             origin,
             soft_targets=_soft_targets(node) if origin else None,
             without_best=_without_best(node),
+            target=session.target,
         )
         scores.add(*self._diagnostics(node, trainee))
         scores.add(*parameter_counts(deployed, trainee, absent=_untrained(node)))
@@ -115,6 +116,7 @@ class Finishing:
             predictions=predictions,
             labels=session.labels,
             history=trainee.history if trainee else (),
+            target=session.target,
         )
         record = self._record(product, "ok", scores=scores, files=files)
         run.write(record)

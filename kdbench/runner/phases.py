@@ -141,7 +141,14 @@ class _Work:
         passes = sum(self._evaluation(node.entry) for node in self._plan.compared.values())
         labels, mine, theirs = self._session.labels, self._random(), self._random()
         once = self._clock.of(
-            lambda: score_predictions(mine, labels, theirs, without_best="there is no validation split"), 1
+            lambda: score_predictions(
+                mine,
+                labels,
+                theirs,
+                without_best="there is no validation split",
+                target=self._session.target,
+            ),
+            1,
         )
         return passes + len(self._plan.compared) * once
 

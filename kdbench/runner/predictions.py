@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdbench.heads import PRIMARY, name_in, slices
 from kdbench.store import OUTCOMES, PREDICTIONS, Fingerprints, write_recorded
+from kdbench.targets import Target
 
 Weights = Mapping[str, Tensor]
 
@@ -70,6 +71,7 @@ def write_files(
     best: Weights | None,
     predictions: ByTask,
     labels: Labels,
+    target: Target,
     history: Iterable[Mapping[str, Any]],
 ) -> Fingerprints:
     """Write weights, logits, outcomes and history of one model; the record, which lists them, comes after."""
@@ -77,20 +79,26 @@ def write_files(
     if best is not None:
         files |= write_recorded(folder / "weights_best.safetensors", _serialised(best))
     for task, found in predictions.items():
-        content = found.tensors() | {f"{name}_labels": value.int() for name, value in labels[task].items()}
+        content = found.tensors() | {
+            f"{name}_labels": _compact(value) for name, value in labels[task].items()
+        }
         files |= write_recorded(folder / name_in(task, PREDICTIONS), _serialised(content))
-    files |= write_outcomes(folder, predictions, labels)
+    files |= write_outcomes(folder, predictions, labels, target)
     rows = pd.DataFrame(list(history))
     if len(rows):
         files |= write_recorded(folder / "history.csv", rows.to_csv(index=False))
     return files
 
 
-def write_outcomes(folder: Path, predictions: ByTask, labels: Labels) -> Fingerprints:
-    """Write label and predicted class of every test example, in the dataset's own task."""
-    told = {"label": labels[PRIMARY]["test"], "predicted": predictions[PRIMARY].test.argmax(1)}
-    outcomes = pd.DataFrame({name: value.cpu().numpy() for name, value in told.items()}).astype("uint16")
+def write_outcomes(folder: Path, predictions: ByTask, labels: Labels, target: Target) -> Fingerprints:
+    """Write what each test example is and what is predicted of it, as numbers, in the dataset's own task."""
+    label, predicted = target.codes(predictions[PRIMARY].test, labels[PRIMARY]["test"])
+    outcomes = pd.DataFrame({"label": label, "predicted": predicted})
     return write_recorded(folder / OUTCOMES, outcomes.to_parquet(index=False))
+
+
+def _compact(labels: Tensor) -> Tensor:
+    return labels.int() if labels.dtype == torch.int64 else labels
 
 
 def _serialised(tensors: Weights) -> bytes:

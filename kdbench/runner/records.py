@@ -18,6 +18,7 @@ from kdbench.metrics import catalogue
 from kdbench.plan import Plan
 from kdbench.runner.scores import best_columns, task_columns
 from kdbench.store import RunDirectory
+from kdbench.targets import USUAL, find_target
 from kdbench.training.trainee import Trainee
 
 # Numbers by the name of their column, and why others are null.
@@ -92,19 +93,23 @@ def all_columns(
     used: Sequence[Method],
     dimensions: Dimensions | None = None,
     tasks: Iterable[str] = (),
+    target: str = USUAL,
+    own: Sequence[str] = (),
 ) -> list[Column]:
     """Return every metric column in the order in which tables show them.
 
-    ``used`` are the run's methods, ``tasks`` its further tasks.
+    ``used`` are the run's methods, ``tasks`` its further tasks, ``target`` what its own labels are,
+    ``own`` the further metrics that a user names.
     """
+    known = find_target(target)
     return [
-        *catalogue().values(),
+        *catalogue(known, own).values(),
         *diagnostic_columns(used),
         *cost_columns(batch_sizes, dimensions),
         *TRAINING_COLUMNS,
         TRAIN_MACS,
         COHORT_MEMORY,
-        *best_columns(),
+        *best_columns(known, own),
         *(column for task in tasks for column in task_columns(task)),
     ]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,15 +14,22 @@ from torch import Tensor
 from kdbench.column import Column
 from kdbench.heads import name_in
 from kdbench.methods import Method, Parameters
-from kdbench.metrics import catalogue, score
+from kdbench.metrics import Undefined, catalogue, score
 from kdbench.metrics.disparity import class_deltas
 from kdbench.metrics.quality import recall_per_class
 from kdbench.metrics.registry import ordered
+from kdbench.metrics.tensors import Tensors, inputs_of
 from kdbench.runner.predictions import ByTask, Labels, Predictions
+from kdbench.targets import USUAL, Target, find_target
 
 BEST = "_best_val"
 # Of the last epoch only: the train split, and features, are not predicted again with the best weights.
-LAST_ONLY = {"train_logits", "features"}
+LAST_ONLY = ("train_logits", "features")
+# What is told of every class: the function, and the tensors that it is called with.
+TABLES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "recall_per_class": (recall_per_class, ("predictions", "labels", "num_classes")),
+    "class_delta": (class_deltas, ("predictions", "teacher_predictions", "labels", "num_classes")),
+}
 
 NO_FEATURES = "{} predictions hold no features: no pooled tap, or recorded by an earlier version"
 
@@ -66,8 +74,9 @@ class Scores:
         self.tables |= {name_in(task, name): table for name, table in scores.tables.items()}
 
 
-def best_columns() -> list[Column]:
+def best_columns(target: Target, own: Sequence[str] = ()) -> list[Column]:
     """Return the columns of the epoch best on validation: of the metrics that follow the student's epoch."""
+    logits, last_only = target.tensors["logits"], {target.tensors.get(role) for role in LAST_ONLY}
     return [
         dataclasses.replace(
             entry.column,
@@ -75,18 +84,19 @@ def best_columns() -> list[Column]:
             title=f"{entry.column.title}, epoch best on validation",
             epoch="best",
         )
-        for entry in ordered()
-        if "logits" in entry.inputs and not entry.inputs & LAST_ONLY
+        for entry in ordered(target, own=own)
+        if logits in entry.inputs and not entry.inputs & last_only
     ]
 
 
 def task_columns(task: str) -> list[Column]:
     """Return the columns of a further task: those of the metrics, under names that begin with its own."""
+    target = find_target(USUAL)
     return [
         dataclasses.replace(
             column, name=name_in(task, column.name), title=f"{task}: {column.title}", head=task
         )
-        for column in (*catalogue().values(), *best_columns())
+        for column in (*catalogue(target).values(), *best_columns(target))
         if column.name not in _of_features()
     ]
 
@@ -103,6 +113,8 @@ def score_predictions(
     *,
     soft_targets: SoftTargets | None = None,
     without_best: str,
+    target: Target,
+    own: Sequence[str] = (),
 ) -> Scores:
     """Score a model's logits on the test split, at its last epoch and at the epoch best on validation.
 
@@ -114,11 +126,19 @@ def score_predictions(
         teacher: the teacher's logits and features, or None for a teacher itself.
         soft_targets: what the teacher's logits were to the student; not given for a teacher itself.
         without_best: why there is no best epoch, where there is none.
+        target: what the labels are; it decides which metrics there are.
+        own: further metrics that a user names (see `kdbench.metrics.ordered`).
     """
     scores = Scores()
     for task, predictions in mine.items():
         of_task = _scores_of_task(
-            predictions, labels[task], teacher[task] if teacher else None, soft_targets, without_best
+            predictions,
+            labels[task],
+            teacher[task] if teacher else None,
+            soft_targets,
+            without_best,
+            target,
+            own,
         )
         scores.add_task(task, of_task, without=_of_features() if task else ())
     return scores
@@ -130,8 +150,10 @@ def _scores_of_task(
     teacher: Predictions | None,
     soft_targets: SoftTargets | None,
     without_best: str,
+    target: Target,
+    own: Sequence[str],
 ) -> Scores:
-    given: dict[str, Tensor | None] = {
+    known: dict[str, Tensor | None] = {
         "logits": mine.test,
         "labels": labels["test"],
         "train_logits": mine.train,
@@ -145,24 +167,27 @@ def _scores_of_task(
         absent |= dict.fromkeys(("teacher_logits", "teacher_features", "temperature"), "it is the teacher")
         absent["features"] = "it is the teacher"
     else:
-        given |= {"teacher_logits": teacher.test, "teacher_features": teacher.pooled}
+        known |= {"teacher_logits": teacher.test, "teacher_features": teacher.pooled}
         absent["teacher_features"] = NO_FEATURES.format("the teacher's")
     if soft_targets and soft_targets.temperature is not None:
-        given["temperature"] = torch.tensor(soft_targets.temperature, dtype=torch.float64)
+        known["temperature"] = torch.tensor(soft_targets.temperature, dtype=torch.float64)
     elif soft_targets:
         absent["temperature"] = soft_targets.reason
-    tensors = {name: value for name, value in given.items() if value is not None}
+    called = target.tensors
+    tensors = {called[role]: value for role, value in known.items() if role in called and value is not None}
+    absent = {called[role]: text for role, text in absent.items() if role in called}
     scores = Scores()
-    scores.add(*score(tensors, absent))
-    scores.tables = _class_tables(mine.test, labels["test"], teacher)
-    names = [column.quantity for column in best_columns()]
+    scores.add(*score(tensors, absent, target=target, own=own))
+    scores.tables = _class_tables(tensors, target)
+    names = [column.quantity for column in best_columns(target, own)]
     if mine.test_best is None:
         scores.add({name + BEST: None for name in names}, {name + BEST: without_best for name in names})
     else:
-        at_best = {"logits": mine.test_best}
-        if mine.validation_best is not None:
-            at_best["validation_logits"] = mine.validation_best
-        values, reasons = score(tensors | at_best, absent)
+        at_best = {"logits": mine.test_best, "validation_logits": mine.validation_best}
+        tensors |= {
+            called[role]: value for role, value in at_best.items() if role in called and value is not None
+        }
+        values, reasons = score(tensors, absent, only=names, target=target, own=own)
         scores.add(
             {name + BEST: values[name] for name in names},
             {name + BEST: reasons[name] for name in names if name in reasons},
@@ -170,9 +195,11 @@ def _scores_of_task(
     return scores
 
 
-def _class_tables(logits: Tensor, labels: Tensor, teacher: Predictions | None) -> dict[str, Any]:
-    predicted, classes = logits.argmax(1), logits.shape[1]
-    tables: dict[str, Any] = {"recall_per_class": recall_per_class(predicted, labels, classes)}
-    if teacher is not None:
-        tables["class_delta"] = class_deltas(predicted, teacher.test.argmax(1), labels, classes)
+def _class_tables(tensors: Mapping[str, Tensor], target: Target) -> dict[str, Any]:
+    """Return the tables that the target has, as far as what they need is known of this model."""
+    available, tables = Tensors(tensors), {}
+    for name, (function, needs) in TABLES.items():
+        if inputs_of(needs) <= set(target.tensors.values()):
+            with suppress(Undefined):
+                tables[name] = function(*(available[need] for need in needs))
     return tables

@@ -15,7 +15,7 @@ from kdbench.errors import UserError
 from kdbench.heads import PRIMARY
 from kdbench.methods import Distiller, Networks, Pair
 from kdbench.methods.base import Role
-from kdbench.methods.tasks import PerTask, Task
+from kdbench.methods.heads import Head, PerHead
 from kdbench.models import Taps, build_model, load_checkpoint
 from kdbench.models.foreign import give_own_input
 from kdbench.models.registry import is_foreign
@@ -23,8 +23,9 @@ from kdbench.models.trial import FORMAT_NAMES, try_out
 from kdbench.runner.predictions import ByTask, Labels, Predictions
 from kdbench.runner.records import now
 from kdbench.suite.schema import DatasetEntry, ModelEntry, Recipe
+from kdbench.targets import find_target
 from kdbench.training.evaluation import (
-    accuracy_and_nll,
+    headline_and_loss,
     predict,
     predict_with_features,
     recompute_batch_norm,
@@ -63,6 +64,7 @@ class Session:
     def __init__(self, entry: DatasetEntry, data: Dataset, device: torch.device) -> None:
         """Move splits in memory to the device; the training split carries the entry's augmentation."""
         self.data = data
+        self.target = find_target(data.target)
         self.device = device
         self.dataset_label = entry.shown
         self._weights = entry.tasks
@@ -102,10 +104,10 @@ class Session:
             return make(pair)
         train = {PRIMARY: self.data.train.labels, **self.data.train.further}
         tasks = {
-            task: Task(classes, train[task].to(self.device), self._weights.get(task, 1.0))
+            task: Head(classes, train[task].to(self.device), self._weights.get(task, 1.0))
             for task, classes in self.data.outputs.items()
         }
-        return PerTask(make, pair, tasks)
+        return PerHead(make, pair, tasks)
 
     def provenance(self, recipe: Recipe, started: str, entry: ModelEntry) -> dict[str, Any]:
         """Return what a result is stamped with: versions, machine, data, precision, memory format, times."""
@@ -191,13 +193,13 @@ class Session:
         return predictions.by_task(self.data.outputs)
 
     def held_out_loss(self, model: nn.Module) -> float:
-        """Return the mean NLL of a model whose weights were put together, on validation (or else train).
+        """Return the mean loss of a model whose weights were put together, on validation (or else train).
 
         Its batch-norm statistics are computed anew first, for they do not mix.
         """
         recompute_batch_norm(model, self.train)
         split = self.validation if len(self.validation) else self.train
-        return accuracy_and_nll(model, split, self.data.num_classes)[1]
+        return headline_and_loss(model, split, self.target, self.data.num_classes)[1]
 
 
 def _key(entry: ModelEntry) -> str:

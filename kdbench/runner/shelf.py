@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdbench.errors import UserError
 from kdbench.heads import PRIMARY
+from kdbench.metrics import catalogue
 from kdbench.plan import Loading, Node
 from kdbench.progress import Progress
 from kdbench.runner.doubts import class_order, near_chance, telling_split
@@ -72,14 +73,15 @@ def copied(record: Record, shelf: RunDirectory, run: RunDirectory) -> None:
 
 def tell(node: Node, record: Record, shelf: RunDirectory, session: Session, progress: Progress) -> None:
     """Say how good a new teacher is, and what speaks against it."""
-    top1, data = record.metrics["top1"] or 0.0, session.data
-    progress.note(f"teacher {node.label}: top-1 {top1:.2%} on {len(data.test.labels):,} test images")
-    if isinstance(node.step, Loading):
+    data, target = session.data, session.target
+    value, title = record.metrics[target.headline] or 0.0, catalogue(target)[target.headline].title
+    progress.note(f"teacher {node.label}: {title} {value:.2%} on {len(data.test.labels):,} test images")
+    if isinstance(node.step, Loading) and target.exclusive:
         split = telling_split(data)
         logits = vars(read_predictions(shelf.folder(node.id), [PRIMARY])[PRIMARY])[split]
         order = class_order(logits, session.labels[PRIMARY][split], data.classes)
         if order:
             progress.warn(f"teacher {node.label}: {order.text}")
             return
-    if doubt := near_chance(top1, data.num_classes):
+    if doubt := near_chance(value, target.chance(data.test.labels, data.num_classes)):
         progress.warn(f"teacher {node.label} {doubt} Students cannot learn from it.")

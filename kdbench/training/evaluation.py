@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.data import Batches
 from kdbench.models.features import FeatureReader
 from kdbench.models.shapes import Taps
 from kdbench.shared_state import kept_settings
+from kdbench.targets import Target
 from kdbench.training.seeds import reseed
 
 BATCH = 512
@@ -79,19 +79,21 @@ def predict_with_features(model: nn.Module, taps: Taps, batches: Batches) -> tup
     return torch.cat(logits).cpu(), torch.cat(pooled) if whole else None
 
 
-def accuracy_and_nll(model: nn.Module, batches: Batches, classes: int) -> tuple[float, float]:
-    """Return top-1 accuracy and mean negative log-likelihood (nats) of a model on a split.
+def headline_and_loss(
+    model: nn.Module, batches: Batches, target: Target, classes: int
+) -> tuple[float, float]:
+    """Return the headline of a target and its mean loss (nats) of a model on a split.
 
     They are those of the dataset's own task, whose logits are the first ``classes``.
     """
-    right = torch.zeros((), device=batches.device, dtype=torch.float64)
-    nll = torch.zeros((), device=batches.device, dtype=torch.float64)
+    tally = target.tally(batches.device)
+    loss = torch.zeros((), device=batches.device, dtype=torch.float64)
     with evaluating(model):
         for x, y, _ in batches.ordered(BATCH):
             logits = model(x).float()[:, :classes]
-            right += (logits.argmax(1) == y).sum()
-            nll += F.cross_entropy(logits, y, reduction="sum")
-    return right.item() / len(batches), nll.item() / len(batches)
+            tally.add(logits, y)
+            loss += target.loss(logits, y, reduction="sum")
+    return tally.value(), loss.item() / len(batches)
 
 
 def recompute_batch_norm(model: nn.Module, batches: Batches) -> None:

@@ -18,7 +18,8 @@ from kdbench.methods.compressor import Compressor
 from kdbench.models import FeatureReader, Outputs, Taps
 from kdbench.shared_state import kept_settings
 from kdbench.suite.schema import Recipe
-from kdbench.training.evaluation import accuracy_and_nll, recompute_batch_norm
+from kdbench.targets import find_target
+from kdbench.training.evaluation import headline_and_loss, recompute_batch_norm
 from kdbench.training.precision import Precision, autocast
 from kdbench.training.schedule import factor, make_optimizer
 from kdbench.training.seeds import reseed
@@ -32,11 +33,11 @@ DIVERGED = "diverged:"
 
 @dataclass
 class Best:
-    """The epoch that was best on validation: highest accuracy, then lowest NLL, then earliest."""
+    """The epoch that was best on validation: highest headline, then lowest loss, then earliest."""
 
     epoch: int
-    top1: float
-    nll: float
+    headline: float
+    loss: float
     weights: dict[str, Tensor]
 
 
@@ -96,9 +97,10 @@ class Trainee:
             self.adapters = self.distiller.adapters().to(self.device)
             parameters = (*self.model.parameters(), *self.adapters.parameters())
             self.trained = [parameter for parameter in parameters if parameter.requires_grad]
+        self.target = find_target(self.distiller.pair.target)
         self.optimizer = make_optimizer(self.recipe, self.trained)
         self._sums: dict[str, Tensor] = {}
-        self._right = torch.zeros((), device=self.device)
+        self._tally = self.target.tally(self.device)
         self._seen = 0
 
     @property
@@ -111,7 +113,7 @@ class Trainee:
         self.model.train()
         self.adapters.train()
         self._sums = {}
-        self._right = torch.zeros((), device=self.device)
+        self._tally = self.target.tally(self.device)
         self._seen = 0
 
     def step(self, x: Inputs, y: Tensor, index: Tensor, teacher: Outputs | None, step: Step) -> None:
@@ -151,8 +153,7 @@ class Trainee:
         for name, term in terms.items():
             weighted = term.detach() * len(y)
             self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
-        own = logits.detach()[:, : self.distiller.widths[0]]
-        self._right += (own.argmax(1) == y).sum()
+        self._tally.add(logits.detach()[:, : self.distiller.widths[0]], y)
         self._seen += len(y)
 
     def end_epoch(self, epoch: int, train: Batches, validation: Batches) -> None:
@@ -163,23 +164,26 @@ class Trainee:
             kind = "NaN" if math.isnan(terms[broken[0]]) else "infinite"
             self.failure = f"{DIVERGED} the loss term '{broken[0]}' became {kind} in epoch {epoch}"
             return
+        headline, loss_name = self.target.headline, self.target.loss_name
         row: dict[str, float | int | None] = {
             "epoch": epoch,
             "lr": self.optimizer.param_groups[0]["lr"],
             "loss": sum(terms.values()),
             **{f"loss_{name}": value for name, value in terms.items()},
-            "train_top1": self._right.item() / self._seen,
-            "validation_top1": None,
-            "validation_nll": None,
+            f"train_{headline}": self._tally.value(),
+            f"validation_{headline}": None,
+            f"validation_{loss_name}": None,
             "seconds": self.train_seconds - sum(float(old["seconds"] or 0) for old in self.history),
         }
         if self.distiller.moves_weights:
             recompute_batch_norm(self.model, train)
         if len(validation):
-            top1, nll = accuracy_and_nll(self.model, validation, self.distiller.widths[0])
-            row |= {"validation_top1": top1, "validation_nll": nll if math.isfinite(nll) else None}
-            if self.best is None or (top1, -nll) > (self.best.top1, -self.best.nll):
-                self.best = Best(epoch, top1, nll, copy.deepcopy(self.model.state_dict()))
+            classes = self.distiller.widths[0]
+            score, loss = headline_and_loss(self.model, validation, self.target, classes)
+            row[f"validation_{headline}"] = score if math.isfinite(score) else None
+            row[f"validation_{loss_name}"] = loss if math.isfinite(loss) else None
+            if self.best is None or (score, -loss) > (self.best.headline, -self.best.loss):
+                self.best = Best(epoch, score, loss, copy.deepcopy(self.model.state_dict()))
         self.history.append(row)
 
     def state(self) -> State:
@@ -190,7 +194,7 @@ class Trainee:
             "adapters": self.adapters.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
-            "best": None if best is None else (best.epoch, best.top1, best.nll, best.weights),
+            "best": None if best is None else (best.epoch, best.headline, best.loss, best.weights),
             "failure": self.failure,
             "traceback": self.traceback,
             "train_seconds": self.train_seconds,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.inputs import InputSpec
-from kdbench.methods import Batch, Distiller, FeatureShapes, Networks, Outputs, Pair, find_method
+from kdbench.methods import Batch, Distiller, FeatureShapes, Networks, Outputs, Pair, check_pair, find_method
 from kdbench.models import Taps, build_model, feature_shapes, find_taps
 
 TINY = InputSpec.image((1, 2, 2))
@@ -25,9 +25,13 @@ FLAT = FeatureShapes((3,), (4,), ())
 
 
 def pair(
-    teacher: FeatureShapes = WIDE, student: FeatureShapes = MAP, same: bool = False, classes: int = 3
+    teacher: FeatureShapes = WIDE,
+    student: FeatureShapes = MAP,
+    same: bool = False,
+    classes: int = 3,
+    target: str = "single_label",
 ) -> Pair:
-    return Pair("T", "S", teacher, student, classes, same_architecture=same)
+    return Pair("T", "S", teacher, student, classes, same_architecture=same, target=target)
 
 
 def make(name: str, of: Pair | None = None, **hyper: object) -> Any:
@@ -97,7 +101,7 @@ def prepared(name: str, of: Pair | None = None, given: Networks | None = None, *
 
 def check(name: str, of: Pair, **hyper: object) -> None:
     distiller = find_method(name).distiller
-    distiller.check(distiller.Parameters(**hyper), of)
+    check_pair(distiller, distiller.Parameters(**hyper), of)
 
 
 def leaves(found: Outputs) -> list[Tensor]:

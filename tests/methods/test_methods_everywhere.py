@@ -11,7 +11,7 @@ from torch import nn
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
 from kdbench.inputs import InputSpec
-from kdbench.methods import FeatureShapes, Networks, Outputs, Pair, Refusal, find_method, methods
+from kdbench.methods import FeatureShapes, Networks, Outputs, Pair, Refusal, check_pair, find_method, methods
 from kdbench.models import build_model, feature_shapes, find_taps
 from kdbench.suite.schema import Recipe
 from kdbench.training.cohort import OnEpoch, train
@@ -52,7 +52,7 @@ def prepared(method: str, student_name: str, teacher_name: str) -> Trainee:
     of = pair_of(student, teacher, (student_name, teacher_name))
     distiller = find_method(method).distiller
     hyper = distiller.Parameters(**REQUIRED.get(method, {}))
-    distiller.check(hyper, of)
+    check_pair(distiller, hyper, of)
     taps = {"student": find_taps(student, INPUTS), "teacher": find_taps(teacher, INPUTS)}
     made = distiller(hyper, of)
     made.prepare(
@@ -141,7 +141,7 @@ def test_two_classes_leave_nothing_to_the_non_target_part(method: str) -> None:
     shapes = FeatureShapes((2,), (4,), ())
     distiller = find_method(method).distiller
     with pytest.raises(Refusal, match="2 classes"):
-        distiller.check(distiller.Parameters(), pair(shapes, shapes, classes=2))
+        check_pair(distiller, distiller.Parameters(), pair(shapes, shapes, classes=2))
 
 
 @pytest.mark.parametrize("name", sorted(methods()))

@@ -11,14 +11,14 @@ import torch
 from scipy.special import entr, rel_entr, softmax
 from torch import Tensor
 
-from kdbench.methods import Outputs, Refusal, find_method
+from kdbench.methods import Outputs, Refusal, check_pair, find_method
 from kdbench.methods.distillers.dist import correlation, relation_loss
 from kdbench.methods.distillers.dkd import decoupled, target_and_rest, without_target
-from kdbench.methods.distillers.kd import soft_loss
 from kdbench.methods.distillers.logit_std import standardise
 from kdbench.methods.distillers.nkd import non_target_loss, target_loss
 from kdbench.methods.distillers.ttm import transformed_divergence
 from kdbench.methods.distillers.wttm import power_sum
+from kdbench.targets.single_label import soft_loss
 from tests.methods.given import FLAT, batch, losses, make, outputs, pair, total
 
 NAMES = ["dist", "dkd", "logit_std", "nkd", "ttm", "wttm"]
@@ -434,8 +434,8 @@ def test_every_term_and_its_gradient_are_finite(name: str, scale: float) -> None
 def test_two_classes_are_refused_where_nothing_could_be_learnt(name: str, text: str) -> None:
     distiller = find_method(name).distiller
     with pytest.raises(Refusal, match=f"^{text}$"):
-        distiller.check(distiller.Parameters(), pair(classes=2))
-    distiller.check(distiller.Parameters(), pair(classes=3))
+        check_pair(distiller, distiller.Parameters(), pair(classes=2))
+    check_pair(distiller, distiller.Parameters(), pair(classes=3))
 
 
 def test_two_standardised_logits_give_the_student_no_gradient() -> None:
@@ -447,7 +447,7 @@ def test_two_standardised_logits_give_the_student_no_gradient() -> None:
 @pytest.mark.parametrize("name", ["dist", "ttm", "wttm"])
 def test_two_classes_can_be_learnt_by_the_others(name: str) -> None:
     distiller = make(name, pair(classes=2), ce=0.0)
-    distiller.check(distiller.hyper, distiller.pair)
+    check_pair(distiller, distiller.hyper, distiller.pair)
     z_s, z_t = draw(6, 2, seed=1), draw(6, 2, seed=2)
     found = gradient(lambda z: total_tensor(losses(distiller, Outputs(z), Outputs(z_t), [0, 1] * 3)), z_s)
     assert float(found.abs().max()) > 1e-3

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from scipy.special import rel_entr, softmax
 
 from kdbench.inputs import InputSpec
-from kdbench.methods import Batch, FeatureShapes, Outputs, Refusal, find_method, methods
+from kdbench.methods import Batch, FeatureShapes, Outputs, Refusal, check_pair, find_method, methods
 from kdbench.methods.alignment import same_size
 from kdbench.methods.distillers.interpolate import mix
-from kdbench.methods.distillers.kd import soft_loss
 from kdbench.models import build_model
+from kdbench.targets.single_label import soft_loss
 from tests.methods.given import FLAT, MAP, WIDE, losses, make, networks, outputs, pair, total
 
 TINY = InputSpec.image((1, 2, 2))
@@ -103,15 +103,17 @@ def test_pooling_to_the_smaller_map_keeps_the_mean() -> None:
 def test_fitnet_refuses_pairs_without_the_layer() -> None:
     distiller = find_method("fitnet").distiller
     with pytest.raises(Refusal, match="student 'S' has no stages, so there is no layer 2; try layer: pooled"):
-        distiller.check(distiller.Parameters(layer=2), pair(student=FLAT))
+        check_pair(distiller, distiller.Parameters(layer=2), pair(student=FLAT))
     with pytest.raises(Refusal, match="have 2 stages that meet, so there is no layer 3"):
-        distiller.check(distiller.Parameters(layer=3), pair())
+        check_pair(distiller, distiller.Parameters(layer=3), pair())
     uneven = FeatureShapes((3,), (4,), ((15, 8), (15, 8)))
     with pytest.raises(Refusal, match="the 15 tokens of student 'S' at stage 1 are no square"):
-        distiller.check(distiller.Parameters(layer=2), pair(student=uneven))
+        check_pair(distiller, distiller.Parameters(layer=2), pair(student=uneven))
     with pytest.raises(Refusal, match="no pooled feature"):
-        distiller.check(distiller.Parameters(layer="pooled"), pair(student=FeatureShapes((3,), None, ())))
-    distiller.check(distiller.Parameters(layer="pooled"), pair(student=FLAT))
+        check_pair(
+            distiller, distiller.Parameters(layer="pooled"), pair(student=FeatureShapes((3,), None, ()))
+        )
+    check_pair(distiller, distiller.Parameters(layer="pooled"), pair(student=FLAT))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
@@ -177,7 +179,7 @@ def test_the_barrier_is_zero_on_a_line_and_positive_over_a_hill() -> None:
 def test_interpolate_refuses_other_architectures() -> None:
     distiller = find_method("interpolate").distiller
     with pytest.raises(Refusal, match="different names or shapes"):
-        distiller.check(distiller.Parameters(), pair())
+        check_pair(distiller, distiller.Parameters(), pair())
 
 
 def test_two_peers_by_hand() -> None:
@@ -240,7 +242,7 @@ def test_chains_name_the_models_between_teacher_and_student() -> None:
     assert born.assistants(born.Parameters(generations=3), "resnet20") == ("resnet20", "resnet20")
     assert takd.assistants(takd.Parameters(assistants=("a", "b")), "resnet20") == ("a", "b")
     with pytest.raises(Refusal, match="no assistant is named"):
-        takd.check(takd.Parameters(), pair())
+        check_pair(takd, takd.Parameters(), pair())
 
 
 @pytest.mark.parametrize("name", ["at", "rkd", "crd", "dist"])

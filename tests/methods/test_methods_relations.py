@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdbench.methods import FeatureShapes, Outputs, Refusal, find_method
+from kdbench.methods import FeatureShapes, Outputs, Refusal, check_pair, find_method
 from kdbench.methods.alignment import unit
 from kdbench.methods.distillers.at import attention, attention_loss
 from kdbench.methods.distillers.cc import congruence_loss
@@ -412,7 +412,7 @@ def test_gradients_reach_the_student_from_maps_and_tokens(
 ) -> None:
     of = pair(teacher=teacher, student=student)
     distiller = find_method(name).distiller
-    distiller.check(distiller.Parameters(), of)
+    check_pair(distiller, distiller.Parameters(), of)
     out_s, out_t = outputs(student, scale=scale, seed=1), outputs(teacher, scale=scale, seed=2)
     assert out_s.pooled is not None
     used = out_s.pooled if name in ON_POOLED else out_s.stages[-1]
@@ -443,12 +443,12 @@ def test_a_class_token_has_no_place_on_the_map(name: str) -> None:
 def test_methods_on_maps_refuse_a_network_without_maps(name: str) -> None:
     distiller = find_method(name).distiller
     with pytest.raises(Refusal, match=r"^student 'S' has no stages$"):
-        distiller.check(distiller.Parameters(), pair(student=FLAT))
+        check_pair(distiller, distiller.Parameters(), pair(student=FLAT))
     with pytest.raises(Refusal, match=r"^teacher 'T' has no stages$"):
-        distiller.check(distiller.Parameters(), pair(teacher=FLAT))
+        check_pair(distiller, distiller.Parameters(), pair(teacher=FLAT))
     oblong = FeatureShapes((3,), (6,), ((7, 6),))
     with pytest.raises(Refusal, match=r"^the 7 tokens of student 'S' at stage 1 are no square$"):
-        distiller.check(distiller.Parameters(), pair(student=oblong))
+        check_pair(distiller, distiller.Parameters(), pair(student=oblong))
 
 
 @pytest.mark.parametrize("name", ["at", "nst"])
@@ -460,18 +460,18 @@ def test_methods_on_places_refuse_maps_of_one_position(name: str) -> None:
         "where there is nothing to compare$"
     )
     with pytest.raises(Refusal, match=reason):
-        distiller.check(distiller.Parameters(), pair(student=point))
+        check_pair(distiller, distiller.Parameters(), pair(student=point))
     row = FeatureShapes((3,), (5,), ((5, 1, 2),))
-    distiller.check(distiller.Parameters(), pair(student=row))
+    check_pair(distiller, distiller.Parameters(), pair(student=row))
     both = FeatureShapes((3,), (5,), ((2, 2, 2), (5, 1, 1)))
-    distiller.check(distiller.Parameters(), pair(student=both))
+    check_pair(distiller, distiller.Parameters(), pair(student=both))
 
 
 @pytest.mark.parametrize("name", ON_POOLED)
 def test_methods_on_pooled_features_take_networks_without_maps(name: str) -> None:
     of = pair(student=FLAT)
     distiller = find_method(name).distiller
-    distiller.check(distiller.Parameters(), of)
+    check_pair(distiller, distiller.Parameters(), of)
     terms = make(name, of).terms(outputs(FLAT, seed=1), outputs(WIDE, seed=2), batch([0] * 6))
     assert all(float(term) > 0 for term in terms.values())
 
@@ -481,7 +481,7 @@ def test_methods_on_pooled_features_refuse_a_network_without_them(name: str) -> 
     distiller = find_method(name).distiller
     bare = FeatureShapes((3,), None, MAP.stages)
     with pytest.raises(Refusal, match="teacher 'T' has no pooled feature"):
-        distiller.check(distiller.Parameters(), pair(teacher=bare))
+        check_pair(distiller, distiller.Parameters(), pair(teacher=bare))
 
 
 @pytest.mark.parametrize("name", ON_MAPS + ON_POOLED)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from kdbench.methods import FeatureShapes, Outputs, Pair, Refusal, find_method
+from kdbench.methods import FeatureShapes, Outputs, Pair, Refusal, check_pair, find_method
 from kdbench.methods.distillers.ab import boundary_loss
 from kdbench.methods.distillers.fsp import flow_matrix
 from kdbench.methods.distillers.ft import factor_loss
@@ -60,13 +60,13 @@ def reached(tensors: Any) -> list[bool]:
 def refusal(name: str, of: Pair, **hyper: object) -> str:
     distiller = find_method(name).distiller
     with pytest.raises(Refusal) as caught:
-        distiller.check(distiller.Parameters(**hyper), of)
+        check_pair(distiller, distiller.Parameters(**hyper), of)
     return str(caught.value)
 
 
 def accepts(name: str, of: Pair, **hyper: object) -> None:
     distiller = find_method(name).distiller
-    distiller.check(distiller.Parameters(**hyper), of)
+    check_pair(distiller, distiller.Parameters(**hyper), of)
 
 
 # vid

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import kdbench.metrics
-from kdbench.metrics import catalogue, registry, score
+from kdbench.metrics import METRICS, catalogue, score
 from kdbench.metrics.document import README, document
+from tests.registries import reopen
 
 USER_FILE = '''
 from torch import Tensor
@@ -38,15 +39,14 @@ def user_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setattr(kdbench.metrics, "__path__", [*kdbench.metrics.__path__, str(tmp_path)])
     importlib.invalidate_caches()
     yield
-    registry.unregister("top_margin")
     del sys.modules["kdbench.metrics.user_margin"]
     del kdbench.metrics.user_margin
 
 
 @pytest.mark.usefixtures("user_file")
-def test_a_new_file_in_the_package_is_a_new_metric() -> None:
+def test_a_new_file_in_the_package_is_a_new_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "top_margin" not in catalogue()
-    registry.discover(kdbench.metrics.__path__, "kdbench.metrics")
+    reopen(METRICS, monkeypatch)
     logits = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]).log()
     assert score({"logits": logits})[0]["top_margin"] == pytest.approx(0.4, abs=1e-6)
     assert score({"logits": logits[:, :1]})[1]["top_margin"] == "one class has no margin"
@@ -80,7 +80,5 @@ def test_the_table_says_of_every_metric_what_it_is() -> None:
 
 
 def test_every_metric_shows_an_example() -> None:
-    missing = [
-        name for name, entry in registry._METRICS.items() if ">>>" not in (entry.function.__doc__ or "")
-    ]
+    missing = [name for name, entry in METRICS.all().items() if ">>>" not in (entry.function.__doc__ or "")]
     assert missing == []

@@ -138,7 +138,7 @@ def test_students_learn(tmp_path: Path) -> None:
     recipe = RECIPE.model_copy(update={"epochs": 12})
     trainee = student("cnn_4", "scratch", "a", recipe=recipe)
     run([trainee], tmp_path / "state.pt", tutor())
-    assert trainee.best is not None and trainee.best.top1 > 0.9
+    assert trainee.best is not None and trainee.best.headline > 0.9
     assert trainee.history[-1]["loss"] < trainee.history[0]["loss"]  # type: ignore[operator]
 
 

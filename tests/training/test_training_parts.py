@@ -14,7 +14,8 @@ from torch import nn
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
 from kdbench.suite.schema import Recipe
-from kdbench.training.evaluation import accuracy_and_nll, predict, recompute_batch_norm
+from kdbench.targets import find_target
+from kdbench.training.evaluation import headline_and_loss, predict, recompute_batch_norm
 from kdbench.training.precision import resolve
 from kdbench.training.schedule import factor, make_optimizer
 from kdbench.training.seeds import derive, generator
@@ -93,7 +94,7 @@ def test_evaluation_agrees_with_scikit_learn_over_ragged_batches() -> None:
     logits = predict(model, data)
     probabilities = logits.softmax(1).detach().numpy()
     labels = split().labels.numpy()
-    top1, nll = accuracy_and_nll(model, data, 3)
+    top1, nll = headline_and_loss(model, data, find_target("single_label"), 3)
     assert logits.shape == (700, 3) and model.training
     assert top1 == pytest.approx(accuracy_score(labels, probabilities.argmax(1)))
     assert nll == pytest.approx(log_loss(labels, probabilities), rel=1e-5)
@@ -107,4 +108,4 @@ def test_recomputed_statistics_are_the_average_over_the_split() -> None:
     assert float(model[0].running_mean) == pytest.approx(float(x.mean()), abs=1e-6)
     assert float(model[0].running_var) == pytest.approx(float(x.var()), rel=1e-5)
     assert model[0].momentum == 0.1 and not model.training
-    assert math.isfinite(accuracy_and_nll(model, data, 3)[1])
+    assert math.isfinite(headline_and_loss(model, data, find_target("single_label"), 3)[1])

@@ -15,11 +15,12 @@ from kdbench.data.options import COMMON
 from kdbench.data.registry import FILE_FACTORY, MODULE_FACTORY, Request, source
 from kdbench.errors import UserError, unknown
 from kdbench.inputs import IMAGE
+from kdbench.targets import Target, target_of
 
 _KEYS = ("train", "test", "validation", "classes")
 _RETURNED = (
     "((x_train, y_train), (x_test, y_test)), x uint8 (N, H, W) or (N, H, W, C) or a mapping of named fields, "
-    "y integers (N,)"
+    "y integers (N,), or 0 and 1 for each of several labels (N, K)"
 )
 _SHAPES = "uint8 images of shape (N, H, W) or (N, H, W, C) with C of 1 or 3"
 # What a batch holds the numbers of a field as, by the kind of its dtype.
@@ -41,10 +42,10 @@ def load(request: Request) -> Raw:
 
     It returns ``((x_train, y_train), (x_test, y_test))``, or a mapping with ``train``, ``test`` and, if it
     has them, ``validation`` (pairs) and ``classes`` (names). Images are uint8, channels last: (N, H, W) or
-    (N, H, W, C) with C of 1 or 3; labels are whole numbers 0 .. K − 1, (N,). In the place of images there
-    may be a mapping of fields: ``image`` is one of images, any other one of numbers (N, ...), float or whole.
-    NumPy arrays and tensors serve alike. Arguments of the dataset that kdbench does not know itself are
-    passed to the function.
+    (N, H, W, C) with C of 1 or 3; labels are whole numbers 0 .. K − 1, (N,), or what else a target of
+    `kdbench.targets` takes. In the place of images there may be a mapping of fields: ``image`` is one of
+    images, any other one of numbers (N, ...), float or whole. NumPy arrays and tensors serve alike. Arguments
+    of the dataset that kdbench does not know itself are passed to the function.
     """
     name = request.reference
     factory = load_factory(name)
@@ -58,13 +59,38 @@ def load(request: Request) -> Raw:
         reason = " ".join(str(error).split())
         raise UserError(f"dataset factory {name} raised {type(error).__name__}: {reason}") from error
     parts = _parts(name, returned)
-    splits = {part: _examples(f"{part} of {name}", parts[part]) for part in _KEYS[:3] if part in parts}
+    pairs = {part: _pair(f"{part} of {name}", parts[part]) for part in _KEYS[:3] if part in parts}
+    target = _target(name, {part: labels for part, (_, _, labels) in pairs.items()})
+    splits = {
+        part: Examples(images, target.stored(f"{part} of {name}", labels), fields=fields)
+        for part, (images, fields, labels) in pairs.items()
+    }
     if "classes" in parts:
         classes = tuple(str(label) for label in parts["classes"])
     else:
-        highest = max(int(examples.labels.max(initial=-1)) for examples in splits.values())
-        classes = tuple(str(label) for label in range(highest + 1))
-    return Raw(splits["train"], splits["test"], classes, splits.get("validation"))
+        count = target.num_classes(examples.labels for examples in splits.values())
+        classes = tuple(str(label) for label in range(count))
+    return Raw(splits["train"], splits["test"], classes, splits.get("validation"), target=target.name)
+
+
+def _target(name: str, labels: Mapping[str, np.ndarray]) -> Target:
+    """Return the target that the labels of all splits are of."""
+    targets = {}
+    for part, values in labels.items():
+        known = target_of(values)
+        if known is None:
+            raise UserError(
+                f"labels of {part} of {name} are {values.dtype} of shape {values.shape}: return whole "
+                "numbers, shape (N,), or 0 and 1 for each label, shape (N, K)."
+            )
+        targets[part] = known
+    for part, known in targets.items():
+        if known.name != targets["train"].name:
+            raise UserError(
+                f"labels of {part} of {name} are {known.name} and those of train {targets['train'].name}: "
+                "return one kind."
+            )
+    return targets["train"]
 
 
 def _check_arguments(factory: Any, own: Mapping[str, Any]) -> None:
@@ -99,18 +125,16 @@ def _parts(name: str, returned: Any) -> Mapping[str, Any]:
     )
 
 
-def _examples(where: str, pair: Any) -> Examples:
+def _pair(where: str, pair: Any) -> tuple[NDArray[np.uint8] | None, dict[str, NDArray[Any]], np.ndarray]:
+    """Return images, other fields and labels of one split."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise UserError(f"{where} is {_kind(pair)}: return a pair (images, labels).")
     labels = _array(pair[1])
     images, fields = _inputs(where, pair[0])
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            f"labels of {where} are {labels.dtype} of shape {labels.shape}: return whole numbers, shape (N,)."
-        )
-    if images is not None and len(images) != len(labels):
-        raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: return one an image.")
-    return Examples(images, labels.astype(np.int64), fields=fields)
+    if images is not None and images.shape[:1] != labels.shape[:1]:
+        count = len(labels) if labels.ndim else "no list of"
+        raise UserError(f"{where} has {len(images)} images and {count} labels: return one an image.")
+    return images, fields, labels
 
 
 def _inputs(where: str, returned: Any) -> tuple[NDArray[np.uint8] | None, dict[str, NDArray[Any]]]:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
+from kdbench.methods.alignment import map_shapes, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Staged
 from kdbench.models.shapes import Outputs, as_map
@@ -65,6 +65,7 @@ class AB(Staged):
         first_stage: float = Field(0.125, ge=0, lt=1)
 
     needs = frozenset({"logits", "stages"})
+    targets = None
 
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build a connector for every stage that meets."""
@@ -78,12 +79,6 @@ class AB(Staged):
             )
             for mine, theirs in self.places
         )
-
-    @classmethod
-    def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without stages, and a second stage without a loss."""
-        require_stages(pair)
-        super().check(hyper, pair)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted boundary term in the first stage, and nothing afterwards."""

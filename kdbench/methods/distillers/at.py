@@ -24,7 +24,6 @@ from pydantic import Field
 from kdbench.deferred import F, torch
 from kdbench.methods.alignment import (
     require_positions,
-    require_stages,
     same_size,
     stage_pairs,
     unit,
@@ -65,11 +64,11 @@ class AttentionTransfer(Combined):
         power: float = Field(2.0, ge=1)
 
     needs = frozenset({"logits", "stages"})
+    targets = None
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without stages, or without places."""
-        require_stages(pair)
+        """Refuse a pair without places."""
         require_positions(pair)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:

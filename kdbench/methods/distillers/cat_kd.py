@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import ROLES, map_shapes, require_classified_map, require_stages
+from kdbench.methods.alignment import ROLES, map_shapes, require_classified_map
 from kdbench.methods.base import Batch, Networks, Pair, Refusal, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
@@ -72,7 +72,6 @@ class ClassAttentionTransfer(Combined):
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:
         """Refuse a model whose last stage is not what it classifies, and normalised maps of one position."""
-        require_stages(pair)
         for role in ROLES:
             require_classified_map(pair, role)
             _, height, width = map_shapes(pair, role)[-1]

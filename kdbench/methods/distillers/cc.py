@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdbench.deferred import nn
-from kdbench.methods.alignment import require_pooled
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
@@ -47,6 +46,7 @@ class CorrelationCongruence(Combined):
         width: int = Field(128, ge=1)
 
     needs = frozenset({"logits", "pooled"})
+    targets = None
 
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build the two embeddings."""
@@ -55,11 +55,6 @@ class CorrelationCongruence(Combined):
         assert source is not None and target is not None
         self.student_embedding = nn.Linear(source[0], hyper.width)
         self.teacher_embedding = nn.Linear(target[0], hyper.width)
-
-    @classmethod
-    def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without pooled features."""
-        require_pooled(pair)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted term."""

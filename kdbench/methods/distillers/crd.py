@@ -35,7 +35,6 @@ from pydantic import Field
 
 from kdbench.deferred import F, nn, torch
 from kdbench.errors import UserError
-from kdbench.methods.alignment import require_pooled
 from kdbench.methods.base import Batch, Networks, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
@@ -117,11 +116,6 @@ class CRD(Combined):
         self.constants.register_buffer("log_z_student", torch.tensor(math.nan))
         self.constants.register_buffer("log_z_teacher", torch.tensor(math.nan))
         self._latest: tuple[Tensor, Tensor, Tensor] | None = None
-
-    @classmethod
-    def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without pooled features."""
-        require_pooled(pair)
 
     def prepare(self, networks: Networks) -> None:
         """Make both memories, of random directions, and the order that their rows have."""

@@ -20,8 +20,8 @@ from pydantic import Field
 from kdbench.deferred import F, nn
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, Networks, method
-from kdbench.methods.distillers.kd import soft_loss
 from kdbench.models.shapes import Outputs
+from kdbench.targets.single_label import soft_loss
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from kdbench.deferred import F, nn
-from kdbench.methods.alignment import map_shapes, require_pooled, require_stages, same_size, stage_pairs
+from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
@@ -38,12 +38,13 @@ class FitNet(Combined):
         layer: int | Literal["pooled"] = 2
 
     needs = frozenset({"logits", "stages"})
+    targets = None
 
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build the regressor between the two features."""
         super().__init__(hyper, pair)
         if hyper.layer == "pooled":
-            self.needs = frozenset({"logits", "pooled"})
+            self.needs = self.requires(hyper)
             source, target = pair.student_shapes.pooled, pair.teacher_shapes.pooled
             assert source is not None and target is not None
             self.regressor: nn.Module = nn.Linear(source[0], target[0])
@@ -56,10 +57,14 @@ class FitNet(Combined):
             self.regressor = nn.Sequential(*(layers[:-1] if tokens else layers))
 
     @classmethod
+    def requires(cls, hyper: Parameters) -> frozenset[str]:
+        """Return the pooled feature where it is the layer; ``check`` says what another one lacks."""
+        return frozenset({"logits", "pooled"} if hyper.layer == "pooled" else {"logits"})
+
+    @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair that lacks the layer."""
+        """Refuse a pair that lacks the stage."""
         if hyper.layer == "pooled":
-            require_pooled(pair)
             return
         try:
             require_stages(pair)

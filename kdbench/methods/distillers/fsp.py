@@ -57,6 +57,7 @@ class FSP(Staged):
         first_stage: float = Field(0.125, ge=0, lt=1)
 
     needs = frozenset({"logits", "stages"})
+    targets = None
 
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Note which stages meet."""

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, require_stages, same_size
+from kdbench.methods.alignment import map_shapes, same_size
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
@@ -62,6 +62,7 @@ class FT(Combined):
         first_stage: float = Field(0.125, gt=0, lt=1)
 
     needs = frozenset({"logits", "stages"})
+    targets = None
 
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build the paraphraser of the teacher's last stage and the translator of the student's."""
@@ -75,11 +76,6 @@ class FT(Combined):
             nn.ConvTranspose2d(target, target, 3, padding=1),
         )
         self.translator = _convolutions(source, source, factors, factors)
-
-    @classmethod
-    def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without stages."""
-        require_stages(pair)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the paraphraser's reconstruction in the first stage, the weighted factor term afterwards."""

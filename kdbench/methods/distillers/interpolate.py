@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from kdbench.column import Column
-from kdbench.deferred import F, nn, torch
+from kdbench.deferred import nn, torch
 from kdbench.methods import base
-from kdbench.methods.base import Batch, Distiller, Networks, Pair, Refusal, cross_entropy, method
+from kdbench.methods.base import Batch, Distiller, Networks, Pair, Refusal, method
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ POINTS = 11
     year=2020,
 )
 class Interpolate(Distiller):
-    """Cross-entropy, with the student's weights mixed with the teacher's."""
+    """The hard loss, with the student's weights mixed with the teacher's."""
 
     class Parameters(base.Parameters):
         """The teacher's share λ, how often it is mixed in, and which teacher it is."""
@@ -49,6 +49,7 @@ class Interpolate(Distiller):
         teacher: Literal["frozen", "alongside"] = "frozen"
 
     needs = frozenset()
+    targets = None
     moves_weights = True
     columns = (
         Column(
@@ -82,10 +83,10 @@ class Interpolate(Distiller):
         return teacher if self.peer is None else self.peer
 
     def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean cross-entropy, and that of the network that trains alongside, if there is one."""
-        losses = {"ce": cross_entropy(student, batch.target)}
+        """Return the mean loss, and that of the network that trains alongside, if there is one."""
+        losses = {"ce": self.target.loss(student.logits, batch.target)}
         if self.peer is not None:
-            losses["teacher_ce"] = F.cross_entropy(batch.run(self.peer), batch.target)
+            losses["teacher_ce"] = self.target.loss(batch.run(self.peer), batch.target)
         return losses
 
     def after_step(self, student: nn.Module, teacher: nn.Module, epoch_ended: bool, ended: bool) -> None:

@@ -14,34 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from kdbench.deferred import F
 from kdbench.methods import base
-from kdbench.methods.base import Batch, Distiller, cross_entropy, method
+from kdbench.methods.base import Batch, Distiller, method
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return T²·KL(softmax(z_t/T) ‖ softmax(z_s/T)), the mean over the batch, in nats.
-
-    Args:
-        student: logits (B, K).
-        teacher: logits (B, K), without gradient.
-        temperature: T > 0.
-    """
-    log_p_student = F.log_softmax(student / temperature, dim=1)
-    log_p_teacher = F.log_softmax(teacher / temperature, dim=1)
-    divergence = F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True)
-    return temperature**2 * divergence
-
-
 @method(
     "kd", title="softened teacher probabilities", source="Hinton et al. 2015, arXiv 1503.02531", year=2015
 )
 class KD(Distiller):
-    """The original distillation by logits."""
+    """The original distillation by logits; other targets have a soft and a hard loss of their own."""
 
     class Parameters(base.Parameters):
         """Temperature T, weight α of the soft term, weight β of the hard term."""
@@ -49,6 +34,8 @@ class KD(Distiller):
         temperature: float = Field(4.0, gt=0)
         alpha: float = Field(0.9, ge=0)
         beta: float = Field(0.1, ge=0)
+
+    targets = None
 
     @classmethod
     def soft_temperature(cls, hyper: Any) -> float | None:
@@ -58,5 +45,6 @@ class KD(Distiller):
     def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted soft and hard terms."""
         assert teacher is not None
-        soft = soft_loss(student.logits, teacher.logits, self.hyper.temperature)
-        return {"kd": self.hyper.alpha * soft, "ce": self.hyper.beta * cross_entropy(student, batch.target)}
+        soft = self.target.soft_loss(student.logits, teacher.logits, self.hyper.temperature)
+        hard = self.target.loss(student.logits, batch.target)
+        return {"kd": self.hyper.alpha * soft, "ce": self.hyper.beta * hard}

@@ -22,8 +22,8 @@ from pydantic import Field
 from kdbench.deferred import torch
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
-from kdbench.methods.distillers.kd import soft_loss
 from kdbench.models.shapes import Outputs
+from kdbench.targets.single_label import soft_loss
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, require_stages, same_size
+from kdbench.methods.alignment import map_shapes, same_size
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
@@ -58,6 +58,7 @@ class MGD(Combined):
         masked: Literal["positions", "channels"] = "positions"
 
     needs = frozenset({"logits", "stages"})
+    targets = None
 
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build the alignment and the generation block between the last stages."""
@@ -69,11 +70,6 @@ class MGD(Combined):
             nn.ReLU(),
             nn.Conv2d(outputs, outputs, 3, padding=1),
         )
-
-    @classmethod
-    def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without stages."""
-        require_stages(pair)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted error of what is generated."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdbench.deferred import torch
-from kdbench.methods.alignment import require_positions, require_stages, same_size, stage_pairs, unit
+from kdbench.methods.alignment import require_positions, same_size, stage_pairs, unit
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
@@ -68,11 +68,11 @@ class NeuronSelectivity(Combined):
         weight: float = Field(50.0, ge=0)
 
     needs = frozenset({"logits", "stages"})
+    targets = None
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without stages, or without places."""
-        require_stages(pair)
+        """Refuse a pair without places."""
         require_positions(pair)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, require_stages, stage_pairs
+from kdbench.methods.alignment import map_shapes, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, Shape, as_map
@@ -81,6 +81,7 @@ class ReviewKD(Combined):
         width: int | None = Field(None, ge=1)
 
     needs = frozenset({"logits", "pooled", "stages"})
+    targets = None
 
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build the maps to the common width, the attention of all levels but the deepest, the maps out."""
@@ -95,9 +96,9 @@ class ReviewKD(Combined):
         self.outward = nn.ModuleList(_convolution(width, theirs[0], 3) for _, theirs in shapes)
 
     @classmethod
-    def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without stages."""
-        require_stages(pair)
+    def requires(cls, hyper: Parameters) -> frozenset[str]:
+        """Return what it needs but for the pooled feature, which it reviews where both models have one."""
+        return cls.needs - {"pooled"}
 
     def review(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the student's maps in the teacher's shapes, both from the first level to the deepest."""

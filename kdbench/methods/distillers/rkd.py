@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdbench.deferred import F, torch
-from kdbench.methods.alignment import require_pooled, unit
-from kdbench.methods.base import Batch, Pair, method
+from kdbench.methods.alignment import unit
+from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
 
@@ -74,11 +74,7 @@ class RelationalKD(Combined):
         angle: float = Field(50.0, ge=0)
 
     needs = frozenset({"logits", "pooled"})
-
-    @classmethod
-    def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without pooled features."""
-        require_pooled(pair)
+    targets = None
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms, as far as they have weight."""

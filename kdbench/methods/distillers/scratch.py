@@ -1,13 +1,13 @@
-"""``scratch``: the student alone, with cross-entropy. The control of every comparison.
+"""``scratch``: the student alone, with the labels. The control of every comparison.
 
-L = CE(z_s, y)
+L = CE(z_s, y), or the hard loss of another target
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdbench.methods.base import Batch, Distiller, cross_entropy, method
+from kdbench.methods.base import Batch, Distiller, method
 from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @method("scratch", title="cross-entropy alone, the control", source="the usual training", year=1986)
 class Scratch(Distiller):
-    """Cross-entropy with the labels; no teacher."""
+    """The hard loss of the target; no teacher."""
 
+    targets = None
     uses_teacher = False
 
     def losses(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean cross-entropy."""
-        return {"ce": cross_entropy(student, batch.target)}
+        """Return the mean loss."""
+        return {"ce": self.target.loss(student.logits, batch.target)}

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdbench.deferred import F
-from kdbench.methods.alignment import require_stages, unit
-from kdbench.methods.base import Batch, Pair, method
+from kdbench.methods.alignment import unit
+from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
 
@@ -48,11 +48,7 @@ class SimilarityPreserving(Combined):
         weight: float = Field(3000.0, ge=0)
 
     needs = frozenset({"logits", "stages"})
-
-    @classmethod
-    def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without stages."""
-        require_stages(pair)
+    targets = None
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted term."""

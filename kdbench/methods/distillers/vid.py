@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
+from kdbench.methods.alignment import map_shapes, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
@@ -68,6 +68,7 @@ class VID(Combined):
         initial_variance: float = Field(5.0, ge=0.01, le=1000)
 
     needs = frozenset({"logits", "stages"})
+    targets = None
 
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build a regressor and the variances of every stage that meets."""
@@ -80,11 +81,6 @@ class VID(Combined):
         self.raw_variances = nn.ParameterList(
             nn.Parameter(torch.full((target,), raw)) for _, target in channels
         )
-
-    @classmethod
-    def check(cls, hyper: Parameters, pair: Pair) -> None:
-        """Refuse a pair without stages."""
-        require_stages(pair)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum of the stages' negative log-likelihoods."""

@@ -40,6 +40,7 @@ from kdbench.store import (
     write_json,
     write_results,
 )
+from kdbench.targets import USUAL, Target, find_target
 
 
 def rescore(path: str | Path, progress: Progress | None = None) -> int:
@@ -60,15 +61,16 @@ def rescore(path: str | Path, progress: Progress | None = None) -> int:
     try:
         with run.lock():
             done = _finished(run)
+            target = find_target(run.manifest().get("target", USUAL))
             known, saved = {record.id for record in done}, SavedLogits(run)
             scored = []
             with Steps(progress or Progress(), "scoring again", len(done), "record") as steps:
                 for record in done:
-                    scored.append(_scored(run, record, known, saved))
+                    scored.append(_scored(run, record, known, saved, target))
                     steps.step()
-            _write_columns(run)
+            _write_columns(run, target)
             for record, changes in zip(done, scored, strict=True):
-                run.amend(record, _outcomes(run, record), **changes)
+                run.amend(record, _outcomes(run, record, target), **changes)
             write_results(run)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {run.path}: wait for it.") from None
@@ -96,7 +98,9 @@ def _tasks(record: Record) -> list[str]:
     return [PRIMARY, *record.config["dataset"].get("tasks", {})]
 
 
-def _scored(run: RunDirectory, record: Record, known: Container[str], saved: SavedLogits) -> dict[str, Any]:
+def _scored(
+    run: RunDirectory, record: Record, known: Container[str], saved: SavedLogits, target: Target
+) -> dict[str, Any]:
     """Return the metrics, reasons and tables that a record's predictions give today, and the stamp of it."""
     folder = run.path / record.place
     teacher: ByTask | None = None
@@ -113,10 +117,11 @@ def _scored(run: RunDirectory, record: Record, known: Container[str], saved: Sav
         read_labels(folder, _tasks(record)),
         teacher,
         soft_targets=soft_targets,
-        without_best=record.reasons.get(f"top1{BEST}", "there is no validation split"),
+        without_best=record.reasons.get(f"{target.headline}{BEST}", "there is no validation split"),
+        target=target,
     )
     if teacher and not soft_targets:
-        _keep_temperature(scores, record)
+        _keep_temperature(scores, record, target)
     reasons = {name: text for name, text in record.reasons.items() if name not in scores.metrics}
     again = replace(record, metrics=record.metrics | scores.metrics, reasons=reasons | scores.reasons)
     other = record.amendments.get("independent")
@@ -135,12 +140,12 @@ def _scored(run: RunDirectory, record: Record, known: Container[str], saved: Sav
     }
 
 
-def _outcomes(run: RunDirectory, record: Record) -> Fingerprints:
+def _outcomes(run: RunDirectory, record: Record, target: Target) -> Fingerprints:
     """Write the outcomes of a record that has none, and return their fingerprint."""
     if OUTCOMES in record.files:
         return {}
     folder = run.path / record.place
-    return write_outcomes(folder, read_predictions(folder, [PRIMARY]), read_labels(folder, [PRIMARY]))
+    return write_outcomes(folder, read_predictions(folder, [PRIMARY]), read_labels(folder, [PRIMARY]), target)
 
 
 def _soft_targets(record: Record) -> SoftTargets | None:
@@ -155,18 +160,18 @@ def _soft_targets(record: Record) -> SoftTargets | None:
     return soft_targets_of(known, known.parameters(**hyper), assisted=record.taught_by != record.origin)
 
 
-def _keep_temperature(scores: Scores, record: Record) -> None:
+def _keep_temperature(scores: Scores, record: Record, target: Target) -> None:
     """Leave what depends on a temperature that is not known as it was recorded."""
-    for entry in ordered():
+    for entry in ordered(target):
         for name in (name_in(task, entry.column.name) for task in _tasks(record)):
             if "temperature" in entry.inputs and name in record.metrics:
                 del scores.metrics[name]
                 scores.reasons.pop(name, None)
 
 
-def _write_columns(run: RunDirectory) -> None:
+def _write_columns(run: RunDirectory, target: Target) -> None:
     """Put today's metrics, in their order, around the columns that only a run fills."""
-    metrics, best = list(catalogue().values()), best_columns()
+    metrics, best = list(catalogue(target).values()), best_columns(target)
     further = [column for task in run.manifest().get("tasks", {}) for column in task_columns(task)]
     names = {column.name for column in (*metrics, *best, *further)}
     others = [column for name, column in run.columns().items() if name not in names]
