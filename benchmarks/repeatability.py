@@ -29,6 +29,7 @@ from kdbench.efficiency.latency import cpu_timer, time_calls
 from kdbench.efficiency.repeats import Repeats, spread
 from kdbench.efficiency.runtimes import prepare
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.machine import fingerprint, measuring_lock, versions
 from kdbench.place import Place
 from kdbench.progress import Progress
@@ -36,7 +37,7 @@ from kdbench.store import write_atomic, write_json
 
 REFERENCE, COPY = "resnet20", "resnet20 again"
 MODELS = {name: name for name in (REFERENCE, "resnet8", "wrn_16_1", "cnn_8", "mlp_128")} | {COPY: REFERENCE}
-INPUT_SHAPE, CLASSES = (3, 32, 32), 100
+INPUTS, CLASSES = InputSpec.image((3, 32, 32)), 100
 MOST_SPREAD, MOST_AA, MOST_APART = 0.05, 0.03, 0.05
 QUICK = Protocol(batch_sizes=(1,), devices=("cpu",), min_seconds=1.0, max_seconds=3.0, rounds=22)
 # One turn of our timer beside another: short, so that both see the machine at the same pace.
@@ -94,7 +95,7 @@ def repeat(protocol: Protocol, runs: int) -> Repeats:
         reports.append(
             measure(
                 jobs,
-                input_shape=INPUT_SHAPE,
+                inputs=INPUTS,
                 num_classes=CLASSES,
                 reference=REFERENCE,
                 protocol=protocol,
@@ -111,9 +112,9 @@ def agreement(name: str) -> float:
     The timers take many short turns, who begins changes, and the median of the ratios is returned, so that
     a machine that changes its pace does not look like a timer that is wrong.
     """
-    job = {"input_shape": INPUT_SHAPE, "num_classes": CLASSES}
+    job = {"inputs": INPUTS.as_json(), "num_classes": CLASSES}
     built = build(job, {"name": name, "args": {}, "checkpoint": None})
-    call = prepare(built.model, example(1, INPUT_SHAPE, "cpu"), Place("cpu", 1))
+    call = prepare(built.model, example(job, 1, "cpu"), Place("cpu", 1))
     theirs = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
 
     def our_median() -> float:

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from loops import cohort, conventional, torchdistill_box
 from loops.limits import engine_overhead, matrix_peak
-from loops.task import METHODS, SHAPE, Task, zoo_task
+from loops.task import INPUTS, METHODS, SHAPE, Task, zoo_task
 from rich.console import Console
 
 from kdbench import machine
@@ -121,7 +121,7 @@ def row(
     usual = [count * task.batch_size / sum(one.conventional[m] for m in METHODS[:count]) for one in rounds]
     box = [task.batch_size / one.torchdistill for one in rounds if one.torchdistill is not None]
     step, epoch_end = median(turn.step for turn in turns), median(turn.epoch_end for turn in turns)
-    macs = [count_multiply_adds(model, SHAPE).headline for model in (task.teacher, task.student)]
+    macs = [count_multiply_adds(model, INPUTS).headline for model in (task.teacher, task.student)]
     flops = 2 * task.batch_size * (macs[0] + 3 * count * macs[1]) / step
     epoch_steps = math.ceil(CIFAR_IMAGES / task.batch_size)
     epoch_overhead = epoch_steps * count * overhead + epoch_end

@@ -11,6 +11,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from kdbench.inputs import InputSpec
+
 ROOT = Path(__file__).parents[1]
 TINY = [
     *("--pairs", "resnet8:resnet8", "--batch-size", "4", "--rounds", "1", "--steps", "1"),
@@ -83,7 +85,10 @@ def test_a_row_from_made_up_seconds(speed: ModuleType) -> None:
     assert row["ratio_conventional_range"] == [2.0, 5.0]
     assert row["ratio_torchdistill"] == 3.0  # two students one after another take 4, 4, 6 against 1, 2, 2
     assert row["ratio_torchdistill_range"] == [2.0, 4.0]
-    macs = [speed.count_multiply_adds(model, (3, 32, 32)).headline for model in (task.teacher, task.student)]
+    macs = [
+        speed.count_multiply_adds(model, InputSpec.image((3, 32, 32))).headline
+        for model in (task.teacher, task.student)
+    ]
     assert row["flops_per_s"] == pytest.approx(2 * 4 * (macs[0] + 6 * macs[1]) / 2.0, rel=1e-3)
     assert row["share_of_peak"] == pytest.approx(row["flops_per_s"] / 1e9, rel=1e-3)
     # 12 500 steps of two students, 2 s each, and the end of the epoch

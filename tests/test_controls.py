@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import cohen_kappa_score
 
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.methods import methods
 from kdbench.models import build_model
 from kdbench.plan import Plan, make_plan
@@ -284,7 +285,7 @@ def test_without_saved_logits_the_columns_are_null_with_the_reason(
 def test_a_teacher_from_a_checkpoint_needs_another_checkpoint(small_suite: Load, tmp_path: Path) -> None:
     for seed in (0, 1):
         torch.manual_seed(seed)
-        model: Any = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=10)
+        model: Any = build_model("cnn_4", inputs=InputSpec.image((1, 8, 8)), num_classes=10)
         safetensors.torch.save_file(model.state_dict(), tmp_path / f"{seed}.safetensors")
     base = (
         f"teachers=[{{name: cnn_4, checkpoint: {tmp_path}/0.safetensors}}]",

@@ -147,7 +147,7 @@ def test_weights_that_nobody_trained_are_refused_but_not_those_of_a_factory(fore
         (["datset.args.size=4"], "--set datset.args.size=4: datset: unknown field 'datset'. Did you mean"),
         (["dataset.args.sise=4"], "unknown dataset argument 'sise'. Did you mean 'size'"),
         (["model.args.width=4"], "takes no argument 'width'"),
-        (["dataset.args.size=4"], "cannot take images of shape"),
+        (["dataset.args.size=4"], "cannot take inputs of 1 × 4 × 4"),
         (["model.checkpoint=none.pth"], "checkpoint none.pth does not exist"),
         (["dataset.name=cats"], "unknown dataset 'cats'"),
     ],

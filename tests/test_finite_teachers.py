@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model
 from kdbench.plan import make_plan
 from kdbench.runner import run
@@ -48,7 +49,7 @@ def test_the_first_tensor_that_is_not_finite_is_named() -> None:
 def test_a_checkpoint_is_refused_in_every_run(
     small_suite: Load, tmp_path: Path, value: float, expected: str
 ) -> None:
-    weights = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=10).state_dict()
+    weights = build_model("cnn_4", inputs=InputSpec.image((1, 8, 8)), num_classes=10).state_dict()
     weights["head.weight"].fill_(value)
     weights["stages.2.4.bias"].fill_(2)  # so that what the head multiplies is not small
     torch.save(weights, tmp_path / "weights.pt")

@@ -13,6 +13,7 @@ from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.worker import measure_job
 from kdbench.errors import UserError
 from kdbench.exporting import export, trained_student
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model
 from kdbench.plan import make_plan
 from kdbench.runner import run
@@ -155,7 +156,7 @@ def student(networks: Path, name: str) -> str:
         ),
         ("LossInTraining", "cannot be trained on .*: in training it must return logits .* dict with loss"),
         ("Nothing", "it has no parameter that can be trained"),
-        ("Detached", "it cannot be trained on images of shape (1, 8, 8): RuntimeError: element 0"),
+        ("Detached", "it cannot be trained on inputs of 1 × 8 × 8: RuntimeError: element 0"),
         ("Unreached", "its lazy weight 'other.weight' has no shape after a forward pass"),
         ("once", "its factory returns the same weights twice"),
         ("scripted", "it is compiled by TorchScript"),
@@ -182,7 +183,7 @@ def test_what_could_not_be_trained_is_refused_before_anything_trains(
         ("Lazy", None),
         ("LeNet", "it fails in channels_last memory"),
         ("Auxiliary", "in training it returns tuple of 2: its logits are taken, and auxiliary heads are not"),
-        ("Dropping", "it gives other logits when it is shown the same images again"),
+        ("Dropping", "it gives other logits when it is shown the same inputs again"),
         ("Preactivated", "stage 'convolution' is changed in place by a later module"),
     ],
 )
@@ -209,7 +210,7 @@ def test_a_network_that_fails_in_the_precision_of_the_recipe_is_refused(
 def test_a_teacher_that_comes_with_its_weights_need_not_be_one_that_trains(
     small_suite: Load, networks: Path, tmp_path: Path
 ) -> None:
-    model = build_model(f"{networks}:Detached", input_shape=(1, 8, 8), num_classes=10)
+    model = build_model(f"{networks}:Detached", inputs=InputSpec.image((1, 8, 8)), num_classes=10)
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     teacher = f"{{name: '{networks}:Detached', label: given, checkpoint: {tmp_path / 'weights.pt'}}}"
     assert make_plan(small_suite(f"teachers=[{teacher}]")).teachers[0].label == "given"
@@ -218,7 +219,7 @@ def test_a_teacher_that_comes_with_its_weights_need_not_be_one_that_trains(
 def test_lazy_weights_are_those_of_their_seed(networks: Path) -> None:
     def build() -> dict[str, torch.Tensor]:
         torch.manual_seed(5)
-        model = build_model(f"{networks}:Lazy", input_shape=(1, 8, 8), num_classes=10)
+        model = build_model(f"{networks}:Lazy", inputs=InputSpec.image((1, 8, 8)), num_classes=10)
         assert sum(parameter.numel() for parameter in model.parameters()) == 4 * 9 + 4 + 10 * (4 * 36) + 10
         return model.state_dict()
 
@@ -270,7 +271,7 @@ def test_a_network_is_timed_in_the_memory_format_that_it_takes(networks: Path, t
     job = {
         "models": [{"label": name, "name": name, "args": {}, "checkpoint": None} for name in names],
         "failures": {},
-        "input_shape": [2, 8, 8],
+        "inputs": InputSpec.image((2, 8, 8)).as_json(),
         "num_classes": 10,
         "reference": None,
         "protocol": protocol.as_json(),

@@ -22,6 +22,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from kdbench.data import load_dataset
 from kdbench.errors import UserError
 from kdbench.heads import PRIMARY
+from kdbench.inputs import InputSpec
 from kdbench.methods import Batch, Pair, Refusal
 from kdbench.methods.distillers.kd import KD
 from kdbench.methods.tasks import PerTask, Task, check_tasks
@@ -177,7 +178,7 @@ def test_agreement_is_that_with_the_teachers_own_head(finished: RunDirectory) ->
 
 def test_costs_are_of_all_heads(finished: RunDirectory) -> None:
     record = next(record for record in finished.records() if record["role"] == "student")
-    model = build_model("mlp_16", input_shape=(1, 8, 8), num_classes=14)
+    model = build_model("mlp_16", inputs=InputSpec.image((1, 8, 8)), num_classes=14)
     assert record["metrics"]["params"] == sum(weight.numel() for weight in model.parameters())
 
 

@@ -18,6 +18,7 @@ import pytest
 from kdbench import machine
 from kdbench.efficiency import ModelJob, Protocol, measure
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 
 
 def test_the_fingerprint_names_the_hardware_and_nobody() -> None:
@@ -196,7 +197,7 @@ def test_nothing_is_measured_while_another_process_measures(
     with pytest.raises(UserError, match="another kdbench process is measuring"):
         measure(
             [ModelJob("a", "mlp_8")],
-            input_shape=(1, 4, 4),
+            inputs=InputSpec.image((1, 4, 4)),
             num_classes=2,
             protocol=Protocol(devices=("cpu",), lock_timeout_s=0),
         )

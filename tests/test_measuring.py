@@ -19,7 +19,8 @@ from kdbench.efficiency import CostReport, Protocol, columns
 from kdbench.efficiency.jobs import outputs
 from kdbench.efficiency.places import Dimensions
 from kdbench.efficiency.repeats import Repeats, spread
-from kdbench.runner.amendments.costs import protocol_of
+from kdbench.inputs import InputSpec
+from kdbench.runner.amendments.measurement import protocol_of
 from kdbench.suite import Suite
 from kdbench.suite.measurements import MeasureEntry
 
@@ -135,8 +136,8 @@ def test_another_number_of_outputs_than_classes_is_told() -> None:
 
 def test_the_outputs_of_a_model_are_counted() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
-    assert outputs(model, (3, 2, 2)) == 10
-    assert outputs(model, (3, 4, 4)) is None, "it cannot take such images"
+    assert outputs(model, InputSpec.image((3, 2, 2))) == 10
+    assert outputs(model, InputSpec.image((3, 4, 4))) is None, "it cannot take such images"
 
 
 def test_the_command_measures_in_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.runtimes import prepare
 from kdbench.exporting import TrainedStudent, export
 from kdbench.exporting.cell import _build
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model
 from kdbench.models.trial import try_out
 from kdbench.place import Place
@@ -29,6 +30,7 @@ from kdbench.training.evaluation import predict
 from kdbench.training.trainee import Trainee, Tutor
 
 SHAPE = (1, 8, 8)
+INPUTS = InputSpec.image(SHAPE)
 PARTS = '''
 import random
 
@@ -234,7 +236,7 @@ def test_a_network_that_writes_into_its_input_learns_as_one_that_does_not(
 
 def network(name: str, **options: object) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(name, input_shape=SHAPE, num_classes=10, **options).eval()
+    return build_model(name, inputs=INPUTS, num_classes=10, **options).eval()
 
 
 def test_what_is_measured_finds_its_inputs_unchanged_in_every_call(parts: Path) -> None:
@@ -244,7 +246,7 @@ def test_what_is_measured_finds_its_inputs_unchanged_in_every_call(parts: Path) 
     seen: list[Tensor] = []
     model.convolution.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
     for runtime in ("eager", "export"):
-        call = prepare(model, inputs, Place("cpu", 2, runtime=runtime), try_out(model, SHAPE))
+        call = prepare(model, inputs, Place("cpu", 2, runtime=runtime), try_out(model, INPUTS))
         seen.clear()
         protocol = Protocol(warmup_calls=3, warmup_seconds=0, min_seconds=0, max_seconds=0.001)
         with torch.inference_mode():
@@ -256,7 +258,7 @@ def test_what_is_measured_finds_its_inputs_unchanged_in_every_call(parts: Path) 
 
 def test_an_exported_network_leaves_the_images_of_whoever_runs_it_alone(parts: Path, tmp_path: Path) -> None:
     entry = ModelEntry(name=f"{parts}:InPlace")
-    student = TrainedStudent("cell", _build(entry, SHAPE, 10).eval(), SHAPE, {"classes": []}, entry)
+    student = TrainedStudent("cell", _build(entry, INPUTS, 10).eval(), INPUTS, {"classes": []}, entry)
     written = export(student, "torch-export", tmp_path / "student.pt2")
     assert written.parity.difference == 0
     images = torch.randn(3, *SHAPE)

@@ -14,6 +14,7 @@ import torch
 
 from kdbench.efficiency.zoo import entries
 from kdbench.errors import SharedFault, UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model, families
 from kdbench.models.index import FILE, indexed
 from kdbench.plan import make_plan
@@ -239,7 +240,7 @@ def test_a_cell_follows_the_code_of_its_assistants(small_suite: Load, tmp_path: 
 
 
 def test_generations_of_a_student_with_first_weights_are_trained(small_suite: Load, tmp_path: Path) -> None:
-    model = build_model("cnn_2", input_shape=(1, 8, 8), num_classes=10)
+    model = build_model("cnn_2", inputs=InputSpec.image((1, 8, 8)), num_classes=10)
     torch.save(model.state_dict(), tmp_path / "first.pth")
     suite = small_suite(
         f"students=[{{name: cnn_2, checkpoint: {tmp_path / 'first.pth'}}}]",

@@ -10,6 +10,7 @@ import torch
 
 from kdbench.code.factory import factory_fingerprint
 from kdbench.errors import SharedFault, UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model
 from kdbench.plan import Plan, make_plan
 from kdbench.plan.code import refuse_edited, refuse_other_plan, user_files
@@ -120,7 +121,8 @@ def test_a_checkpoint_decides_the_teachers_id_by_its_content(small_suite: Load, 
     def teacher_id(seed: int) -> str:
         torch.manual_seed(seed)
         torch.save(
-            build_model("cnn_4", input_shape=(1, 8, 8), num_classes=10).state_dict(), tmp_path / "w.pth"
+            build_model("cnn_4", inputs=InputSpec.image((1, 8, 8)), num_classes=10).state_dict(),
+            tmp_path / "w.pth",
         )
         override = f"teachers=[{{name: cnn_4, checkpoint: {tmp_path / 'w.pth'}}}]"
         return make_plan(small_suite(override)).teachers[0].id
@@ -151,7 +153,7 @@ def test_a_checkpoint_decides_the_teachers_id_by_its_content(small_suite: Load, 
         ),
         ("methods=[fitnet]", "student 'mlp_16' has no stages"),
         ("teachers=[{name: cnn_4, checkpoint: nowhere.pth}]", "nowhere.pth does not exist"),
-        ("students=['torchvision:resnet18']", "cannot take images of shape (1, 8, 8)"),
+        ("students=['torchvision:resnet18']", "cannot take inputs of 1 × 8 × 8"),
         ("students.0={name: cnn_2, label: x, args: {widht: 2}}", "takes no argument 'widht'"),
         (
             "students.0={name: cnn_4, label: x, taps: {stages: [stagse]}}",
@@ -280,7 +282,7 @@ def test_a_checkpoint_that_is_replaced_is_noticed_as_edited_code_is(
     small_suite: Load, tmp_path: Path
 ) -> None:
     weights = tmp_path / "weights.pt"
-    student = build_model("mlp_16", input_shape=(1, 8, 8), num_classes=10)
+    student = build_model("mlp_16", inputs=InputSpec.image((1, 8, 8)), num_classes=10)
     torch.save(student.state_dict(), weights)
     plan = make_plan(small_suite(f"students=[{{name: mlp_16, checkpoint: '{weights}'}}]"))
     refuse_edited(plan)

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kdbench.cli import app
+from kdbench.inputs import InputSpec
 from kdbench.methods import distillers, find_method
 from kdbench.methods.base import METHODS
 from kdbench.models import build_model
@@ -37,7 +38,7 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
             for index in range(count):
                 pixels = random.integers(shade, shade + 60, (20 + index % 3, 24, 3)).astype("uint8")
                 Image.fromarray(pixels).save(folder / f"{index}.png")
-    teacher = build_model("resnet20", input_shape=(3, 32, 32), num_classes=2)
+    teacher = build_model("resnet20", inputs=InputSpec.image((3, 32, 32)), num_classes=2)
     torch.save(teacher.state_dict(), "teacher.pth")
     (tmp_path / "student.py").write_text(block("python", "def tiny"))
     (tmp_path / "mine.yaml").write_text(block("yaml", "folder:pets"))

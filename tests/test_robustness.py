@@ -21,6 +21,7 @@ from kdbench.data.dataset import Streamed
 from kdbench.data.splits import balanced
 from kdbench.errors import UserError
 from kdbench.exporting.cell import _normalisation
+from kdbench.inputs import InputSpec
 from kdbench.metrics.robustness import COLUMNS
 from kdbench.models import build_model
 from kdbench.plan import make_plan
@@ -105,7 +106,7 @@ def test_values_follow_from_the_stored_weights(shifted: Path) -> None:
 
     def probabilities(kind: str, record: dict[str, Any], images: torch.Tensor) -> np.ndarray:
         stem, name = ("teacher", "cnn_4") if kind == "teachers" else ("student", record["student"])
-        model = build_model(name, input_shape=(1, 8, 8), num_classes=10)
+        model = build_model(name, inputs=InputSpec.image((1, 8, 8)), num_classes=10)
         weights = safetensors.torch.load_file(shifted / kind / record["id"] / f"{stem}.safetensors")
         model.load_state_dict(weights)
         x = (images.float() / 255 - data.mean[0]) / data.std[0]

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from kdbench.runner.teachers import default_store
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss
@@ -26,6 +27,7 @@ from kdbench.analysis.summary import summarise
 from kdbench.cli import app
 from kdbench.cli.console import ConsoleProgress
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.methods import find_method
 from kdbench.methods.distillers.scratch import Scratch
 from kdbench.models import build_model
@@ -34,7 +36,6 @@ from kdbench.progress import Progress
 from kdbench.report.claims import how_to_read
 from kdbench.runner import run
 from kdbench.runner.records import relabel
-from kdbench.runner.teachers import default_store
 from kdbench.store import RunDirectory, check, load
 from kdbench.suite import Suite
 from tests.conftest import SMALL
@@ -146,7 +147,7 @@ def test_scores_can_be_computed_again_from_the_saved_logits(finished: Path) -> N
 def test_saved_weights_give_the_saved_logits(finished: Path) -> None:
     record = next(record for record in RunDirectory.open(finished).records() if record["student"] == "cnn_2")
     folder = finished / "cells" / record["id"]
-    model = build_model("cnn_2", input_shape=(1, 8, 8), num_classes=10)
+    model = build_model("cnn_2", inputs=InputSpec.image((1, 8, 8)), num_classes=10)
     model.load_state_dict(safetensors.torch.load_file(folder / "student.safetensors"))
     assert sum(p.numel() for p in model.parameters()) == record["metrics"]["params"]
     assert record["metrics"]["params_adapter"] == 0
@@ -471,7 +472,7 @@ def test_a_users_own_folder_student_and_checkpoint_run_end_to_end(
         "                         nn.Flatten(), nn.Linear(4, num_classes))\n"
     )
     torch.manual_seed(0)
-    weights = build_model("cnn_4", input_shape=(3, 12, 12), num_classes=2).state_dict()
+    weights = build_model("cnn_4", inputs=InputSpec.image((3, 12, 12)), num_classes=2).state_dict()
     torch.save(
         {"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "teacher.pth"
     )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kdbench.code.factory import load_factory
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model
 from kdbench.shared_state import kept_settings, kept_streams, seed_streams
 
@@ -59,7 +60,10 @@ def test_settings_are_set_back_also_after_an_error(changing: Path) -> None:
         change()
         raise ValueError("mine")
     assert settings() == before
-    assert build_model(f"{changing}:net", input_shape=(1, 1, 1), num_classes=1).weight.dtype == torch.float64
+    assert (
+        build_model(f"{changing}:net", inputs=InputSpec.image((1, 1, 1)), num_classes=1).weight.dtype
+        == torch.float64
+    )
     assert settings() == before
 
 

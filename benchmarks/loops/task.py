@@ -13,6 +13,7 @@ from torch import nn
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.methods import Distiller, Pair, find_method
 from kdbench.methods.base import Refusal
 from kdbench.models import Taps, build_model, feature_shapes, find_taps
@@ -24,6 +25,7 @@ from kdbench.training.evaluation import recompute_batch_norm
 METHODS = ("kd", "dkd", "at", "sp", "fitnet", "rkd")
 
 SHAPE = (3, 32, 32)
+INPUTS = InputSpec.image(SHAPE)
 CLASSES = 100
 MEAN = (0.5071, 0.4866, 0.4409)
 STD = (0.2673, 0.2564, 0.2762)
@@ -60,12 +62,12 @@ class Task:
     @cached_property
     def teacher_taps(self) -> Taps:
         """Where the teacher's features are read."""
-        return find_taps(self.teacher, SHAPE)
+        return find_taps(self.teacher, INPUTS)
 
     @cached_property
     def student_taps(self) -> Taps:
         """Where the student's features are read."""
-        return find_taps(self.student, SHAPE)
+        return find_taps(self.student, INPUTS)
 
     @cached_property
     def pair(self) -> Pair:
@@ -73,8 +75,8 @@ class Task:
         return Pair(
             teacher=self.names[0],
             student=self.names[1],
-            teacher_shapes=feature_shapes(self.teacher, self.teacher_taps, SHAPE),
-            student_shapes=feature_shapes(self.student, self.student_taps, SHAPE),
+            teacher_shapes=feature_shapes(self.teacher, self.teacher_taps, INPUTS),
+            student_shapes=feature_shapes(self.student, self.student_taps, INPUTS),
             num_classes=CLASSES,
             same_architecture=False,
         )
@@ -111,7 +113,7 @@ def zoo_task(pair: str, steps: int, batch_size: int, device: torch.device) -> Ta
         raise UserError(f"--pairs {pair}: write a pair as TEACHER:STUDENT, such as resnet56:resnet20.")
     torch.manual_seed(0)
     names = (teacher_name, student_name)
-    teacher, student = (build_model(name, input_shape=SHAPE, num_classes=CLASSES) for name in names)
+    teacher, student = (build_model(name, inputs=INPUTS, num_classes=CLASSES) for name in names)
     images = random_images(steps * batch_size)
     few = Split(images.images[:_CALIBRATION], images.labels[:_CALIBRATION])
     # With the statistics of its first weights a deep teacher's activations would overflow.

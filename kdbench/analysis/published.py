@@ -19,6 +19,7 @@ from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.rows import Row
 from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.store import Record
 from kdbench.suite import suite_folder
 from kdbench.suite.schema import Augment, Recipe, Strict
@@ -237,8 +238,9 @@ def _unlike(
         yield f"{sizes['test']:,} test images instead of {protocol.test:,}"
     if len(manifest["classes"]) != protocol.classes:
         yield f"{len(manifest['classes'])} classes instead of {protocol.classes}"
-    if tuple(manifest["input_shape"]) != protocol.input_shape:
-        yield f"input {_shape(manifest['input_shape'])} instead of {_shape(protocol.input_shape)}"
+    inputs, theirs = InputSpec.recorded(manifest), InputSpec.image(protocol.input_shape)
+    if inputs.image_shape != theirs.image_shape:
+        yield f"input {inputs} instead of {theirs}"
     if recipe is not None:
         augment = config.get("dataset", {}).get("augment", {})
         yield from _changed(augment, protocol.augment.model_dump(), augment)
@@ -290,10 +292,6 @@ def _text(value: Any) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _shape(shape: Iterable[int]) -> str:
-    return "×".join(map(str, shape))
 
 
 def _line(error: Exception) -> str:

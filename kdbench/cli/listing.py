@@ -21,7 +21,7 @@ Rows = list[dict[str, Any]]
 def _models() -> Rows:
     from kdbench.efficiency.counts import count_multiply_adds
     from kdbench.models import build_model, families
-    from kdbench.models.index import CLASSES, INPUT_SHAPE, indexed
+    from kdbench.models.index import CLASSES, INPUTS, indexed
 
     rows = []
     for entry in families().values():
@@ -30,9 +30,9 @@ def _models() -> Rows:
             if known and known.macs is not None:
                 params, macs = known.params, known.macs
             else:
-                model = build_model(name, input_shape=INPUT_SHAPE, num_classes=CLASSES)
+                model = build_model(name, inputs=INPUTS, num_classes=CLASSES)
                 params = sum(parameter.numel() for parameter in model.parameters())
-                macs = count_multiply_adds(model, INPUT_SHAPE).headline
+                macs = count_multiply_adds(model, INPUTS).headline
             rows.append(
                 {
                     "name": name,

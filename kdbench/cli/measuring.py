@@ -9,11 +9,12 @@ import typer
 
 from kdbench.cli.options import AsJson, DeviceOption, Quiet, error_console, out_console, print_json
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 
 
 def measure(
     models: Annotated[list[str], typer.Argument(help="Names that a suite accepts: resnet20, my.py:net, ...")],
-    input_shape: Annotated[str, typer.Option("--input", help="Channels, height, width.")] = "3,32,32",
+    image: Annotated[str, typer.Option("--input", help="Channels, height, width.")] = "3,32,32",
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 1000,
     against: Annotated[
         str | None, typer.Option("--against", help="Model that ratios refer to; default the first.")
@@ -44,7 +45,7 @@ def measure(
 
     Parameters, multiply-adds, bytes and latency; ratios refer to the first model, or to --against.
     """
-    shape = _integers("--input", input_shape, 3)
+    inputs = InputSpec.image(_integers("--input", image, 3))
     sizes = _integers("--batch-sizes", batches)
     from kdbench.cli.console import ConsoleProgress
     from kdbench.cli.cost_table import measure_rows, measure_table
@@ -69,7 +70,7 @@ def measure(
     devices = () if counts_only else ("cpu", "cuda") if device == "auto" else (device,)
     protocol = Protocol(batch_sizes=sizes, devices=devices, threads=own_threads, dimensions=dimensions)
     arguments: dict[str, Any] = {
-        "input_shape": shape,
+        "inputs": inputs,
         "num_classes": classes,
         "reference": reference if len(names) > 1 else None,
         "protocol": protocol,

@@ -12,8 +12,9 @@ from kdbench.data.augment import Augment
 from kdbench.data.dataset import Split, Streamed
 from kdbench.data.draws import Draws, centred, drawn
 from kdbench.data.streaming import Stream
+from kdbench.inputs import IMAGE, Inputs, packed
 
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch = tuple[Inputs, Tensor, Tensor]
 
 
 class Pixels(Protocol):
@@ -24,11 +25,13 @@ class Pixels(Protocol):
 
 
 class Batches:
-    """A split on a device, from which float32 batches are made.
+    """A split on a device, from which batches are made.
 
-    A batch is (x, y, index): images (B, C, H, W) in channels_last memory, normalised by ``mean`` and
-    ``std`` of pixels in [0, 1]; labels (B,); places in the split (B,). The pixels of a split in memory are
-    moved to the device once; those of a streamed split are read in every pass, and are the same bits.
+    A batch is (x, y, index): what a model is shown, labels (B,), and places in the split (B,). Images are
+    float32 (B, C, H, W) in channels_last memory, normalised by ``mean`` and ``std`` of pixels in [0, 1];
+    other fields are the rows (B, ...) as they are. Where there are several fields, x maps their names to
+    them. The pixels of a split in memory are moved to the device once; those of a streamed split are read in
+    every pass, and are the same bits.
     """
 
     def __init__(
@@ -43,13 +46,16 @@ class Batches:
         """Move to the device what stays there."""
         self.device = torch.device(device)
         self._augment = augment or Augment()
-        self._shape = split.images.shape[1:]
-        self._pixels: Pixels
+        self._labels = split.labels.to(self.device)
+        self._fields = {name: values.to(self.device) for name, values in split.fields.items()}
+        self._pixels: Pixels | None = None
+        if split.images is None:
+            return
         if isinstance(split, Streamed):
             self._pixels = Stream(split.images, self._augment, self.device)
         else:
             self._pixels = Held(split.images, self._augment, self.device)
-        self._labels = split.labels.to(self.device)
+        self._shape = split.images.shape[1:]
         # Tiled over the image: arithmetic along a dimension of one or three entries is several times slower.
         height, width, _ = self._shape
         scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32).repeat(height * width)
@@ -85,13 +91,24 @@ class Batches:
     def _made(self, draws: Draws, batch_size: int) -> Iterator[Batch]:
         order = draws.order.to(self.device)
         labels = self._labels.index_select(0, order)
-        begin = 0
-        for pixels in self._pixels.batches(draws, batch_size):
+        images = self._normalised(draws, batch_size)
+        for begin in range(0, len(draws), batch_size):
             part = slice(begin, begin + batch_size)
+            image, index = next(images, None), order[part]
+            inputs = self._with_fields(image, index) if image is None or self._fields else image
+            yield inputs, labels[part], index
+
+    def _with_fields(self, image: Tensor | None, index: Tensor) -> Inputs:
+        fields = {name: values.index_select(0, index) for name, values in self._fields.items()}
+        return packed(fields if image is None else {IMAGE: image} | fields)
+
+    def _normalised(self, draws: Draws, batch_size: int) -> Iterator[Tensor]:
+        if self._pixels is None:
+            return
+        for pixels in self._pixels.batches(draws, batch_size):
             # One operation converts and normalises: the product of uint8 and float32 is float32.
             x = torch.addcmul(self._shift, pixels, self._scale)
-            yield x.view(-1, *self._shape).permute(0, 3, 1, 2), labels[part], order[part]
-            begin += batch_size
+            yield x.view(-1, *self._shape).permute(0, 3, 1, 2)
 
 
 class Held:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kdbench.data.dataset import Description, Raw
+from kdbench.data.dataset import Description, Examples, Raw
 from kdbench.errors import UserError
+from kdbench.inputs import DTYPES
 
 Fault = Callable[[str], None]
 
@@ -25,13 +26,12 @@ def check(
         raise UserError(f"dataset {name} has {num_classes} class: classification needs two or more.")
     for split, examples in raw.splits().items():
         where = f"the {split} split of {name}"
-        if examples.images.dtype != np.uint8:
+        if examples.images is not None and examples.images.dtype != np.uint8:
             raise UserError(f"images of {where} are {examples.images.dtype}: give uint8, 0 to 255.")
         if not len(examples):
             raise UserError(f"{where} has no examples: add some.")
-        shape, first = examples.images.shape[1:], raw.train.images.shape[1:]
-        if shape != first:
-            fault(f"images of {where} are {_text(shape)} and those of train {_text(first)}: make them alike.")
+        _check_fields(where, examples)
+        _check_shapes(where, examples, raw.train, fault)
         _check_labels(where, "label", examples.labels, num_classes, fault)
         for task, classes in raw.tasks.items():
             _check_labels(where, task, examples.further[task], len(classes), fault)
@@ -41,13 +41,42 @@ def check(
             raise UserError(f"dataset.tasks: {task} of {name} has {len(classes)} class: leave it out.")
         _check_classes(f"{task} in {name}", classes, raw.train.further[task], fault)
     if isinstance(expected, Description):
-        height, width, channels = raw.train.images.shape[1:]
-        found = Description((channels, height, width), num_classes)
+        found = Description(raw.inputs, num_classes)
         if found != expected:
             fault(
-                f"the files of {name} hold {num_classes} classes of images of shape {found.input_shape}, not "
-                f"{expected.num_classes} of {expected.input_shape}: they are of another dataset."
+                f"the files of {name} hold {num_classes} classes of images of {found.inputs}, not "
+                f"{expected.num_classes} of {expected.inputs}: they are of another dataset."
             )
+
+
+def _check_fields(where: str, examples: Examples) -> None:
+    for name, values in examples.fields.items():
+        if values.dtype.name not in DTYPES:
+            raise UserError(f"field '{name}' of {where} is {values.dtype}: give {' or '.join(DTYPES)}.")
+        if len(values) != len(examples):
+            raise UserError(
+                f"{where} has {len(values)} rows of '{name}' and {len(examples)} labels: give one an example."
+            )
+        if not np.isfinite(values).all():
+            raise UserError(f"field '{name}' of {where} has values that are not finite: replace them.")
+
+
+def _check_shapes(where: str, examples: Examples, train: Examples, fault: Fault) -> None:
+    mine, theirs = (_shapes(found) for found in (examples, train))
+    if list(mine) != list(theirs):
+        raise UserError(f"{where} has {', '.join(mine)} and train {', '.join(theirs)}: make them alike.")
+    for name, shape in mine.items():
+        if shape != theirs[name]:
+            fault(
+                f"{name} of {where} are {_text(shape)} and those of train {_text(theirs[name])}: "
+                "make them alike."
+            )
+
+
+def _shapes(examples: Examples) -> dict[str, tuple[int, ...]]:
+    """Return the shape of an example's image and of its other fields, by what errors call them."""
+    images = {} if examples.images is None else {"images": examples.images.shape[1:]}
+    return images | {f"values of '{name}'": values.shape[1:] for name, values in examples.fields.items()}
 
 
 def _check_labels(where: str, column: str, labels: NDArray[np.int64], classes: int, fault: Fault) -> None:
@@ -65,5 +94,4 @@ def _check_classes(where: str, classes: tuple[str, ...], labels: NDArray[np.int6
 
 
 def _text(shape: tuple[int, ...]) -> str:
-    height, width, channels = shape
-    return f"{height}×{width}×{channels}"
+    return "×".join(map(str, shape)) or "single numbers"

@@ -6,23 +6,29 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.stored import Opened, Stored
 from kdbench.heads import PRIMARY
+from kdbench.inputs import IMAGE, Field, InputSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Description(NamedTuple):
-    """What a plan needs to know of a dataset: ``input_shape`` is (C, H, W)."""
+    """What a plan needs to know of a dataset."""
 
-    input_shape: tuple[int, int, int]
+    inputs: InputSpec
     num_classes: int
+
+    @classmethod
+    def of_images(cls, shape: tuple[int, int, int], num_classes: int) -> Description:
+        """Return the description of a dataset of images (C, H, W) and nothing else."""
+        return cls(InputSpec.image(shape), num_classes)
 
 
 class Extent(NamedTuple):
@@ -39,14 +45,16 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labelled images, in memory or on disk: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,).
+    """Labelled examples: ``images`` uint8 (N, H, W, C), in memory or on disk, and ``labels`` int64 (N,).
 
-    ``further`` are the labels (N,) of further tasks, by the name of the task.
+    ``further`` are the labels (N,) of further tasks, by the name of the task. ``fields`` are what a model is
+    shown beside the image, or in its place where there is none: float32 or int64 (N, ...), by name.
     """
 
-    images: NDArray[np.uint8] | Stored
+    images: NDArray[np.uint8] | Stored | None
     labels: NDArray[np.int64]
     further: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -55,7 +63,9 @@ class Examples:
     def take(self, rows: NDArray[np.intp]) -> Examples:
         """Return the examples at ``rows``, in that order."""
         further = {task: labels[rows] for task, labels in self.further.items()}
-        return Examples(self.images[rows], self.labels[rows], further)
+        fields = {name: values[rows] for name, values in self.fields.items()}
+        images = None if self.images is None else self.images[rows]
+        return Examples(images, self.labels[rows], further, fields)
 
     def relabelled(self, places: NDArray[np.int64]) -> Examples:
         """Return the examples with ``places[label]`` for each label."""
@@ -111,7 +121,21 @@ class Raw:
 
     def pixels(self) -> int:
         """Return how many bytes the images of all splits have."""
-        return sum(math.prod(examples.images.shape) for examples in self.splits().values())
+        images = [examples.images for examples in self.splits().values()]
+        return sum(0 if of_split is None else math.prod(of_split.shape) for of_split in images)
+
+    @property
+    def inputs(self) -> InputSpec:
+        """What a model is shown: the image, then the other fields in the range that all splits have."""
+        fields: dict[str, Field] = {}
+        if self.train.images is not None:
+            height, width, channels = self.train.images.shape[1:]
+            fields[IMAGE] = Field((channels, height, width))
+        for name, values in self.train.fields.items():
+            splits = [examples.fields[name] for examples in self.splits().values()]
+            low, high = min(found.min() for found in splits), max(found.max() for found in splits)
+            fields[name] = Field(values.shape[1:], values.dtype.name, low.item(), high.item())
+        return InputSpec(fields)
 
     def extent(self) -> Extent:
         """Return the number of examples of each split, and whether they are on disk still."""
@@ -121,14 +145,15 @@ class Raw:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split as tensors: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,), and those of further tasks.
+    """One split as tensors; images, labels and fields are those of ``Examples``.
 
     Channels come last so that a gathered batch is in channels_last memory without a copy.
     """
 
-    images: Tensor
+    images: Tensor | None
     labels: Tensor
     further: Mapping[str, Tensor] = field(default_factory=dict)
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -137,11 +162,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """One split whose images are read from disk again in every pass; its labels are those of ``Split``."""
+    """One split whose images are read from disk again in every pass; all else is that of ``Split``."""
 
     images: Opened
     labels: Tensor
     further: Mapping[str, Tensor] = field(default_factory=dict)
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -152,7 +178,8 @@ class Streamed:
 class Dataset:
     """A dataset ready to train on: three splits, and what normalises their pixels.
 
-    ``mean`` and ``std`` hold one number a channel, for pixels scaled to [0, 1]. ``validation`` has no
+    ``inputs`` is what a model is shown. ``mean`` and ``std`` hold one number a channel of the image, for
+    pixels scaled to [0, 1], and none where there is no image. ``validation`` has no
     rows where none was asked for. ``checksum`` is the SHA-256 of the examples in use (after ``size``,
     ``channels`` and ``limit``), before the validation part was taken out of train and before imbalance.
     ``tasks`` holds the classes of the tasks that its splits have further labels of.
@@ -160,6 +187,7 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
+    inputs: InputSpec
     train: Split | Streamed
     validation: Split | Streamed
     test: Split | Streamed
@@ -182,9 +210,3 @@ class Dataset:
     def outputs(self) -> dict[str, int]:
         """How many classes each task has: the dataset's own, which has no name, then the further ones."""
         return {PRIMARY: len(self.classes)} | {task: len(classes) for task, classes in self.tasks.items()}
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of one example as a model sees it."""
-        height, width, channels = self.train.images.shape[1:]
-        return channels, height, width

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kdbench.data.augment import Augment
 from kdbench.data.dataset import Extent
+from kdbench.inputs import IMAGE, InputSpec
 from kdbench.memory import as_text
 
 SPLITS = ("train", "validation", "test")
@@ -15,8 +16,8 @@ SPLITS = ("train", "validation", "test")
 class Footprint:
     """What a dataset comes to in memory.
 
-    ``train`` and ``held_out`` are the bytes of pixels that ``Batches`` holds for training, and for
-    validation and test; ``train_examples`` counts the training images without the validation part.
+    ``train`` and ``held_out`` are the bytes of pixels and other fields that ``Batches`` holds for training,
+    and for validation and test; ``train_examples`` counts the training examples without the validation part.
     ``streams``: they can be read from disk in every pass instead.
     """
 
@@ -53,15 +54,14 @@ class Footprint:
         return f"{over}: train is streamed from disk, the rest ({as_text(self.held_out)}) is in memory."
 
 
-def footprint(
-    input_shape: tuple[int, int, int], extent: Extent, validation_fraction: float, augment: Augment
-) -> Footprint:
-    """Return what a dataset of images of ``input_shape`` (C, H, W) comes to in memory.
+def footprint(inputs: InputSpec, extent: Extent, validation_fraction: float, augment: Augment) -> Footprint:
+    """Return what the inputs of a dataset come to in memory.
 
     Training images carry a margin of ``crop_padding`` on each side, and with ``flip`` are held mirrored as
     well.
     """
-    channels, height, width = input_shape
+    channels, height, width = inputs.fields[IMAGE].shape if IMAGE in inputs.fields else (0, 0, 0)
+    beside = sum(field.bytes for name, field in inputs.fields.items() if name != IMAGE)
     margin = 2 * augment.crop_padding
     train, validation = extent.train, extent.validation
     if not validation_fraction:
@@ -71,8 +71,8 @@ def footprint(
         train -= validation
     copies = 2 if augment.flip else 1
     return Footprint(
-        train=train * copies * (height + margin) * (width + margin) * channels,
-        held_out=(validation + extent.test) * height * width * channels,
+        train=train * (copies * (height + margin) * (width + margin) * channels + beside),
+        held_out=(validation + extent.test) * (height * width * channels + beside),
         train_examples=train,
         streams=extent.streams,
     )

@@ -67,10 +67,11 @@ def inspect_entry(
     if not decode and not callable(source.describe):
         return found
     try:
-        raw = fitted(loaded(entry.name, source, request), request.options)
+        whole = loaded(entry.name, source, request)
+        raw = fitted(whole, request.options)
         if decode:
             _decode(raw, found, progress or Progress())
-        request.options.check_channels(raw.train.images.shape[-1])
+        request.options.fit(whole.inputs)
         rest, _ = parts(raw, entry.validation_fraction, entry.split_seed)
         if entry.imbalance_factor != 1:
             long_tailed(

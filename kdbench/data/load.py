@@ -74,10 +74,11 @@ def load_dataset(
     source, request = resolve(
         name, root=root, base=folder, split_seed=split_seed, args=args or {}, tasks=tuple(tasks)
     )
-    raw = fitted(loaded(name, source, request), request.options)
-    request.options.check_channels(raw.train.images.shape[-1])
+    whole = loaded(name, source, request)
+    inputs = request.options.fit(whole.inputs)
+    raw = fitted(whole, request.options)
     order = None if classes is None else places(name, raw.classes, classes)
-    needed = footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
+    needed = footprint(inputs, raw.extent(), validation_fraction, augment or Augment())
     streamed = needed.streamed(memory_budget)
     if progress and memory_budget is not None:
         progress.note(needed.text(name, memory_budget))
@@ -97,6 +98,7 @@ def load_dataset(
     return Dataset(
         name=name,
         classes=raw.classes,
+        inputs=inputs,
         train=_split(raw.train if len(rest) == len(raw.train) else raw.train.take(rest)),
         validation=_split(validation),
         test=_split(raw.test),
@@ -154,7 +156,7 @@ def describe_dataset(
     folder: Path | None = None,
     args: Mapping[str, Any] | None = None,
 ) -> Description:
-    """Return (input_shape, num_classes) of a dataset, reading no more than that takes.
+    """Return what a plan needs to know of a dataset, reading no more than that takes.
 
     The named datasets are not read at all, of folders and parquet files only the listing or the schema
     and the first image; a factory has to be called. Raises UserError as ``load_dataset`` does for what
@@ -166,12 +168,8 @@ def describe_dataset(
         found = found(request)
     elif found is None:
         raw = loaded(name, source, request)
-        found = Description(_input_shape(raw), len(raw.classes))
-    options = request.options
-    channels, height, width = found.input_shape
-    channels = options.channels or channels
-    options.check_channels(channels)
-    return Description((channels, options.size or height, options.size or width), found.num_classes)
+        found = Description(raw.inputs, len(raw.classes))
+    return found._replace(inputs=request.options.fit(found.inputs))
 
 
 def describe_tasks(
@@ -224,15 +222,16 @@ def measure_dataset(
     if callable(extent):
         extent = extent(request)
     if extent is None:
-        raw = fitted(loaded(name, source, request), request.options)
-        return footprint(_input_shape(raw), raw.extent(), validation_fraction, augment or Augment())
+        whole = loaded(name, source, request)
+        inputs, raw = request.options.fit(whole.inputs), fitted(whole, request.options)
+        return footprint(inputs, raw.extent(), validation_fraction, augment or Augment())
     options = request.options
     kept = extent._replace(
         train=min(extent.train, options.limit or extent.train),
         test=min(extent.test, options.limit_test or extent.test),
     )
-    shape = describe_dataset(name, root=root, folder=folder, args=args).input_shape
-    return footprint(shape, kept, validation_fraction, augment or Augment())
+    inputs = describe_dataset(name, root=root, folder=folder, args=args).inputs
+    return footprint(inputs, kept, validation_fraction, augment or Augment())
 
 
 def loaded(name: str, source: Source, request: Request) -> Raw:
@@ -242,19 +241,14 @@ def loaded(name: str, source: Source, request: Request) -> Raw:
     return raw
 
 
-def _input_shape(raw: Raw) -> tuple[int, int, int]:
-    height, width, channels = raw.train.images.shape[1:]
-    return channels, height, width
-
-
 def fitted(raw: Raw, options: Options) -> Raw:
     """Apply the limits, then the size and channels that the arguments ask for."""
 
     def fit(split: str, examples: Examples) -> Examples:
         rows = options.kept(split, examples.labels, len(raw.classes))
         kept = examples if rows is None else examples.take(rows)
-        if isinstance(kept.images, Stored):
-            return kept  # it is decoded to the size and channels that are asked for
+        if kept.images is None or isinstance(kept.images, Stored):
+            return kept  # what is stored is decoded to the size and channels that are asked for
         return replace(kept, images=refit(kept.images, options.size, options.channels))
 
     return raw.changed(fit)
@@ -283,6 +277,8 @@ def _split(examples: Examples) -> Split | Streamed:
 
     labels = torch.from_numpy(examples.labels.copy())
     further = {task: torch.from_numpy(column.copy()) for task, column in examples.further.items()}
+    fields = {name: torch.from_numpy(values.copy()) for name, values in examples.fields.items()}
     if isinstance(examples.images, Opened):
-        return Streamed(examples.images, labels, further)
-    return Split(torch.from_numpy(examples.images), labels, further)
+        return Streamed(examples.images, labels, further, fields)
+    images = None if examples.images is None else torch.from_numpy(examples.images)
+    return Split(images, labels, further, fields)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kdbench.data.splits import balanced
 from kdbench.errors import UserError, unknown
+from kdbench.inputs import IMAGE, Field, InputSpec
 
 COMMON = ("size", "channels", "limit", "limit_test", "mean", "std")
 
@@ -77,14 +78,28 @@ class Options:
             )
         return balanced(labels, limit)
 
-    def check_channels(self, channels: int) -> None:
-        """Raise UserError unless ``mean`` and ``std``, where given, have one entry a channel."""
+    def fit(self, inputs: InputSpec) -> InputSpec:
+        """Return inputs with the image that the arguments ask for.
+
+        Raises UserError for arguments of images where there is none, and unless ``mean`` and ``std``, where
+        they are there, have one entry a channel.
+        """
+        image = inputs.fields.get(IMAGE)
+        if image is None:
+            for name in ("size", "channels", "mean", "std"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"dataset argument {name} is for images, and the dataset has none.")
+            return inputs
+        channels, height, width = image.shape
+        channels = self.channels or channels
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != channels:
                 raise UserError(
                     f"dataset argument {name} has {len(values)} entries for images of {channels} "
                     f"channel{'s' if channels > 1 else ''}: give one number a channel."
                 )
+        shape = (channels, self.size or height, self.size or width)
+        return InputSpec({**inputs.fields, IMAGE: Field(shape)})
 
 
 def _count(name: str, value: Any) -> int | None:

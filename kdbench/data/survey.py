@@ -29,24 +29,28 @@ class Survey(NamedTuple):
 def survey(raw: Raw, training: NDArray[np.intp]) -> Survey:
     """Look at every example once.
 
-    The checksum is that of class names, shapes, pixels and labels: what was trained and tested on. Mean and
-    standard deviation are those of the rows ``training`` of the train split, the latter at least one grey
-    level; from counts of the 256 levels, so that they are exact whatever the order of the images. Images on
-    disk are decoded for this, one time; no more than a few hundred of them are held at once.
+    The checksum is that of class names, shapes, pixels, other fields and labels: what was trained and tested
+    on. Mean and standard deviation are those of the rows ``training`` of the train split, the latter at least
+    one grey level; from counts of the 256 levels, so that they are exact whatever the order of the images.
+    Images on disk are decoded for this, one time; no more than a few hundred of them are held at once.
     """
     trained = np.zeros(len(raw.train), dtype=bool)
     trained[training] = True
-    channels = raw.train.images.shape[-1]
+    channels = 0 if raw.train.images is None else raw.train.images.shape[-1]
     counts = np.zeros((channels, 256), dtype=np.int64)
     digest = hashlib.sha256(json.dumps(raw.classes).encode())
     for name, examples in raw.splits().items():
-        digest.update(json.dumps([name, examples.images.shape]).encode())
+        shape = None if examples.images is None else examples.images.shape
+        digest.update(json.dumps([name, shape]).encode())
         start = 0
         for chunk in _chunks(examples.images):
             digest.update(np.ascontiguousarray(chunk).data)
             if name == "train":
                 counts += _levels(chunk[trained[start : start + len(chunk)]])
             start += len(chunk)
+        for field, values in examples.fields.items():
+            digest.update(json.dumps([field, values.dtype.name, values.shape]).encode())
+            digest.update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)
         digest.update(np.ascontiguousarray(examples.labels, dtype="<i8").data)
         for task, labels in examples.further.items():
             digest.update(json.dumps([task, raw.tasks[task]]).encode())
@@ -54,7 +58,9 @@ def survey(raw: Raw, training: NDArray[np.intp]) -> Survey:
     return Survey(digest.hexdigest(), *_moments(counts))
 
 
-def _chunks(images: NDArray[np.uint8] | Stored) -> Iterator[NDArray[np.uint8]]:
+def _chunks(images: NDArray[np.uint8] | Stored | None) -> Iterator[NDArray[np.uint8]]:
+    if images is None:
+        return iter(())
     if isinstance(images, Stored):
         return images.chunks()
     return (images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK))

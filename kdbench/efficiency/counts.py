@@ -8,7 +8,7 @@ it. Where an operator that may multiply cannot be counted, the counts are lower 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdbench.efficiency.crosscheck import describe_difference
 from kdbench.efficiency.traces import analyse
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.shared_state import kept_settings
 
 FP32_BYTES = 4
@@ -92,20 +93,20 @@ class MultiplyAdds:
         return self.by_convention | self.beyond
 
 
-def count(model: nn.Module, input_shape: Sequence[int]) -> Counts:
-    """Return the counts of a model for one input of shape ``(C, H, W)``; the model is left as it was."""
+def count(model: nn.Module, inputs: InputSpec) -> Counts:
+    """Return the counts of a model for one example; the model is left as it was."""
     reasons: dict[str, str] = {}
     counted: MultiplyAdds | None = None
     by_torch: dict[str, int] | None = None
     size = intensity = None
     # Foreign code fails in any way; what can be counted stands without what cannot.
     try:
-        counted = count_multiply_adds(model, input_shape)
+        counted = count_multiply_adds(model, inputs)
     except Exception as error:
         text = f"the forward pass could not be traced: {type(error).__name__}: {_line(error)}"
         reasons |= dict.fromkeys(OF_THE_TRACE, text)
     try:
-        by_torch = count_by_operator_torch(model, input_shape)
+        by_torch = count_by_operator_torch(model, inputs)
     except Exception as error:
         reasons["macs_torch"] = f"the forward pass failed: {type(error).__name__}: {_line(error)}"
     try:
@@ -144,13 +145,13 @@ def count_nonzero(model: nn.Module) -> int:
     return sum(int(torch.count_nonzero(parameter.detach())) for parameter in model.parameters())
 
 
-def count_multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> MultiplyAdds:
+def count_multiply_adds(model: nn.Module, inputs: InputSpec) -> MultiplyAdds:
     """Count one forward pass of batch 1 by the rules of this package and, beyond the convention, fvcore's.
 
     Raises whatever the model raises when it is traced.
     """
     with _untouched(model), _plain_operators():
-        traced = analyse(model, _example(model, input_shape))
+        traced = analyse(model, inputs.example_for(model, 1))
     return MultiplyAdds(
         by_convention=dict(traced.macs),
         beyond=dict(traced.beyond),
@@ -160,17 +161,17 @@ def count_multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> Multipl
     )
 
 
-def count_by_operator_torch(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
+def count_by_operator_torch(model: nn.Module, inputs: InputSpec) -> dict[str, int]:
     """Count the same pass with torch.utils.flop_counter, halved: the cross-check, by torch's operators."""
     with _untouched(model), _plain_operators(), FlopCounterMode(display=False) as counter:
-        model(_example(model, input_shape))
+        model(inputs.example_for(model, 1))
     counts = counter.get_flop_counts().get("Global", {})
     return {operator.__name__: flops // 2 for operator, flops in counts.items()}
 
 
-def count_multiply_adds_torch(model: nn.Module, input_shape: Sequence[int]) -> int:
+def count_multiply_adds_torch(model: nn.Module, inputs: InputSpec) -> int:
     """Return torch's own count of the same pass, over all operators."""
-    return sum(count_by_operator_torch(model, input_shape).values())
+    return sum(count_by_operator_torch(model, inputs).values())
 
 
 def serialized_bytes(state: dict[str, Tensor]) -> int:
@@ -225,11 +226,6 @@ def _plain_operators() -> Iterator[None]:
     finally:
         mha.set_fastpath_enabled(fused)
         mkldnn.enabled = enabled
-
-
-def _example(model: nn.Module, input_shape: Sequence[int]) -> Tensor:
-    parameter = next(model.parameters(), None)
-    return torch.zeros(1, *input_shape, device=parameter.device if parameter is not None else "cpu")
 
 
 def _line(error: Exception) -> str:

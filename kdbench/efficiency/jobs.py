@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdbench.errors import UserError
+from kdbench.inputs import Inputs, InputSpec, laid_out
 from kdbench.methods.restructuring import Decided, finished, restructured
 from kdbench.models import build_model, load_checkpoint
-from kdbench.models.features import run_blank
+from kdbench.models.features import run_example
 from kdbench.models.registry import is_foreign
 from kdbench.models.trial import Trial, try_out
 from kdbench.shared_state import seed_streams
@@ -36,14 +37,14 @@ def build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> Built:
     """Return the model of one entry of a job, with its weights where it has a checkpoint."""
     seed_streams(0)
     model = _build(job, entry)
-    trial = try_out(model, job["input_shape"]) if is_foreign(entry["name"]) else None
+    trial = try_out(model, InputSpec.from_json(job["inputs"])) if is_foreign(entry["name"]) else None
     return Built(model, trial)
 
 
 def _build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> nn.Module:
     model = build_model(
         entry["name"],
-        input_shape=tuple(job["input_shape"]),
+        inputs=InputSpec.from_json(job["inputs"]),
         num_classes=job["num_classes"],
         args=entry["args"],
     )
@@ -55,18 +56,14 @@ def _build(job: Mapping[str, Any], entry: Mapping[str, Any]) -> nn.Module:
     return finished(model, compressors)
 
 
-def outputs(model: nn.Module, shape: Sequence[int]) -> int | None:
+def outputs(model: nn.Module, inputs: InputSpec) -> int | None:
     """Return how many logits a model gives, None where it gives none that can be told."""
-    channels, height, width = shape
     try:
-        return run_blank(model, (channels, height, width)).shape[1]
+        return run_example(model, inputs).shape[1]
     except UserError:
         return None
 
 
-def example(batch: int, shape: Sequence[int], device: str) -> Tensor:
-    """Return inputs (B, ...) on a device; those of four dimensions are laid out channels_last."""
-    inputs = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
-    if inputs.dim() == 4:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-    return inputs.to(device)
+def example(job: Mapping[str, Any], batch: int, device: str) -> Inputs:
+    """Return what the models of a job are run on; images are laid out channels_last."""
+    return laid_out(InputSpec.from_json(job["inputs"]).example(batch, device), torch.channels_last)

@@ -19,6 +19,7 @@ from kdbench.efficiency.report import CostReport, WorkerResult, build_report
 from kdbench.efficiency.samples import SAMPLE_COLUMNS
 from kdbench.efficiency.steps import BUILD, memory_step
 from kdbench.errors import UserError, unknown
+from kdbench.inputs import InputSpec
 from kdbench.machine import fingerprint, load_average, measuring_lock, versions
 from kdbench.progress import Progress
 from kdbench.store import read_json, write_json
@@ -43,7 +44,7 @@ class ModelJob:
 def measure(
     models: Sequence[ModelJob],
     *,
-    input_shape: Sequence[int],
+    inputs: InputSpec,
     num_classes: int,
     reference: str | None = None,
     protocol: Protocol | None = None,
@@ -53,7 +54,7 @@ def measure(
 
     Args:
         models: what to measure.
-        input_shape: (C, H, W).
+        inputs: what the models are shown.
         num_classes: width of the last layer.
         reference: label of the model that ratios and speed-ups are taken to, usually the teacher.
         protocol: how to time; without devices only counts are taken, and no lock.
@@ -77,14 +78,14 @@ def measure(
         raise unknown("reference model", reference, labels)
     job = {
         "models": [asdict(model) for model in models],
-        "input_shape": list(input_shape),
+        "inputs": inputs.as_json(),
         "num_classes": num_classes,
         "reference": reference,
         "protocol": protocol.as_json(),
     }
     conditions: dict[str, Any] = {
         "reference": reference,
-        "input_shape": list(input_shape),
+        "inputs": inputs.as_json(),
         "num_classes": num_classes,
         "precision": "fp32",
         "protocol": protocol.as_json(),

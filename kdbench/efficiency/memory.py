@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kdbench.efficiency.columns import memory_names
 from kdbench.efficiency.jobs import Built, build, example
 from kdbench.efficiency.peak import watch
 from kdbench.efficiency.runtimes import Call, prepare, restore
 from kdbench.errors import UserError
+from kdbench.inputs import Inputs, examples, tensors
 from kdbench.place import Place
 from kdbench.store import read_json, write_json
 
 _CALLS = 3
 
 
-def peak_memory(built: Built, inputs: Tensor) -> dict[str, int]:
+def peak_memory(built: Built, inputs: Inputs) -> dict[str, int]:
     """Return the peak memory in bytes while a model runs, by column.
 
     On the CPU it is how far resident memory rose over that of the loaded model and its inputs; on CUDA what
     was allocated, and what the allocator had reserved for it, both with the weights.
     """
-    batch = len(inputs)
-    call = prepare(built.model, inputs, Place(inputs.device.type, batch), built.trial)
-    if inputs.is_cuda:
+    batch, device = examples(inputs), tensors(inputs)[0].device
+    call = prepare(built.model, inputs, Place(device.type, batch), built.trial)
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         _run(call)
         torch.cuda.synchronize()
@@ -64,7 +64,7 @@ def main() -> None:
     if job["threads"] is not None:
         torch.set_num_threads(job["threads"])
     try:
-        inputs = example(job["batch"], job["input_shape"], job["device"])
+        inputs = example(job, job["batch"], job["device"])
         content: dict[str, Any] = {"memory": peak_memory(build(job, job["model"]), inputs)}
     except UserError as error:
         content = {"reason": str(error)}

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.errors import UserError
+from kdbench.inputs import Inputs, cast, copied, laid_out, tensors
 from kdbench.machine import native_bf16
 from kdbench.models.trial import Trial
 from kdbench.place import RUNTIME_TITLES, Place
@@ -33,7 +34,7 @@ class Restored:
     ``restore`` does that; it is no part of what is timed.
     """
 
-    def __init__(self, call: Call, inputs: Tensor, original: Tensor) -> None:
+    def __init__(self, call: Call, inputs: Inputs, original: Inputs) -> None:
         """Take the call, the inputs that it reads and writes, and what they shall be."""
         self._call = call
         self._inputs = inputs
@@ -41,7 +42,8 @@ class Restored:
 
     def restore(self) -> None:
         """Make the inputs what they were."""
-        self._inputs.copy_(self._original)
+        for mine, original in zip(tensors(self._inputs), tensors(self._original), strict=True):
+            mine.copy_(original)
 
     def __call__(self) -> Any:
         """Run the forward pass."""
@@ -54,11 +56,11 @@ def restore(call: Call) -> None:
         call.restore()
 
 
-def prepare(model: nn.Module, inputs: Tensor, place: Place, trial: Trial | None = None) -> Call:
-    """Return the forward pass of ``inputs`` (B, ...) through a model, as it runs in a place.
+def prepare(model: nn.Module, inputs: Inputs, place: Place, trial: Trial | None = None) -> Call:
+    """Return the forward pass of ``inputs`` through a model, as it runs in a place.
 
-    The model is moved to the device of the inputs and left there, in evaluation mode; where the inputs
-    have four dimensions, its weights and they are laid out channels_last, or contiguous where it fails in
+    The model is moved to the device of the inputs and left there, in evaluation mode; where inputs have four
+    dimensions, its weights and they are laid out channels_last, or contiguous where it fails in
     channels_last. bf16 is the model with its weights and inputs cast, so it needs a device that multiplies in
     bf16. A model that is not of the zoo, and was tried out, gets inputs of its own, for others would see what
     it writes there; the call of one that writes is to be given to ``restore`` before it is made.
@@ -68,28 +70,29 @@ def prepare(model: nn.Module, inputs: Tensor, place: Place, trial: Trial | None 
             installed), and where the output differs from eager fp32 by more than TOLERANCE.
         Exception: whatever compiling, exporting or capturing raises.
     """
-    model.to(inputs.device).eval()
-    if inputs.dim() == 4:
+    device = tensors(inputs)[0].device
+    model.to(device).eval()
+    if any(tensor.dim() == 4 for tensor in tensors(inputs)):
         memory_format = trial.memory_format if trial else torch.channels_last
         model.to(memory_format=memory_format)
-        inputs = inputs.contiguous(memory_format=memory_format)
+        inputs = laid_out(inputs, memory_format)
     eager = _call("eager", model, inputs, trial)
     if (place.runtime, place.precision) == ("eager", "fp32"):
         return eager
     subject = model
     if place.precision == "bf16":
-        if not native_bf16(inputs.device):
-            raise UserError(f"bf16 is not native on this {'GPU' if inputs.is_cuda else 'CPU'}")
-        subject, inputs = copy.deepcopy(model).to(torch.bfloat16), inputs.to(torch.bfloat16)
+        if not native_bf16(device):
+            raise UserError(f"bf16 is not native on this {'GPU' if device.type == 'cuda' else 'CPU'}")
+        subject, inputs = copy.deepcopy(model).to(torch.bfloat16), cast(inputs, torch.bfloat16)
     call = _call(place.runtime, subject, inputs, trial)
     check_parity(call, eager, place)
     return call
 
 
-def _call(runtime: str, model: nn.Module, inputs: Tensor, trial: Trial | None) -> Call:
+def _call(runtime: str, model: nn.Module, inputs: Inputs, trial: Trial | None) -> Call:
     if trial is None:
         return _MAKERS[runtime](model, inputs)
-    own = inputs.clone()
+    own = copied(inputs)
     call = _MAKERS[runtime](model, own)
     return Restored(call, own, inputs) if trial.changes_input else call
 
@@ -125,12 +128,12 @@ def _tensor(output: Any) -> Tensor:
     return output.detach().float().cpu()
 
 
-def _eager(model: nn.Module, inputs: Tensor) -> Call:
+def _eager(model: nn.Module, inputs: Inputs) -> Call:
     return partial(model, inputs)
 
 
-def _compiled(model: nn.Module, inputs: Tensor) -> Call:
-    def forward(inputs: Tensor) -> Any:
+def _compiled(model: nn.Module, inputs: Inputs) -> Call:
+    def forward(inputs: Inputs) -> Any:
         return model(inputs)
 
     # dynamo keeps what it compiled with the code object. One of its own spares the model the guards and the
@@ -142,15 +145,15 @@ def _compiled(model: nn.Module, inputs: Tensor) -> Call:
     return call
 
 
-def _exported(model: nn.Module, inputs: Tensor) -> Call:
+def _exported(model: nn.Module, inputs: Inputs) -> Call:
     with torch.no_grad():
         return partial(torch.export.export(model, (inputs,)).module(), inputs)
 
 
-def _onnx(model: nn.Module, inputs: Tensor) -> Call:
-    if inputs.is_cuda:
+def _onnx(model: nn.Module, inputs: Inputs) -> Call:
+    if any(tensor.is_cuda for tensor in tensors(inputs)):
         raise UserError("ONNX Runtime is timed on the CPU only")
-    if inputs.dtype != torch.float32:
+    if any(tensor.dtype == torch.bfloat16 for tensor in tensors(inputs)):
         raise UserError("ONNX Runtime is timed in fp32 only")
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
@@ -164,15 +167,18 @@ def _onnx(model: nn.Module, inputs: Tensor) -> Call:
     # Its threads would otherwise go on spinning into the turn of the next model.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     with tempfile.TemporaryDirectory(prefix="kdbench-onnx-") as folder, torch.no_grad():
-        program = torch.onnx.export(model, (inputs,), dynamo=True, verbose=False)
+        # The exporter takes a mapping that comes last for keyword arguments.
+        program = torch.onnx.export(model, (inputs, {}), dynamo=True, verbose=False)
         assert program is not None
         file = Path(folder) / "model.onnx"
         program.save(str(file))
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return partial(session.run, None, {session.get_inputs()[0].name: inputs.contiguous().numpy()})
+    names = [found.name for found in session.get_inputs()]
+    fed = (tensor.contiguous().numpy() for tensor in tensors(inputs))
+    return partial(session.run, None, dict(zip(names, fed, strict=True)))
 
 
-def _graph(model: nn.Module, inputs: Tensor) -> Call:
+def _graph(model: nn.Module, inputs: Inputs) -> Call:
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.inference_mode():
@@ -192,7 +198,7 @@ def _graph(model: nn.Module, inputs: Tensor) -> Call:
     return replay
 
 
-_MAKERS: dict[str, Callable[[nn.Module, Tensor], Call]] = {
+_MAKERS: dict[str, Callable[[nn.Module, Inputs], Call]] = {
     "eager": _eager,
     "compile": _compiled,
     "export": _exported,

@@ -12,10 +12,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from kdbench.efficiency.calls import Call
 from kdbench.efficiency.operators import is_plain
+from kdbench.inputs import Inputs
 
 with warnings.catch_warnings():
     # fvcore compiles a loss with torch.jit.script on import, which newer torch announces as deprecated.
@@ -67,8 +68,8 @@ class Traced:
 class _Analysis(FlopCountAnalysis):
     """fvcore's walk over a trace, in which every call without a rule beyond the convention is looked at."""
 
-    def __init__(self, model: nn.Module, example: Tensor, traced: Traced) -> None:
-        super().__init__(model, example)
+    def __init__(self, model: nn.Module, example: Inputs, traced: Traced) -> None:
+        super().__init__(model, (example,))
         self._traced = traced
         handles = self._op_handles
         self.clear_op_handles().set_op_handle(**{name: handles[name] for name in BEYOND})
@@ -81,7 +82,7 @@ class _Analysis(FlopCountAnalysis):
         return True
 
 
-def analyse(model: nn.Module, example: Tensor) -> Traced:
+def analyse(model: nn.Module, example: Inputs) -> Traced:
     """Trace one forward pass and count what it does; raises whatever the model raises."""
     traced = Traced()
     analysis = _Analysis(model, example, traced)

@@ -34,6 +34,7 @@ from kdbench.efficiency.runtimes import Call, prepare, restore
 from kdbench.efficiency.samples import SAMPLE_COLUMNS
 from kdbench.efficiency.steps import BUILD, COUNT, energy_step
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models.trial import FORMAT_NAMES
 from kdbench.place import Place
 from kdbench.store import read_json, write_atomic, write_json
@@ -110,11 +111,12 @@ class _Session:
     def count(self, models: Mapping[str, Built]) -> dict[str, dict[str, Any]]:
         """Return the counts of the models that can be counted, by label."""
         counts: dict[str, dict[str, Any]] = {}
+        inputs = InputSpec.from_json(self.job["inputs"])
         for label, built in models.items():
             with self._step(label, COUNT) as wanted:
                 if wanted:
-                    found = asdict(count(built.model, self.job["input_shape"]))
-                    counts[label] = found | {"outputs": outputs(built.model, self.job["input_shape"])}
+                    found = asdict(count(built.model, inputs))
+                    counts[label] = found | {"outputs": outputs(built.model, inputs)}
         return counts
 
     def time(self, models: Mapping[str, Built], device: str, batch: int, threads: int | None) -> pd.DataFrame:
@@ -128,7 +130,7 @@ class _Session:
         ]
         timing: Timing[Subject]
         try:
-            inputs = example(batch, self.job["input_shape"], device)
+            inputs = example(self.job, batch, device)
         except (RuntimeError, MemoryError) as error:
             timing = Timing(failures=dict.fromkeys(subjects, failure(error)))
         else:
@@ -164,7 +166,7 @@ class _Session:
                 # Whether there is a counter comes first: without one nothing is run.
                 counter = Gpu().joules if device == "cuda" else Rapl()
                 finish = torch.cuda.synchronize if device == "cuda" else _nothing
-                inputs = example(batch, self.job["input_shape"], device)
+                inputs = example(self.job, batch, device)
                 call = prepare(built.model, inputs, Place(device, batch), built.trial)
 
                 def run(call: Call = call) -> None:

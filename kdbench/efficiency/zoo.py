@@ -10,7 +10,7 @@ from typing import Any
 from kdbench.efficiency.counts import count_multiply_adds
 from kdbench.errors import UserError
 from kdbench.models import build_model, families, feature_shapes, find_taps
-from kdbench.models.index import CLASSES, FILE, INPUT_SHAPE, counter_fingerprint, fingerprint, sketch_of
+from kdbench.models.index import CLASSES, FILE, INPUTS, counter_fingerprint, fingerprint, sketch_of
 
 
 def entries(names: Collection[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -20,10 +20,10 @@ def entries(names: Collection[str] | None = None) -> Iterator[tuple[str, dict[st
         for name in family.examples:
             if names is not None and name not in names:
                 continue
-            model = build_model(name, input_shape=INPUT_SHAPE, num_classes=CLASSES)
-            taps = find_taps(model, INPUT_SHAPE)
-            sketch = sketch_of(model, taps, feature_shapes(model, taps, INPUT_SHAPE))
-            counted = count_multiply_adds(model, INPUT_SHAPE)
+            model = build_model(name, inputs=INPUTS, num_classes=CLASSES)
+            taps = find_taps(model, INPUTS)
+            sketch = sketch_of(model, taps, feature_shapes(model, taps, INPUTS))
+            counted = count_multiply_adds(model, INPUTS)
             if counted.uncounted:
                 raise UserError(f"{name}: {', '.join(counted.uncounted)} is not counted: give it a rule.")
             counts = {

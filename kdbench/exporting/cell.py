@@ -13,6 +13,7 @@ from torch import nn
 from kdbench.code.factory import has_changed
 from kdbench.data import load_entry
 from kdbench.errors import UserError, nearest
+from kdbench.inputs import IMAGE, InputSpec
 from kdbench.machine import versions
 from kdbench.methods import Method
 from kdbench.methods.compressor import find_step
@@ -20,7 +21,6 @@ from kdbench.methods.restructuring import Decided, finished, restructured
 from kdbench.models import build_model, load_checkpoint
 from kdbench.models.foreign import give_own_input
 from kdbench.models.registry import is_foreign
-from kdbench.models.shapes import Shape
 from kdbench.models.trial import try_out
 from kdbench.store import DECISION, RUNS, Record, RunDirectory, read_json
 from kdbench.store.record import HOMES
@@ -38,14 +38,14 @@ class TrainedStudent:
 
     id: str
     model: nn.Module
-    input_shape: Shape
+    inputs: InputSpec
     card: dict[str, Any]
     entry: ModelEntry
     decisions: tuple[Decided, ...] = ()
 
     def fresh(self) -> nn.Module:
         """Return another model of the same architecture, with fresh weights."""
-        built = _build(self.entry, self.input_shape, _outputs(self.card))
+        built = _build(self.entry, self.inputs, _outputs(self.card))
         return finished(*restructured(built, self.decisions))
 
 
@@ -118,15 +118,14 @@ def trained_student(
         raise UserError(f"cell '{cell}' has no model, it is {record.status}: {record.reason}.")
     file = weights_file(directory, record, best=best)
     manifest = directory.manifest()
-    channels, height, width = manifest["input_shape"]
-    shape: Shape = (channels, height, width)
+    inputs = InputSpec.recorded(manifest)
     folder = folder_of_paths(directory.path)
     entry, decisions = recipe_of(directory, record, folder)
-    model, compressors = restructured(_build(entry, shape, _outputs(manifest)), decisions)
+    model, compressors = restructured(_build(entry, inputs, _outputs(manifest)), decisions)
     load_checkpoint(model, file)
     normalisation = manifest.get("normalisation") or _normalisation(record, data_root, folder)
     card = _card(record, manifest, normalisation, best)
-    return TrainedStudent(cell, finished(model, compressors).eval(), shape, card, entry, decisions)
+    return TrainedStudent(cell, finished(model, compressors).eval(), inputs, card, entry, decisions)
 
 
 def weights_file(directory: RunDirectory, record: Record, *, best: bool = False) -> Path:
@@ -183,10 +182,10 @@ def _outputs(content: Mapping[str, Any]) -> int:
     return len(content["classes"]) + sum(map(len, content.get("tasks", {}).values()))
 
 
-def _build(entry: ModelEntry, shape: Shape, classes: int) -> nn.Module:
-    model = build_model(entry.reference, input_shape=shape, num_classes=classes, args=entry.args)
-    # What is exported shall leave the images of whoever runs it alone.
-    if is_foreign(entry.name) and try_out(model, shape).changes_input:
+def _build(entry: ModelEntry, inputs: InputSpec, classes: int) -> nn.Module:
+    model = build_model(entry.reference, inputs=inputs, num_classes=classes, args=entry.args)
+    # What is exported shall leave the inputs of whoever runs it alone.
+    if is_foreign(entry.name) and try_out(model, inputs).changes_input:
         give_own_input(model)
     return model
 
@@ -248,13 +247,25 @@ def _normalisation(record: Record, data_root: Path | None, folder: Path | None) 
     return {"mean": list(data.mean), "std": list(data.std)}
 
 
+def _described(inputs: InputSpec) -> str:
+    """Return what a model takes, in words."""
+    image = "(batch, channels, height, width): (pixels / 255 - mean) / std, channel by channel"
+    texts = {
+        name: f"{field.dtype} {image if name == IMAGE else ('batch', *field.shape)}"
+        for name, field in inputs.fields.items()
+    }
+    several = "; ".join(f"{name} {text}" for name, text in texts.items())
+    return f"a mapping of {several}" if len(texts) > 1 else next(iter(texts.values()))
+
+
 def _card(
     record: Record, manifest: Mapping[str, Any], normalisation: Mapping[str, Any], best: bool
 ) -> dict[str, Any]:
+    inputs = InputSpec.recorded(manifest)
     metric, tasks = "top1_best_val" if best else "top1", manifest.get("tasks")
     return {
-        "input": "float32 (batch, channels, height, width): (pixels / 255 - mean) / std, channel by channel",
-        "input_shape": manifest["input_shape"],
+        "input": _described(inputs),
+        **inputs.as_recorded(),
         **normalisation,
         "output": "logits, float32 (batch, classes)" + (", then those of each task" if tasks else ""),
         "classes": manifest["classes"],

@@ -74,7 +74,7 @@ def _write_and_compare(student: TrainedStudent, to: str, path: Path) -> Parity:
             # Exporters warn of what they do themselves; whether it went well is what is compared.
             warnings.simplefilter("ignore")
             FORMATS[to].write(student, path)
-            found = parity(student.model, FORMATS[to].read(student, path), student.input_shape)
+            found = parity(student.model, FORMATS[to].read(student, path), student.inputs)
     except (UserError, OSError):
         raise
     except Exception as error:  # exporters raise anything, and a model may be a user's own

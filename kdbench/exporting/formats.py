@@ -14,8 +14,9 @@ from torch import Tensor
 
 from kdbench.errors import UserError
 from kdbench.exporting.cell import TrainedStudent
+from kdbench.inputs import Inputs, tensors
 
-Run = Callable[[Tensor], Tensor]
+Run = Callable[[Inputs], Tensor]
 BATCH = "batch"
 
 
@@ -48,8 +49,8 @@ def read_safetensors(student: TrainedStudent, path: Path) -> Run:
 
 def write_torch_export(student: TrainedStudent, path: Path) -> None:
     """Write the program of torch.export, for any batch size."""
-    shapes = ({0: torch.export.Dim(BATCH)},)
-    program = torch.export.export(student.model, (_example(student),), dynamic_shapes=shapes)
+    inputs, shapes = _example(student)
+    program = torch.export.export(student.model, (inputs,), dynamic_shapes=(shapes,))
     torch.export.save(program, path)
 
 
@@ -59,17 +60,21 @@ def read_torch_export(student: TrainedStudent, path: Path) -> Run:
 
 
 def write_onnx(student: TrainedStudent, path: Path) -> None:
-    """Write an ONNX model with input ``input`` and output ``logits``, for any batch size, weights inside.
+    """Write an ONNX model with output ``logits``, for any batch size, weights inside.
+
+    Its input is ``input``, or where there are several each goes by the name of its field.
 
     Raises UserError where the extra ``onnx`` is not installed.
     """
     _require_onnx()
+    inputs, shapes = _example(student)
     program = torch.onnx.export(
         student.model,
-        (_example(student),),
+        # The exporter takes a mapping that comes last for keyword arguments.
+        (inputs, {}),
         dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim(BATCH)},),
-        input_names=["input"],
+        dynamic_shapes=(shapes,),
+        input_names=_names(student),
         output_names=["logits"],
         verbose=False,
     )
@@ -84,7 +89,13 @@ def read_onnx(student: TrainedStudent, path: Path) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda inputs: torch.from_numpy(session.run(["logits"], {"input": inputs.numpy()})[0])
+    names = _names(student)
+
+    def run(inputs: Inputs) -> Tensor:
+        fed = (tensor.numpy() for tensor in tensors(inputs))
+        return torch.from_numpy(session.run(["logits"], dict(zip(names, fed, strict=True)))[0])
+
+    return run
 
 
 FORMATS = {
@@ -106,9 +117,18 @@ def _require_onnx() -> None:
         ) from None
 
 
-def _example(student: TrainedStudent) -> Tensor:
+def _example(student: TrainedStudent) -> tuple[Inputs, Any]:
+    """Return inputs to trace with, and which of their sizes are any."""
+    batch = torch.export.Dim(BATCH)
     # A batch of one would be taken for a fixed size.
-    return torch.zeros(2, *student.input_shape)
+    inputs = student.inputs.example(2)
+    free = {name: {0: batch} for name in student.inputs.fields}
+    return inputs, free if len(free) > 1 else {0: batch}
+
+
+def _names(student: TrainedStudent) -> list[str]:
+    names = list(student.inputs.fields)
+    return names if len(names) > 1 else ["input"]
 
 
 def _texts(card: dict[str, Any]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdbench.models.shapes import Shape
+from kdbench.inputs import Inputs, InputSpec, copied
 
 # Rounding in float32, as a share of the largest logit; a wrong operator or layout is off by far more.
 TOLERANCE = 1e-4
@@ -37,25 +37,24 @@ class Parity:
     def __str__(self) -> str:
         """Say the figures in one line."""
         return (
-            f"on {self.inputs} inputs of standard normal pixels the largest difference from eager is "
+            f"on {self.inputs} inputs of random values the largest difference from eager is "
             f"{self.difference:.2g}, the largest logit {self.scale:.3g}, top-1 agreement {self.agreement:.1%}"
         )
 
 
-def parity(model: nn.Module, other: Callable[[Tensor], Tensor], input_shape: Shape) -> Parity:
-    """Run both on standard normal inputs (B, C, H, W), which is what normalised images resemble.
+def parity(model: nn.Module, other: Callable[[Inputs], Tensor], inputs: InputSpec) -> Parity:
+    """Run both on the same random inputs.
 
     Args:
         model: the model, in evaluation mode.
         other: gives logits (B, K) of the exported one.
-        input_shape: (C, H, W).
+        inputs: what the model is shown.
     """
-    generator = torch.Generator().manual_seed(0)
-    batches = [torch.randn(size, *input_shape, generator=generator) for size in BATCHES]
+    batches = [inputs.example(size) for size in BATCHES]
     with torch.no_grad():
         # Copies, for a model may write into what it is shown.
-        expected = torch.cat([model(batch.clone()) for batch in batches])
-        found = torch.cat([other(batch.clone()) for batch in batches])
+        expected = torch.cat([model(copied(batch)) for batch in batches])
+        found = torch.cat([other(copied(batch)) for batch in batches])
     return Parity(
         inputs=len(expected),
         difference=(found - expected).abs().max().item(),

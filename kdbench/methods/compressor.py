@@ -24,8 +24,7 @@ from kdbench.methods.base import METHODS, Method, Parameters, find_method
 from kdbench.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from kdbench.inputs import Inputs
     from kdbench.models.index import Sketch
 
 Decision = dict[str, Any]
@@ -51,7 +50,7 @@ class Compressor:
     def check(cls, hyper: Any, model: Sketch) -> None:
         """Raise Refusal with the reason where the compressor cannot work on a model."""
 
-    def decide(self, model: nn.Module, batches: Iterable[Tensor]) -> Decision:
+    def decide(self, model: nn.Module, batches: Iterable[Inputs]) -> Decision:
         """Return what is to be done to a trained network, as JSON; the network stays as it is.
 
         ``batches`` yields what ``data`` asks for: inputs (B, ...) as the network takes them.

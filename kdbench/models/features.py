@@ -1,6 +1,6 @@
 """Where features are tapped, on any model, with forward hooks: the model itself stays untouched.
 
-By default the taps are found by one forward pass over a blank image:
+By default the taps are found by one forward pass over an example:
 
 - *stages*: the last module at each spatial size, in the order of execution, without what is inside a block
   that leaves that size (a bottleneck block widens or narrows its input before its stride); for a
@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from kdbench.errors import UserError, nearest
+from kdbench.inputs import Inputs, InputSpec
 from kdbench.models.outputs import NoLogits, first_tensor
-from kdbench.models.shapes import FeatureShapes, Outputs, Shape, Taps
+from kdbench.models.shapes import FeatureShapes, Outputs, Taps
 from kdbench.shared_state import kept_settings
 
 MAX_BLOCKS = 4
-# How many blank images a model is shown.
-BLANK = 2
+# How many examples a model is shown.
+SHOWN = 2
 
 
 class FeatureReader:
@@ -63,10 +64,10 @@ class FeatureReader:
     def _catch_input(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._caught["pooled input"] = inputs[0]
 
-    def __call__(self, x: Tensor) -> Outputs:
-        """Run the model on (B, C, H, W) and return its outputs."""
+    def __call__(self, inputs: Inputs) -> Outputs:
+        """Run the model on a batch and return its outputs."""
         self._caught.clear()
-        logits = self.model(x)
+        logits = self.model(inputs)
         outputs = Outputs(logits.float())
         if "pooled" in self._needs and self._taps.pooled is not None:
             outputs.pooled = self._caught["pooled input"].float()
@@ -102,8 +103,8 @@ class _Visit:
     shape: tuple[int, ...]
 
 
-def find_taps(model: nn.Module, input_shape: Shape) -> Taps:
-    """Find the taps of a model by one forward pass over two blank images of shape (C, H, W)."""
+def find_taps(model: nn.Module, inputs: InputSpec) -> Taps:
+    """Find the taps of a model by one forward pass over two examples."""
     visits: list[_Visit] = []
     linears: list[tuple[str, tuple[int, ...]]] = []
     handles = []
@@ -121,14 +122,14 @@ def find_taps(model: nn.Module, input_shape: Shape) -> Taps:
 
         handles.append(module.register_forward_hook(after))
     try:
-        run_blank(model, input_shape)
+        run_example(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
     name, entered = linears[-1] if linears else ("", ())
-    # What has not a row an image (a model may take them one by one) is no feature of the batch.
-    visits = [visit for visit in visits if visit.shape[:1] == (BLANK,)]
-    pooled = name if len(entered) == 2 and entered[0] == BLANK else None
+    # What has not a row an example (a model may take them one by one) is no feature of the batch.
+    visits = [visit for visit in visits if visit.shape[:1] == (SHOWN,)]
+    pooled = name if len(entered) == 2 and entered[0] == SHOWN else None
     return Taps(stages=_stages(model, visits), pooled=pooled)
 
 
@@ -196,28 +197,23 @@ def _transformer_blocks(model: nn.Module, visits: list[_Visit]) -> list[str]:
     return blocks
 
 
-def run_blank(model: nn.Module, input_shape: Shape) -> Tensor:
-    """Run a model in evaluation mode on two blank images; raises UserError where it cannot take them."""
+def run_example(model: nn.Module, inputs: InputSpec) -> Tensor:
+    """Run a model in evaluation mode on two examples; raises UserError where it cannot take them."""
     try:
         with _evaluating(model):
-            logits = model(_blank(model, input_shape))
+            logits = model(inputs.example_for(model, SHOWN))
     except NoLogits as error:
         raise UserError(f"{error}.") from error
-    except Exception as error:  # a model may refuse images in any way
+    except Exception as error:  # a model may refuse inputs in any way
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"it cannot take images of shape {input_shape}: {reason}.") from error
+        raise UserError(f"it cannot take inputs of {inputs}: {reason}.") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"it must return logits of shape (batch, classes), but returned {found}.")
     return logits
 
 
-def _blank(model: nn.Module, input_shape: Shape) -> Tensor:
-    parameter = next(model.parameters(), None)
-    return torch.zeros(BLANK, *input_shape, device=parameter.device if parameter is not None else "cpu")
-
-
-def overwritten_taps(model: nn.Module, taps: Taps, input_shape: Shape) -> list[str]:
+def overwritten_taps(model: nn.Module, taps: Taps, inputs: InputSpec) -> list[str]:
     """Return the stages whose output a later module changes in place, so that they are read changed."""
     seen: dict[str, tuple[Tensor, int]] = {}
     handles = []
@@ -230,29 +226,29 @@ def overwritten_taps(model: nn.Module, taps: Taps, input_shape: Shape) -> list[s
 
         handles.append(model.get_submodule(name).register_forward_hook(catch))
     try:
-        run_blank(model, input_shape)
+        run_example(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
     return [name for name, (tensor, version) in seen.items() if tensor._version != version]
 
 
-def feature_shapes(model: nn.Module, taps: Taps, input_shape: Shape) -> FeatureShapes:
+def feature_shapes(model: nn.Module, taps: Taps, inputs: InputSpec) -> FeatureShapes:
     """Return the shapes of a model's logits, pooled features and stages, without the batch dimension.
 
-    Raises UserError for a tap that gives another number of rows than there are images.
+    Raises UserError for a tap that gives another number of rows than there are examples.
     """
     reader = FeatureReader(model, taps, frozenset({"logits", "pooled", "stages"}))
     try:
         with _evaluating(model):
-            outputs = reader(_blank(model, input_shape))
+            outputs = reader(inputs.example_for(model, SHOWN))
     finally:
         reader.close()
     for name, feature in zip((taps.pooled, *taps.stages), (outputs.pooled, *outputs.stages), strict=True):
-        if feature is not None and feature.shape[:1] != (BLANK,):
+        if feature is not None and feature.shape[:1] != (SHOWN,):
             raise UserError(
-                f"taps: '{name}' has features of shape {tuple(feature.shape)} for {BLANK} images, not a row "
-                "an image: name another module."
+                f"taps: '{name}' has features of shape {tuple(feature.shape)} for {SHOWN} examples, not a "
+                "row an example: name another module."
             )
     return FeatureShapes(
         logits=tuple(outputs.logits.shape[1:]),

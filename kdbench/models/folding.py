@@ -16,14 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from kdbench.inputs import Inputs
+
 # What rounding in float32 may change, as a share of the largest logit.
 TOLERANCE = 1e-4
 
 
-def folded(model: nn.Module, example: Tensor, untouched: Collection[str] = ()) -> nn.Module:
+def folded(model: nn.Module, example: Inputs, untouched: Collection[str] = ()) -> nn.Module:
     """Return a copy of a model in evaluation mode with its batch-norms folded, or the model itself.
 
-    A batch-norm is left as it is where folding it changes the logits on ``example`` (B, C, H, W) by more
+    A batch-norm is left as it is where folding it changes the logits on ``example``, a batch, by more
     than rounding, as where the convolution's output is also read elsewhere. A folded one leaves an identity
     of its name behind, so hooks on it still see its output; the convolutions named in ``untouched`` stay.
     The model itself comes back where nothing is folded.
@@ -54,7 +56,7 @@ def _fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
     return copied
 
 
-def _pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
+def _pairs(model: nn.Module, example: Inputs) -> list[tuple[str, str]]:
     """Return the names of each convolution and the batch-norm that takes its very output.
 
     Modules that run more than once are left out.
@@ -102,7 +104,7 @@ def _alike(expected: Tensor, found: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, example: Tensor) -> Tensor:
+def _logits(model: nn.Module, example: Inputs) -> Tensor:
     training = model.training
     model.eval()
     try:

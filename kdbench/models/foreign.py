@@ -7,6 +7,7 @@ names of its weights and its modules stay what they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from kdbench.errors import UserError
-from kdbench.models.features import run_blank
+from kdbench.inputs import InputSpec, changed
+from kdbench.models.features import run_example
 from kdbench.models.outputs import logits_of
-from kdbench.models.shapes import Shape
 
 
-def adapt(model: nn.Module, input_shape: Shape) -> None:
+def adapt(model: nn.Module, inputs: InputSpec) -> None:
     """Make a network return its logits alone, and make the weights that it leaves to its first pass.
 
     Raises UserError for TorchScript, which takes no hooks, and for a lazy weight that no pass makes.
@@ -29,29 +30,38 @@ def adapt(model: nn.Module, input_shape: Shape) -> None:
             "it is compiled by TorchScript, which takes no hooks: return the nn.Module it came from."
         )
     model.register_forward_hook(_return_logits)
+    if len(inputs.fields) > 1:
+        model.register_forward_pre_hook(_own_mapping)
     if not _lazy_weights(model):
         return
-    run_blank(model, input_shape)
+    run_example(model, inputs)
     left = _lazy_weights(model)
     if left:
         raise UserError(
-            f"its lazy weight '{left[0]}' has no shape after a forward pass: no image reaches it."
+            f"its lazy weight '{left[0]}' has no shape after a forward pass: no input reaches it."
         )
 
 
 def give_own_input(model: nn.Module, memory_format: torch.memory_format = torch.preserve_format) -> None:
     """Show a network a copy of each input, so that nobody else sees what it writes there.
 
-    The copy lies in memory as the input does, or in ``memory_format``.
+    The copy lies in memory as the input does, or where that has four dimensions in ``memory_format``.
     """
 
+    def own(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.clone(memory_format=memory_format if value.dim() == 4 else torch.preserve_format)
+
     def copied(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(
-            value.clone(memory_format=memory_format) if isinstance(value, Tensor) else value
-            for value in inputs
-        )
+        return tuple(changed(value, own) for value in inputs)
 
     model.register_forward_pre_hook(copied)
+
+
+def _own_mapping(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Show a network a mapping that it may take entries out of; the tensors are the same."""
+    return tuple(dict(value) if isinstance(value, Mapping) else value for value in inputs)
 
 
 def _return_logits(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:

@@ -16,13 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdbench.models.shapes import FeatureShapes, Shape, Taps
+from kdbench.inputs import InputSpec
+from kdbench.models.shapes import FeatureShapes, Taps
 
 if TYPE_CHECKING:
     from torch import nn
 
-# The shape at which the distillation literature counts its models.
-INPUT_SHAPE: Shape = (3, 32, 32)
+# The inputs at which the distillation literature counts its models.
+INPUTS = InputSpec.image((3, 32, 32))
 CLASSES = 100
 _FOLDER = Path(__file__).parent
 _ZOO = _FOLDER / "zoo"

@@ -16,7 +16,7 @@ from typing import Any
 
 from kdbench.deferred import nn
 from kdbench.errors import UserError, nearest, unknown
-from kdbench.models.shapes import Shape
+from kdbench.inputs import InputSpec
 from kdbench.registry import Registry
 
 Builder = Callable[..., "nn.Module"]
@@ -66,7 +66,7 @@ def model_names() -> list[str]:
 def build_model(
     name: str,
     *,
-    input_shape: Shape,
+    inputs: InputSpec,
     num_classes: int,
     args: Mapping[str, Any] | None = None,
 ) -> nn.Module:
@@ -74,7 +74,7 @@ def build_model(
 
     Args:
         name: a name of the zoo, ``torchvision:NAME``, ``package.module:factory`` or ``path/file.py:factory``.
-        input_shape: (C, H, W).
+        inputs: what it is shown; a model of the zoo and of torchvision takes one image.
         num_classes: width of the last layer.
         args: further keyword arguments of the model.
 
@@ -86,7 +86,7 @@ def build_model(
             cannot be built.
     """
     builder, positional = find_builder(name)
-    keywords: dict[str, Any] = _standard_arguments(builder, input_shape, num_classes)
+    keywords: dict[str, Any] = _standard_arguments(name, builder, inputs, num_classes)
     keywords |= _checked_arguments(name, builder, args or {})
     from kdbench.shared_state import kept_settings
 
@@ -107,7 +107,7 @@ def build_model(
         from kdbench.models.foreign import adapt
 
         try:
-            adapt(model, input_shape)
+            adapt(model, inputs)
         except UserError as error:
             raise UserError(f"model '{name}': {error}") from error
     return model
@@ -144,14 +144,28 @@ def source_of(name: str) -> str | None:
     return factory_fingerprint(name)
 
 
-def _standard_arguments(builder: Builder, input_shape: Shape, num_classes: int) -> dict[str, Any]:
-    """Give a factory those of input_shape, in_channels and num_classes that its signature takes."""
-    offered = {"input_shape": input_shape, "in_channels": input_shape[0], "num_classes": num_classes}
+def _standard_arguments(name: str, builder: Builder, inputs: InputSpec, num_classes: int) -> dict[str, Any]:
+    """Give a factory those of inputs, num_classes, input_shape and in_channels that its signature takes.
+
+    The last two are there where the inputs are one image.
+    """
+    shape = inputs.image_shape
+    of_an_image = {"input_shape": shape, "in_channels": shape[0] if shape else None}
+    offered = {"inputs": inputs, "num_classes": num_classes} | (of_an_image if shape else {})
     parameters = inspect.signature(builder).parameters
+    if not shape and any(key in parameters and _required(parameters[key]) for key in of_an_image):
+        raise UserError(
+            f"model '{name}' takes one image, not inputs of {inputs}: use a model of your own that takes "
+            "'inputs'."
+        )
     keywords = {key: value for key, value in offered.items() if key in parameters}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         keywords["num_classes"] = num_classes
     return keywords
+
+
+def _required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty
 
 
 def _checked_arguments(name: str, builder: Builder, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdbench.errors import UserError
+from kdbench.inputs import Inputs, InputSpec
 from kdbench.models.features import feature_shapes, find_taps
 from kdbench.models.outputs import first_tensor
 from kdbench.models.registry import build_model
@@ -94,15 +95,15 @@ class ReusedClassifier(nn.Module):
         self.size = size
         self.stage = stage
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to logits (B, classes)."""
-        feature = as_map(self._last_stage(x))
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Map a batch to logits (B, classes)."""
+        feature = as_map(self._last_stage(inputs))
         height, width = feature.shape[2:]
         if (height, width) != self.size:
             feature = functional.adaptive_avg_pool2d(feature, self.size)
         return self.head(functional.adaptive_avg_pool2d(self.projector(feature), 1).flatten(1))
 
-    def _last_stage(self, x: Tensor) -> Tensor:
+    def _last_stage(self, inputs: Inputs) -> Tensor:
         caught: list[Tensor] = []
 
         def catch(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -111,7 +112,7 @@ class ReusedClassifier(nn.Module):
         # A hook that stayed would also run while the student trains, since the module is shared.
         handle = self.student.get_submodule(self.stage).register_forward_hook(catch)
         try:
-            self.student(x)
+            self.student(inputs)
         finally:
             handle.remove()
         return caught[-1]
@@ -122,7 +123,7 @@ def build(
     teacher: str,
     factor: int,
     *,
-    input_shape: Shape,
+    inputs: InputSpec,
     num_classes: int,
     student_args: Mapping[str, Any] | None = None,
     teacher_args: Mapping[str, Any] | None = None,
@@ -135,18 +136,18 @@ def build(
         student: name of the student.
         teacher: name of the teacher.
         factor: by what the projector divides the teacher's channels.
-        input_shape: (C, H, W).
+        inputs: what both are shown.
         num_classes: width of the teacher's linear layer.
         student_args: further arguments of the student.
         teacher_args: further arguments of the teacher.
         student_stage: the module that gives the student's last stage, where it is not the one that is found.
         teacher_stage: the same of the teacher.
     """
-    model = build_model(student, input_shape=input_shape, num_classes=num_classes, args=student_args)
-    source = build_model(teacher, input_shape=input_shape, num_classes=num_classes, args=teacher_args)
-    taps, their_taps = find_taps(model, input_shape), find_taps(source, input_shape)
-    stage, shape = _last_stage(student, model, taps, student_stage, input_shape)
-    _, their_shape = _last_stage(teacher, source, their_taps, teacher_stage, input_shape)
+    model = build_model(student, inputs=inputs, num_classes=num_classes, args=student_args)
+    source = build_model(teacher, inputs=inputs, num_classes=num_classes, args=teacher_args)
+    taps, their_taps = find_taps(model, inputs), find_taps(source, inputs)
+    stage, shape = _last_stage(student, model, taps, student_stage, inputs)
+    _, their_shape = _last_stage(teacher, source, their_taps, teacher_stage, inputs)
     head = source.get_submodule(their_taps.pooled) if their_taps.pooled else None
     if not isinstance(head, nn.Linear) or head.in_features != _as_map_shape(their_shape)[0]:
         raise UserError(f"'{teacher}' does not classify the channels of its last stage by a linear layer.")
@@ -161,13 +162,13 @@ def build(
 
 
 def _last_stage(
-    name: str, model: nn.Module, taps: Taps, stage: str | None, input_shape: Shape
+    name: str, model: nn.Module, taps: Taps, stage: str | None, inputs: InputSpec
 ) -> tuple[str, Stage]:
     """Return which module gives the last stage of a model, and its shape."""
     found = (stage,) if stage else taps.stages[-1:]
     if not found:
         raise UserError(f"'{name}' has no stages.")
-    return found[0], feature_shapes(model, Taps(found), input_shape).stages[0]
+    return found[0], feature_shapes(model, Taps(found), inputs).stages[0]
 
 
 def _as_map_shape(stage: Stage) -> Shape:

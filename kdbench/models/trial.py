@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdbench.inputs import InputSpec, copied, laid_out, same, tensors
 from kdbench.models.outputs import NoLogits, described
-from kdbench.models.shapes import Shape
 from kdbench.shared_state import kept_settings, kept_streams, seed_streams
 
 EXAMPLES = 2
-# What two passes over the same images may differ by, as a share of the largest logit.
+# What two passes over the same inputs may differ by, as a share of the largest logit.
 ROUNDING = 1e-5
 FORMAT_NAMES = {torch.channels_last: "channels_last", torch.contiguous_format: "contiguous"}
 
@@ -31,8 +31,8 @@ class Trial:
         evaluated: whether it can be evaluated.
         failure: why it cannot be evaluated or trained; None where it can.
         without_channels_last: why it cannot be in channels_last, where it is not.
-        changes_input: whether it writes into the images that it is shown.
-        repeats: whether it gives the same logits when it is evaluated on the same images again.
+        changes_input: whether it writes into the inputs that it is shown.
+        repeats: whether it gives the same logits when it is evaluated on the same inputs again.
         in_training: what it returns in training, where that is no tensor while evaluation gives one.
         in_bf16: why it fails in bf16, where that was tried and it can do the same in float32.
     """
@@ -57,7 +57,7 @@ class Trial:
             yield "it changes its input in place: it is given a copy of every batch"
         if not self.repeats:
             yield (
-                "it gives other logits when it is shown the same images again in evaluation mode (a dropout "
+                "it gives other logits when it is shown the same inputs again in evaluation mode (a dropout "
                 "without training=self.training?): its figures are those of one random draw"
             )
         if self.in_training is not None:
@@ -67,73 +67,72 @@ class Trial:
             )
 
 
-def try_out(model: nn.Module, input_shape: Shape, *, bf16: bool = False, trained: bool = True) -> Trial:
+def try_out(model: nn.Module, spec: InputSpec, *, bf16: bool = False, trained: bool = True) -> Trial:
     """Evaluate a copy of a network and train it for a step, in channels_last and, if that fails, contiguous.
 
     With ``bf16`` it is also run forward under autocast to bf16, and trained a step so if it is ``trained`` at
     all. The network, torch's settings and the random streams are left as they were.
     """
     with kept_settings(), kept_streams():
-        trial = _attempts(model, input_shape)
+        trial = _attempts(model, spec)
         if bf16 and (trial.failure is None or (trial.evaluated and not trained)):
-            trial = replace(trial, in_bf16=_fails_in_bf16(model, input_shape, trial.memory_format, trained))
+            trial = replace(trial, in_bf16=_fails_in_bf16(model, spec, trial.memory_format, trained))
     return trial
 
 
-def _attempts(model: nn.Module, input_shape: Shape) -> Trial:
-    usual = _attempt(model, input_shape, torch.channels_last)
+def _attempts(model: nn.Module, spec: InputSpec) -> Trial:
+    usual = _attempt(model, spec, torch.channels_last)
     if usual.failure is None:
         return usual
-    contiguous = _attempt(model, input_shape, torch.contiguous_format)
+    contiguous = _attempt(model, spec, torch.contiguous_format)
     better = contiguous.failure is None or (contiguous.evaluated and not usual.evaluated)
     return replace(contiguous, without_channels_last=usual.failure) if better else usual
 
 
 def _fails_in_bf16(
-    model: nn.Module, input_shape: Shape, memory_format: torch.memory_format, trained: bool
+    model: nn.Module, spec: InputSpec, memory_format: torch.memory_format, trained: bool
 ) -> str | None:
     # A network of a user's own may raise anything.
     try:
-        copied = copy.deepcopy(model).to(memory_format=memory_format).train(trained)
-        images = _images(copied, input_shape).contiguous(memory_format=memory_format)
+        network = copy.deepcopy(model).to(memory_format=memory_format).train(trained)
+        inputs = laid_out(spec.example_for(network, EXAMPLES), memory_format)
         with torch.set_grad_enabled(trained):
-            with torch.autocast(images.device.type, dtype=torch.bfloat16):
-                logits = copied(images)
+            with torch.autocast(tensors(inputs)[0].device.type, dtype=torch.bfloat16):
+                logits = network(inputs)
             if trained and logits.requires_grad:
-                labels = torch.zeros(EXAMPLES, dtype=torch.long, device=images.device)
-                F.cross_entropy(logits.float(), labels).backward()
+                F.cross_entropy(logits.float(), logits.new_zeros(EXAMPLES, dtype=torch.long)).backward()
     except Exception as error:
         return _in_words(error)
     return None
 
 
-def _attempt(model: nn.Module, input_shape: Shape, memory_format: torch.memory_format) -> Trial:
+def _attempt(model: nn.Module, spec: InputSpec, memory_format: torch.memory_format) -> Trial:
     trial = Trial(memory_format)
     # A network of a user's own may raise anything.
     try:
-        copied = copy.deepcopy(model).to(memory_format=memory_format)
-        images = _images(copied, input_shape).contiguous(memory_format=memory_format)
-        copied.eval()
-        with torch.no_grad(), _returned(copied) as evaluation:
-            shown = images.clone()
+        network = copy.deepcopy(model).to(memory_format=memory_format)
+        inputs = laid_out(spec.example_for(network, EXAMPLES), memory_format)
+        network.eval()
+        with torch.no_grad(), _returned(network) as evaluation:
+            shown = copied(inputs)
             seed_streams(0)
-            first = copied(shown).float()
-            changed = not torch.equal(shown, images)
-            second = copied(images.clone()).float()
+            first = network(shown).float()
+            changed = not same(shown, inputs)
+            second = network(copied(inputs)).float()
         apart, largest = (second - first).detach().abs().max(), first.detach().abs().max()
         # Written so that NaN, which is another fault, counts as the same.
         repeats = not bool(apart > ROUNDING * largest)
         trial = replace(trial, evaluated=True, changes_input=changed, repeats=repeats)
-        copied.train()
-        with torch.enable_grad(), _returned(copied) as training:
-            shown = images.clone()
-            logits = copied(shown).float()
+        network.train()
+        with torch.enable_grad(), _returned(network) as training:
+            shown = copied(inputs)
+            logits = network(shown).float()
             if logits.shape != first.shape:
                 shapes = f"{tuple(logits.shape)} in training and {tuple(first.shape)} in evaluation"
                 return replace(trial, failure=f"its logits have shape {shapes}")
-            if any(parameter.requires_grad for parameter in copied.parameters()):
+            if any(parameter.requires_grad for parameter in network.parameters()):
                 F.cross_entropy(logits, logits.new_zeros(EXAMPLES, dtype=torch.long)).backward()
-        changed = changed or not torch.equal(shown, images)
+        changed = changed or not same(shown, inputs)
     except NoLogits as error:
         return replace(trial, failure=f"in {'training' if trial.evaluated else 'evaluation'} {error}")
     except Exception as error:
@@ -146,12 +145,6 @@ def _attempt(model: nn.Module, input_shape: Shape, memory_format: torch.memory_f
 
 def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def _images(model: nn.Module, input_shape: Shape) -> Tensor:
-    images = torch.randn(EXAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
-    parameter = next(model.parameters(), None)
-    return images if parameter is None else images.to(parameter.device)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_tasks
 from kdbench.data.corruptions import selected
 from kdbench.errors import UserError
+from kdbench.inputs import IMAGE, InputSpec
 from kdbench.plan.controls import (
     control_label,
     independents,
@@ -35,7 +36,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             suite says ``inapplicable: skip``).
     """
     data = suite.dataset
-    input_shape, classes = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
+    inputs, classes = describe_dataset(data.name, root=data_root, folder=data.folder, args=data.args)
     check_classes(data, classes, root=data_root)
     heads = {
         head: len(names)
@@ -43,7 +44,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
             data.name, tuple(data.tasks), root=data_root, folder=data.folder, args=data.args
         ).items()
     }
-    sketches = Sketches(input_shape, classes + sum(heads.values()), suite.recipe.precision)
+    sketches = Sketches(inputs, classes + sum(heads.values()), suite.recipe.precision)
     maker = Maker(suite, sketches, classes, heads)
     teachers = tuple(map(maker.teacher, suite.teachers))
     for student in suite.students:
@@ -59,10 +60,11 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     others = independents(suite, teachers, maker.teacher)
     of_data = dataset_remarks(data.name, root=data_root, folder=data.folder, args=data.args)
     remarks = (*of_data, *sketches.remarks())
-    plan = Plan(suite, input_shape, classes, teachers, tuple(cohorts), others, heads, remarks)
+    plan = Plan(suite, inputs, classes, teachers, tuple(cohorts), others, heads, remarks)
     _refuse(plan)
     refuse_idle(plan)
     _check_robustness(suite, classes)
+    _refuse_without_images(suite, inputs)
     return plan
 
 
@@ -188,3 +190,14 @@ def _check_robustness(suite: Suite, classes: int) -> None:
         raise UserError(
             f"robustness.examples is {entry.examples}: give at least one example a class ({classes})."
         )
+
+
+def _refuse_without_images(suite: Suite, inputs: InputSpec) -> None:
+    """Raise UserError for what a suite asks of images where the dataset has none."""
+    asked = {
+        "robustness": suite.robustness,
+        "dataset.augment": any(suite.dataset.augment.model_dump().values()),
+    }
+    for field in asked if IMAGE not in inputs.fields else ():
+        if asked[field]:
+            raise UserError(f"{field} is for images, and {suite.dataset.shown} has none: leave it out.")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdbench.heads import PRIMARY
+from kdbench.inputs import InputSpec
 from kdbench.models.index import Sketch
-from kdbench.models.shapes import Shape
 from kdbench.plan.steps import Compression, Step, Training
 from kdbench.store.record import Role
 from kdbench.suite import Suite
@@ -191,7 +191,7 @@ class Plan:
     """
 
     suite: Suite
-    input_shape: Shape
+    inputs: InputSpec
     num_classes: int
     teachers: tuple[Node, ...]
     cohorts: tuple[Cohort, ...]

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from kdbench.errors import UserError
-from kdbench.models.index import CLASSES, INPUT_SHAPE, Sketch, indexed, sketch_of
+from kdbench.inputs import InputSpec
+from kdbench.models.index import CLASSES, INPUTS, Sketch, indexed, sketch_of
 from kdbench.models.registry import is_foreign
-from kdbench.models.shapes import Shape, Taps
+from kdbench.models.shapes import Taps
 from kdbench.suite.schema import ModelEntry
 
 if TYPE_CHECKING:
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Sketches:
-    """The models of a suite, at the shape of its images and its number of classes."""
+    """The models of a suite, for its inputs and its number of classes."""
 
     def __init__(
-        self, input_shape: Shape, classes: int, precision: Literal["auto", "fp32", "bf16"] = "fp32"
+        self, inputs: InputSpec, classes: int, precision: Literal["auto", "fp32", "bf16"] = "fp32"
     ) -> None:
         """Start with none; ``precision`` is that of the recipe that they are trained by."""
         self._precision = precision
-        self._input_shape = input_shape
+        self._inputs = inputs
         self._classes = classes
         self._known: dict[str, Sketch] = {}
         self._remarks: dict[str, list[str]] = {}
@@ -48,28 +49,28 @@ class Sketches:
         """Return what is known of a plain model of the zoo: neither torch nor the model is needed then."""
         if entry.args or entry.checkpoint or entry.taps:
             return None
-        if (tuple(self._input_shape), self._classes) != (INPUT_SHAPE, CLASSES):
+        if (self._inputs, self._classes) != (INPUTS, CLASSES):
             return None
         found = indexed(entry.name)
         return found.sketch if found else None
 
     def _built(self, role: str, entry: ModelEntry) -> Sketch:
         from kdbench.models import feature_shapes, load_checkpoint
-        from kdbench.models.features import overwritten_taps, run_blank
+        from kdbench.models.features import overwritten_taps, run_example
 
         model = self._model(entry)
-        logits = run_blank(model, self._input_shape)
+        logits = run_example(model, self._inputs)
         if logits.shape[1] != self._classes:
             raise UserError(f"it gives {logits.shape[1]} classes, the dataset has {self._classes}.")
-        taps = _resolve_taps(model, entry, self._input_shape)
-        shapes = feature_shapes(model, taps, self._input_shape)
+        taps = _resolve_taps(model, entry, self._inputs)
+        shapes = feature_shapes(model, taps, self._inputs)
         remarks: list[str] = []
         if entry.checkpoint:
             remarks += load_checkpoint(model, entry.checkpoint)
         remarks += [
             f"stage '{name}' is changed in place by a later module and is read so: tap that module, or build "
             "the model without inplace=True"
-            for name in overwritten_taps(model, taps, self._input_shape)
+            for name in overwritten_taps(model, taps, self._inputs)
         ]
         if is_foreign(entry.name):
             remarks += self._tried(role, entry, model)
@@ -81,9 +82,9 @@ class Sketches:
         from kdbench.models.trial import try_out
 
         trained = not (role == "teacher" and entry.checkpoint)
-        trial = try_out(model, self._input_shape, bf16=self._in_bf16(), trained=trained)
+        trial = try_out(model, self._inputs, bf16=self._in_bf16(), trained=trained)
         if trained and trial.failure is not None:
-            raise UserError(f"it cannot be trained on images of shape {self._input_shape}: {trial.failure}.")
+            raise UserError(f"it cannot be trained on inputs of {self._inputs}: {trial.failure}.")
         if trial.in_bf16 is not None:
             raise UserError(
                 f"it works in float32 but not in bf16, in which the recipe trains here ({trial.in_bf16}): "
@@ -112,9 +113,7 @@ class Sketches:
     def _model(self, entry: ModelEntry) -> nn.Module:
         from kdbench.models import build_model
 
-        return build_model(
-            entry.reference, input_shape=self._input_shape, num_classes=self._classes, args=entry.args
-        )
+        return build_model(entry.reference, inputs=self._inputs, num_classes=self._classes, args=entry.args)
 
 
 def _shares_weights(first: nn.Module, second: nn.Module) -> bool:
@@ -122,11 +121,11 @@ def _shares_weights(first: nn.Module, second: nn.Module) -> bool:
     return any(tensor.data_ptr() in mine for tensor in second.state_dict().values() if tensor.numel())
 
 
-def _resolve_taps(model: nn.Module, entry: ModelEntry, input_shape: Shape) -> Taps:
+def _resolve_taps(model: nn.Module, entry: ModelEntry, inputs: InputSpec) -> Taps:
     """Return the taps that a suite names, completed by those that are found."""
     from kdbench.models import find_taps
 
-    found = find_taps(model, input_shape)
+    found = find_taps(model, inputs)
     if entry.taps is None:
         return found
     return Taps(

@@ -37,7 +37,7 @@ def trainee_of(
     pair = step.pair
     if node.start and node.start.compressions:
         # What a compressor left of the features is known only now.
-        shapes = feature_shapes(model, own.taps, session.data.input_shape)
+        shapes = feature_shapes(model, own.taps, session.data.inputs)
         pair = replace(pair, student_shapes=replace(shapes, logits=pair.student_shapes.logits))
     with kept_settings():
         looked_at = own_teacher(step.method, teacher or own)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.efficiency.process import module_environment
+from kdbench.inputs import Inputs
 from kdbench.plan import Plan
 from kdbench.runner.session import Session
 from kdbench.shared_state import kept_settings
@@ -29,7 +30,7 @@ class Clock:
     """Times models of a plan on a device; no more than once for the same work."""
 
     def __init__(self, plan: Plan, session: Session) -> None:
-        """Take the plan, which says the shape of the images, and what builds its models on the device."""
+        """Take the plan, which says the inputs, and what builds its models on the device."""
         self._plan = plan
         self._session = session
         self._device = session.device
@@ -75,7 +76,7 @@ class Clock:
     def _call(self, kind: Kind, entry: ModelEntry, batch: int) -> Callable[[], None]:
         plan = self._plan
         model = self._session.build(entry.model_copy(update={"checkpoint": None})).train(kind == "step")
-        x = torch.randn(batch, *plan.input_shape, device=self._device)
+        x = plan.inputs.example(batch, self._device)
         y = torch.zeros(batch, dtype=torch.long, device=self._device)
         precision = resolve(plan.suite.recipe.precision if kind != "predict" else "fp32", self._device)
 
@@ -89,5 +90,5 @@ class Clock:
         return call
 
 
-def _loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def _loss(model: nn.Module, x: Inputs, y: Tensor) -> Tensor:
     return F.cross_entropy(model(x).float(), y)

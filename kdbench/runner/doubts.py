@@ -112,9 +112,9 @@ def near_chance(top1: float, classes: int) -> str | None:
 
 
 def guessed_normalisation(entry: DatasetEntry, data: Dataset) -> str | None:
-    """Return by what images are normalised, where a suite does not say it; None where it does."""
+    """Return by what images are normalised, where there are any and a suite does not say it."""
     absent = [name for name in ("mean", "std") if entry.args.get(name) is None]
-    if not absent:
+    if not absent or not data.mean:
         return None
     values = {"mean": data.mean, "std": data.std}
     shown = " and ".join(

@@ -15,7 +15,7 @@ from kdbench.heads import PRIMARY, name_in
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics import score
 from kdbench.models import build_model, load_checkpoint
-from kdbench.models.features import run_blank
+from kdbench.models.features import run_example
 from kdbench.models.registry import source_of
 from kdbench.plan import Plan
 from kdbench.progress import Progress
@@ -126,15 +126,15 @@ def evaluate(
 def _fitting(asked: Evaluation, data_root: Path | None) -> tuple[str, ...]:
     """Return what is to tell of a checkpoint; raises UserError unless model, weights and data fit."""
     entry, dataset = asked.model, asked.dataset
-    shape, classes = describe_dataset(dataset.name, root=data_root, folder=dataset.folder, args=dataset.args)
+    inputs, classes = describe_dataset(dataset.name, root=data_root, folder=dataset.folder, args=dataset.args)
     check_classes(dataset, classes, root=data_root)
     tasks = describe_tasks(
         dataset.name, tuple(dataset.tasks), root=data_root, folder=dataset.folder, args=dataset.args
     )
     outputs = classes + sum(map(len, tasks.values()))
     try:
-        model = build_model(entry.reference, input_shape=shape, num_classes=outputs, args=entry.args)
-        found = run_blank(model, shape).shape[1]
+        model = build_model(entry.reference, inputs=inputs, num_classes=outputs, args=entry.args)
+        found = run_example(model, inputs).shape[1]
         if found != outputs:
             raise UserError(f"it gives {found} classes, the dataset has {outputs}.")
         return load_checkpoint(model, entry.checkpoint) if entry.checkpoint else ()

@@ -259,7 +259,7 @@ def _data_and_machine(data: Dataset) -> dict[str, Any]:
     return {
         "classes": list(data.classes),
         **({"tasks": {task: list(classes) for task, classes in data.tasks.items()}} if data.tasks else {}),
-        "input_shape": list(data.input_shape),
+        **data.inputs.as_recorded(),
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "sizes": {
             "train": len(data.train.labels),

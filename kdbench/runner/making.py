@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from kdbench.inputs import Inputs
 from kdbench.plan import Compression, Node
 from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import first_network, trainee_of
@@ -109,7 +108,7 @@ def _compressed(node: Node, bench: Bench, shelf: RunDirectory, started: str) -> 
     return Product(node, Network(model, (*network.compressors, compressor)), started, files=files)
 
 
-def _shown(data: str, node: Node, session: Session) -> Iterator[Tensor]:
+def _shown(data: str, node: Node, session: Session) -> Iterator[Inputs]:
     """Yield the training images that a compressor asks for."""
     if data == "training":
         yield from (x for x, _, _ in session.train.ordered(BATCH))

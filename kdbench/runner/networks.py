@@ -83,4 +83,4 @@ def taps_of(node: Node, model: nn.Module, session: Session) -> Taps:
     taps = node.sketch.taps
     if names.issuperset({*taps.stages, *filter(None, [taps.pooled])}):
         return taps
-    return find_taps(model, session.data.input_shape)
+    return find_taps(model, session.data.inputs)

@@ -10,6 +10,7 @@ import torch
 from kdbench.data.corruptions import corrupt, selected
 from kdbench.efficiency.duration import least_further_seconds, least_timing_seconds
 from kdbench.efficiency.places import DEVICES
+from kdbench.inputs import IMAGE
 from kdbench.metrics import score
 from kdbench.plan import Node, Plan
 from kdbench.runner.amendments.deployment import Deployments
@@ -189,7 +190,7 @@ class _Work:
         shifts = 1 + len(chosen) * len(entry.severities)
         entries = [node.entry for node in self._plan.compared.values()]
         shown = sum(self._passes(model, "test") for model in entries) / self._sizes["test"] * examples
-        channels, height, width = self._session.data.input_shape
+        channels, height, width = self._session.data.inputs.fields[IMAGE].shape
         images = torch.randint(256, (CORRUPTED, height, width, channels), dtype=torch.uint8)
         one = self._corrupting(images.to(self._session.device), chosen, max(entry.severities))
         # Once for a teacher and once for each of its cohorts.

@@ -121,7 +121,7 @@ class Session:
         of the zoo is given copies of its inputs, for others would see what it writes there.
         """
         model = build_model(
-            entry.reference, input_shape=self.data.input_shape, num_classes=self._outputs, args=entry.args
+            entry.reference, inputs=self.data.inputs, num_classes=self._outputs, args=entry.args
         )
         memory_format = self._memory_format(entry, model)
         if entry.checkpoint:
@@ -137,7 +137,7 @@ class Session:
         if key not in self._formats:
             tried = is_foreign(entry.name)
             self._formats[key] = (
-                try_out(model, self.data.input_shape).memory_format if tried else torch.channels_last
+                try_out(model, self.data.inputs).memory_format if tried else torch.channels_last
             )
         return self._formats[key]
 

@@ -54,12 +54,15 @@ class Images:
             images = self._clean(rows).to(device)
             if shift != CLEAN:
                 images = corrupt(images, shift.corruption, shift.severity, rows=rows, seed=SEED)
-            yield Batches(Split(images, data.test.labels[rows]), data.mean, data.std, device=device)
+            fields = {name: values[rows] for name, values in data.test.fields.items()}
+            split = Split(images, data.test.labels[rows], fields=fields)
+            yield Batches(split, data.mean, data.std, device=device)
 
     def _clean(self, rows: Tensor) -> Tensor:
         test = self._session.data.test
         if isinstance(test, Streamed):
             return torch.from_numpy(test.images[rows.numpy()].read())
+        assert test.images is not None  # make_plan has refused data without images
         return test.images[rows]
 
     def table(self, points: Mapping[Shift, Point]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 
 from kdbench.data import Batches
 from kdbench.errors import UserError
+from kdbench.inputs import Inputs, first
 from kdbench.models import FeatureReader, Outputs
 from kdbench.models.folding import folded
 from kdbench.shared_state import kept_settings
@@ -29,7 +30,7 @@ from kdbench.training.trainee import Step, Trainee, Tutor
 
 OnEpoch = Callable[[int, Sequence[Trainee]], None]
 
-# On how many images a folded teacher is compared with the teacher.
+# On how many examples a folded teacher is compared with the teacher.
 EXAMPLES = 8
 
 
@@ -126,12 +127,12 @@ class _Teacher:
         self._reader: FeatureReader | None = None
         tutor.model.eval()
 
-    def show(self, x: torch.Tensor) -> Outputs | None:
+    def show(self, x: Inputs) -> Outputs | None:
         if not self._needs:
             return None
         started = time.perf_counter()
         if self._reader is None:
-            model = folded(self.tutor.model, x[:EXAMPLES], untouched=self.tutor.taps.stages)
+            model = folded(self.tutor.model, first(x, EXAMPLES), untouched=self.tutor.taps.stages)
             self._reader = FeatureReader(model, self.tutor.taps, self._needs)
         with torch.no_grad(), autocast(self._precision, self._device):
             outputs = self._reader(x)

@@ -67,13 +67,13 @@ def predict_with_features(model: nn.Module, taps: Taps, batches: Batches) -> tup
     whole = True
     try:
         with evaluating(model):
-            for x, _, _ in batches.ordered(BATCH):
+            for x, y, _ in batches.ordered(BATCH):
                 outputs = reader(x)
                 assert outputs.pooled is not None
                 logits.append(outputs.logits)
-                whole = whole and len(outputs.pooled) == len(x)
+                whole = whole and len(outputs.pooled) == len(y)
                 pooled.append(outputs.pooled[-seen % step :: step].flatten(1).cpu())
-                seen += len(x)
+                seen += len(y)
     finally:
         reader.close()
     return torch.cat(logits).cpu(), torch.cat(pooled) if whole else None
@@ -110,8 +110,8 @@ def recompute_batch_norm(model: nn.Module, batches: Batches) -> None:
     model.train()
     reseed("batch-norm")
     with kept_settings(), torch.no_grad():
-        for x, _, _ in batches.ordered(BATCH):
-            if len(x) > 1:
+        for x, y, _ in batches.ordered(BATCH):
+            if len(y) > 1:
                 model(x)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

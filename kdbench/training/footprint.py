@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from kdbench.inputs import Inputs
 from kdbench.shared_state import kept_settings, kept_streams
 from kdbench.training.trainee import Trainee
 
@@ -29,8 +30,8 @@ def held_bytes(trainee: Trainee) -> int:
     return _distinct(tensors) + (1 + _MOMENTS[trainee.recipe.optimizer]) * trained + _distinct(best)
 
 
-def step_bytes(model: nn.Module, x: Tensor) -> int:
-    """Return how many bytes a training step on a batch (B, C, H, W) keeps for its backward pass.
+def step_bytes(model: nn.Module, x: Inputs) -> int:
+    """Return how many bytes a training step on a batch keeps for its backward pass.
 
     The tensors that autograd saves are summed, each storage once, without the model's own weights.
     Neither random streams nor settings of torch are other ones afterwards.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.data import Batches
+from kdbench.inputs import Inputs, copied
 from kdbench.methods import Batch, Distiller
 from kdbench.methods.compressor import Compressor
 from kdbench.models import FeatureReader, Outputs, Taps
@@ -113,7 +114,7 @@ class Trainee:
         self._right = torch.zeros((), device=self.device)
         self._seen = 0
 
-    def step(self, x: Tensor, y: Tensor, index: Tensor, teacher: Outputs | None, step: Step) -> None:
+    def step(self, x: Inputs, y: Tensor, index: Tensor, teacher: Outputs | None, step: Step) -> None:
         """Take one optimiser step on a batch; nothing is read back from the device."""
         started = time.perf_counter()
         # Dropout and the like depend on this student and this step only, not on who else is in the cohort.
@@ -123,7 +124,7 @@ class Trainee:
 
         def run(network: nn.Module) -> Tensor:
             with autocast(self.precision, self.device):
-                return network(x.clone() if self.own_copies else x).float()
+                return network(copied(x) if self.own_copies else x).float()
 
         if teacher is not None and self.shuffle_seed is not None:
             parts = teacher.logits.split(self.distiller.widths, dim=1)

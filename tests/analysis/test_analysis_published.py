@@ -158,7 +158,7 @@ def test_a_changed_recipe_is_told_in_its_own_words(found, recipe, told):
 
 def test_the_input_and_the_classes_are_part_of_the_protocol(found):
     student = found(input_shape=[3, 16, 16], classes=["a", "b"])[2]
-    assert student.unlike == ("2 classes instead of 100", "input 3×16×16 instead of 3×32×32")
+    assert student.unlike == ("2 classes instead of 100", "input 3 × 16 × 16 instead of 3 × 32 × 32")
 
 
 def test_students_with_a_learning_rate_of_their_own_are_known(found):

@@ -48,7 +48,7 @@ def test_mnist_files(tiny_mnist: tuple[Path, dict[str, np.ndarray]]) -> None:
     assert (data.test.images[..., 0].numpy() == arrays["t10k"]).all()
     assert data.test.labels.tolist() == [*range(10)] * 2
     assert data.classes == tuple("0123456789")
-    assert describe_dataset("mnist") == (data.input_shape, data.num_classes)
+    assert describe_dataset("mnist") == (data.inputs, data.num_classes)
 
 
 class FakeCifar:
@@ -81,7 +81,7 @@ def test_colour_archives(name: str, kind: type, tmp_path: Path, monkeypatch: pyt
     assert (data.train.images.numpy() == held).all()
     assert data.train.labels.tolist() == [*range(10)] * 2
     assert data.classes == tuple("abcdefghij" if kind is FakeCifar else "0123456789")
-    assert describe_dataset(name) == (data.input_shape, data.num_classes)
+    assert describe_dataset(name) == (data.inputs, data.num_classes)
 
 
 NAMES = ["mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdbench.data import describe_dataset, load_dataset
+from kdbench.data import Description, describe_dataset, load_dataset
 
 HEADER = "import numpy as np, torch\n"
 
@@ -36,12 +36,14 @@ def make(count=20, fill=9):
 def test_a_pair_of_pairs(factory: Callable[[str], str]) -> None:
     name = factory(GOOD)
     data = load_dataset(name, validation_fraction=0.2, args={"count": 30, "fill": 4})
-    assert data.input_shape == (3, 4, 5)
+    assert data.inputs.image_shape == (3, 4, 5)
     assert data.classes == ("0", "1")
     assert (len(data.train), len(data.validation), len(data.test)) == (24, 6, 6)
     assert data.train.images.unique().tolist() == [4]
-    assert describe_dataset(name) == ((3, 4, 5), 2)
-    assert describe_dataset("mine:make", args={"size": 7, "channels": 1}) == ((1, 7, 7), 2)
+    assert describe_dataset(name) == Description.of_images((3, 4, 5), 2)
+    assert describe_dataset("mine:make", args={"size": 7, "channels": 1}) == Description.of_images(
+        (1, 7, 7), 2
+    )
 
 
 def test_a_mapping_of_tensors_with_its_own_validation_and_classes(factory: Callable[[str], str]) -> None:
@@ -79,6 +81,10 @@ def _pair(shape: tuple[int, ...] = (4, 2, 2), dtype: str = "uint8", labels: str 
     return f"def make(): return (np.zeros({shape}, dtype='{dtype}'), {labels}), {test}"
 
 
+def _fields(train: str, test: str | None = None) -> str:
+    return f"def make(): return ({train}, [0, 1, 0, 1]), ({test or train}, [0, 1, 0, 1])"
+
+
 @pytest.mark.parametrize(
     ("text", "texts"),
     [
@@ -107,6 +113,24 @@ def _pair(shape: tuple[int, ...] = (4, 2, 2), dtype: str = "uint8", labels: str 
         (
             "def make(): x = np.zeros((4, 2, 2), 'uint8'); y = [0] * 4; return (x, y), (x, y)",
             ["has 1 class: classification needs two or more"],
+        ),
+        (_fields("{}"), ["train of mine.py:make has no field"]),
+        (_fields("{'a b': np.zeros((4, 2))}"), ["has a field 'a b'", "by a word"]),
+        (_fields("{'photo': np.zeros((4, 2, 2, 3), 'uint8')}"), ["field 'photo'", "name images 'image'"]),
+        (
+            _fields("{'image': np.zeros((4, 2, 2))}"),
+            ["images of train of mine.py:make are float64", "'sensor'"],
+        ),
+        (_fields("{'sensor': np.full((4, 2), np.nan)}"), ["field 'sensor'", "not finite"]),
+        (_fields("{'sensor': np.array(['a'] * 4)}"), ["field 'sensor'", "return floats or whole numbers"]),
+        (_fields("{'sensor': np.zeros((3, 2))}"), ["3 rows of 'sensor' and 4 labels", "one an example"]),
+        (
+            _fields("{'sensor': np.zeros((4, 2))}", "{'sensor': np.zeros((4, 3))}"),
+            ["'sensor'", "3 and those of train 2"],
+        ),
+        (
+            _fields("{'sensor': np.zeros((4, 2))}", "{'other': np.zeros((4, 2))}"),
+            ["'other'", "'sensor'", "make them alike"],
         ),
     ],
 )

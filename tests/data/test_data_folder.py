@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdbench.data import dataset_remarks, describe_dataset, load_dataset
+from kdbench.data import Description, dataset_remarks, describe_dataset, load_dataset
 from kdbench.data.splits import balanced
 
 
@@ -24,7 +24,8 @@ def test_split_folders_round_trip(tmp_path: Path, write_images: Callable) -> Non
     (tmp_path / "train" / "cat" / "notes.txt").write_text("not an image")
     (tmp_path / "train" / ".hidden").mkdir()
     data = load_dataset(f"folder:{tmp_path}")
-    assert describe_dataset(f"folder:{tmp_path}") == (data.input_shape, data.num_classes) == ((3, 6, 5), 2)
+    assert describe_dataset(f"folder:{tmp_path}") == Description.of_images((3, 6, 5), 2)
+    assert data.inputs == describe_dataset(f"folder:{tmp_path}").inputs
     assert data.classes == ("cat", "dog")
     for split, found in (("train", data.train), ("test", data.test), ("val", data.validation)):
         expected = np.stack(images[split, "cat"] + images[split, "dog"])
@@ -59,7 +60,7 @@ def test_class_folders_alone_give_a_fifth_to_the_test_split(tmp_path: Path, writ
             assert part.labels.tolist() == [value // 60 for value in values]
         seen[seed] = set(pixels[2])
     assert seen[0] != seen[1]
-    assert data.input_shape == (1, 4, 4)
+    assert data.inputs.image_shape == (1, 4, 4)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path, write_images: Callable) -> None:
@@ -73,13 +74,14 @@ def test_images_of_many_sizes_and_modes(tmp_path: Path, write_images: Callable) 
     write_images(tmp_path / "b", [np.full((5, 4), 100, dtype=np.uint8)] * 5)
     Image.new("RGBA", (7, 7), (10, 20, 30, 0)).save(tmp_path / "b" / "alpha.png")
     data = load_dataset(f"folder:{tmp_path}", validation_fraction=0, args={"size": 4})
-    assert data.input_shape == (3, 4, 4)
+    assert data.inputs.image_shape == (3, 4, 4)
     values = {tuple(image[0, 0].tolist()) for image in [*data.train.images, *data.test.images]}
     # The transparent picture is white, whatever colour is stored under it.
     assert {(200,) * 3, (100,) * 3, (255,) * 3} <= values and (10, 20, 30) not in values
     grey = load_dataset(f"folder:{tmp_path}", validation_fraction=0, args={"size": 4, "channels": 1})
-    assert grey.input_shape == (1, 4, 4)
-    assert describe_dataset(f"folder:{tmp_path}", args={"size": 4, "channels": 1}) == ((1, 4, 4), 2)
+    assert grey.inputs.image_shape == (1, 4, 4)
+    found = describe_dataset(f"folder:{tmp_path}", args={"size": 4, "channels": 1})
+    assert found == Description.of_images((1, 4, 4), 2)
 
 
 def test_a_limit_decodes_only_what_it_keeps(
@@ -122,7 +124,8 @@ def test_colour_among_grey_images_is_not_dropped(
     assert f"{grey[0].parent}" in message
     assert f"{colour[0].parent}" in message
     assert "channels, 3 (RGB) or 1 (grey)" in message
-    assert load_dataset(f"folder:{tmp_path}", args={"channels": 3}, validation_fraction=0).input_shape[0] == 3
+    data = load_dataset(f"folder:{tmp_path}", args={"channels": 3}, validation_fraction=0)
+    assert data.inputs.image_shape[0] == 3
 
 
 def _one_class(folder: Path, write: Callable) -> str:

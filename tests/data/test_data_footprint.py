@@ -14,6 +14,7 @@ from kdbench.data import Augment, Batches, dataset_sources, load_dataset, measur
 from kdbench.data.batches import Held
 from kdbench.data.dataset import Extent
 from kdbench.data.footprint import SPLITS, Footprint, footprint
+from kdbench.inputs import Field, InputSpec
 from kdbench.progress import Progress
 
 
@@ -79,8 +80,20 @@ def test_a_named_dataset_in_parquet_files_streams(tmp_path: Path, write_parquet:
 
 def test_a_shipped_validation_split_counts_where_it_is_used() -> None:
     extent = Extent(100, 10, 20, streams=True)
-    assert footprint((1, 2, 2), extent, 0.5, Augment()) == Footprint(400, 120, 100, True)
-    assert footprint((1, 2, 2), extent, 0, Augment()) == Footprint(400, 80, 100, True)
+    assert footprint(InputSpec.image((1, 2, 2)), extent, 0.5, Augment()) == Footprint(400, 120, 100, True)
+    assert footprint(InputSpec.image((1, 2, 2)), extent, 0, Augment()) == Footprint(400, 80, 100, True)
+
+
+def test_fields_beside_the_image_count_once_whatever_the_augmentation() -> None:
+    extent = Extent(100, 0, 20, streams=True)
+    beside = {"sensor": Field((5,)), "token": Field((3,), "int64", 0, 9)}
+    image = InputSpec.image((1, 2, 2))
+    for augment in (Augment(), Augment(1, True)):
+        alone = footprint(image, extent, 0, augment)
+        both = footprint(InputSpec({**image.fields, **beside}), extent, 0, augment)
+        assert both.train - alone.train == 100 * (5 * 4 + 3 * 8)
+        assert both.held_out - alone.held_out == 20 * (5 * 4 + 3 * 8)
+    assert footprint(InputSpec(beside), extent, 0, Augment(1, True)).train == 100 * 44
 
 
 def test_which_splits_stay_on_disk() -> None:

@@ -110,7 +110,7 @@ def test_a_turned_picture_gives_its_shape_in_files_and_in_parquet(
             (tmp_path / "files" / split / label).mkdir(parents=True)
             (tmp_path / "files" / split / label / "0.png").write_bytes(content.content)  # type: ignore[arg-type]
     for name in (f"parquet:{tmp_path}/table", f"folder:{tmp_path}/files"):
-        assert describe_dataset(name).input_shape == (3, 6, 4)
+        assert describe_dataset(name).inputs.image_shape == (3, 6, 4)
         data = load_dataset(name, validation_fraction=0)
-        assert data.input_shape == (3, 6, 4)
+        assert data.inputs.image_shape == (3, 6, 4)
         assert (data.test.images[0].numpy() == shown(content)).all()

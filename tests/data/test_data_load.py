@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from kdbench.data import Dataset, dataset_sources, describe_dataset, load_dataset
+from kdbench.data import Dataset, Description, dataset_sources, describe_dataset, load_dataset
 from kdbench.data.images import refit
 
 
@@ -27,7 +27,8 @@ def digits() -> Dataset:
 
 
 def test_digits_are_those_of_scikit_learn(digits: Dataset) -> None:
-    assert describe_dataset("digits") == (digits.input_shape, digits.num_classes) == ((1, 8, 8), 10)
+    assert describe_dataset("digits") == Description.of_images((1, 8, 8), 10)
+    assert digits.inputs == describe_dataset("digits").inputs
     assert (len(digits.train), len(digits.validation), len(digits.test)) == (1078, 120, 599)
     assert digits.train.images.dtype == torch.uint8
     assert digits.train.labels.dtype == torch.int64
@@ -65,7 +66,7 @@ def test_limits_are_balanced() -> None:
 
 def test_size_and_channels_are_those_of_pillow(digits: Dataset) -> None:
     data = load_dataset("digits", args={"size": 12, "channels": 3})
-    assert data.input_shape == (3, 12, 12)
+    assert data.inputs.image_shape == (3, 12, 12)
     image = Image.fromarray(digits.test.images[5, ..., 0].numpy())
     expected = np.asarray(image.resize((12, 12), Image.Resampling.BILINEAR))
     for channel in range(3):
@@ -112,7 +113,8 @@ def test_bad_arguments(args: dict[str, Any], texts: list[str], message_of: Calla
 
 def test_describe_refuses_what_load_refuses(message_of: Callable) -> None:
     assert "2 entries" in message_of(lambda: describe_dataset("digits", args={"mean": [1, 2]}))
-    assert describe_dataset("digits", args={"mean": [0.1, 0.2, 0.3], "channels": 3}).input_shape[0] == 3
+    found = describe_dataset("digits", args={"mean": [0.1, 0.2, 0.3], "channels": 3})
+    assert found.inputs.image_shape[0] == 3
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan")])

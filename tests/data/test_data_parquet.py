@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kdbench.data import describe_dataset, load_dataset
+from kdbench.data import Description, describe_dataset, load_dataset
 from kdbench.data.splits import balanced
 
 
@@ -28,7 +28,8 @@ def tiny(tmp_path: Path, write_parquet: Callable) -> Path:
 
 def test_shards_round_trip_in_order(tiny: Path) -> None:
     data = load_dataset(f"parquet:{tiny}", validation_fraction=0)
-    assert describe_dataset(f"parquet:{tiny}") == (data.input_shape, data.num_classes) == ((3, 6, 5), 3)
+    assert describe_dataset(f"parquet:{tiny}") == Description.of_images((3, 6, 5), 3)
+    assert data.inputs.image_shape == (3, 6, 5)
     assert data.classes == ("cat", "dog", "eel")
     assert (data.train.images.numpy() == np.stack(random_images(9, 2) + random_images(12, 1))).all()
     assert data.train.labels.tolist() == [row % 3 for row in [*range(9), *range(12)]]
@@ -93,10 +94,7 @@ def test_a_named_dataset_is_looked_for_in_this_layout(
     assert (data.train.images[..., 0].numpy() == np.stack(images)).all()
     (tmp_path / "fashion_mnist").rename(tmp_path / "cifar10")
     message = message_of(lambda: load_dataset("cifar10", root=tmp_path))
-    assert (
-        "the files of cifar10 hold 10 classes of images of shape (1, 28, 28), not 10 of (3, 32, 32)"
-        in message
-    )
+    assert "the files of cifar10 hold 10 classes of images of 1 × 28 × 28, not 10 of 3 × 32 × 32" in message
 
 
 @pytest.mark.parametrize(

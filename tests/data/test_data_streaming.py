@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def both(name: str, **arguments: Any) -> tuple[Dataset, Dataset]:
 @pytest.mark.parametrize("args", [{}, {"size": 5, "channels": 1, "limit": 40}])
 def test_splits_and_statistics_are_the_same(name: str, fraction: float, args: dict[str, int]) -> None:
     held, streamed = both(name, validation_fraction=fraction, args=args)
-    for key in ("checksum", "mean", "std", "classes", "input_shape", "num_classes"):
+    for key in ("checksum", "mean", "std", "classes", "inputs", "num_classes"):
         assert getattr(held, key) == getattr(streamed, key), key
     for part in ("train", "validation", "test"):
         mine, theirs = getattr(streamed, part), getattr(held, part)
@@ -105,6 +106,20 @@ def test_batches_are_the_same_bits(name: str, augment: Augment) -> None:
         assert count == {40: 90, 89: 89}[size]
     for mine, theirs in zip(*(batches.ordered(64) for batches in pair), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_other_fields_follow_the_images_that_are_streamed(name: str) -> None:
+    held, streamed = both(name, validation_fraction=0)
+    fields = {"row": torch.arange(90)}
+    pair = [
+        Batches(replace(data.train, fields=fields), data.mean, data.std, augment=Augment(1, True))
+        for data in (held, streamed)
+    ]
+    for mine, theirs in zip(
+        *(each.epoch(40, torch.Generator().manual_seed(3)) for each in pair), strict=True
+    ):
+        assert torch.equal(theirs[0]["row"], theirs[2])
+        assert torch.equal(mine[0]["image"], theirs[0]["image"])
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -22,6 +22,10 @@ from kdbench.efficiency.counts import (
     serialized_bytes,
 )
 from kdbench.efficiency.operators import is_plain
+from kdbench.inputs import InputSpec
+
+SMALL = InputSpec.image((1, 4, 4))
+ROWS = InputSpec.image((1, 6, 8))
 
 
 class Sequences(nn.Module):
@@ -58,7 +62,7 @@ def test_convolution_is_output_times_kernel_over_groups(
 ) -> None:
     convolution = nn.Conv2d(4, 8, kernel, stride=stride, groups=groups)
     side = (size - kernel) // stride + 1
-    counted = count_multiply_adds(convolution, (4, size, size))
+    counted = count_multiply_adds(convolution, InputSpec.image((4, size, size)))
     assert counted.headline == side * side * 8 * (4 // groups) * kernel * kernel
     assert counted.by_operator == {"conv": counted.headline}
 
@@ -86,13 +90,16 @@ def test_convolution_is_output_times_kernel_over_groups(
     ],
 )
 def test_every_kind_of_convolution_is_output_times_weights_of_one(expression, expected: int) -> None:
-    counted = count_multiply_adds(Computes(expression), (4, 8, 8))
+    counted = count_multiply_adds(Computes(expression), InputSpec.image((4, 8, 8)))
     assert (counted.headline, counted.uncounted) == (expected, {})
 
 
 def test_transposed_convolution_counts_the_input_positions() -> None:
     # Every input element meets every weight of its channel: 5·5 positions, 3 → 2 channels, 3×3 kernel.
-    assert count_multiply_adds(nn.ConvTranspose2d(3, 2, 3), (3, 5, 5)).headline == 25 * 3 * 2 * 9
+    assert (
+        count_multiply_adds(nn.ConvTranspose2d(3, 2, 3), InputSpec.image((3, 5, 5))).headline
+        == 25 * 3 * 2 * 9
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +147,7 @@ def test_transposed_convolution_counts_the_input_positions() -> None:
     ],
 )
 def test_matrix_products_are_output_times_contracted_length(expression, expected: int) -> None:
-    counted = count_multiply_adds(Computes(expression), (3, 8, 8))
+    counted = count_multiply_adds(Computes(expression), InputSpec.image((3, 8, 8)))
     assert (counted.headline, counted.uncounted) == (expected, {})
 
 
@@ -156,15 +163,19 @@ def test_recurrent_layers_follow_the_closed_form(kind: type[nn.RNNBase], bidirec
     first = GATES[kind] * hidden * (width + hidden)
     second = GATES[kind] * hidden * (directions * hidden + hidden)
     model = Sequences(layer)
-    assert count_multiply_adds(model, (1, steps, width)).headline == steps * directions * (first + second)
-    assert count_multiply_adds_torch(model, (1, steps, width)) == steps * directions * (first + second)
+    assert count_multiply_adds(model, InputSpec.image((1, steps, width))).headline == steps * directions * (
+        first + second
+    )
+    assert count_multiply_adds_torch(model, InputSpec.image((1, steps, width))) == steps * directions * (
+        first + second
+    )
 
 
 def test_projected_lstm_counts_the_projection() -> None:
     layer = nn.LSTM(8, 5, batch_first=True, proj_size=2)
     # Gates see input and projected state; the projection maps 5 to 2.
     expected = 6 * (4 * 5 * (8 + 2) + 5 * 2)
-    assert count_multiply_adds(Sequences(layer), (1, 6, 8)).headline == expected
+    assert count_multiply_adds(Sequences(layer), ROWS).headline == expected
 
 
 def test_a_packed_sequence_counts_its_true_length() -> None:
@@ -174,7 +185,7 @@ def test_a_packed_sequence_counts_its_true_length() -> None:
             return self.layer(rows)[1]
 
     model = Packed(nn.GRU(8, 5, batch_first=True))
-    assert count_multiply_adds(model, (1, 6, 8)).headline == 4 * 3 * 5 * (8 + 5)
+    assert count_multiply_adds(model, ROWS).headline == 4 * 3 * 5 * (8 + 5)
 
 
 def test_attention_counts_both_products_whether_or_not_torch_would_fuse_it() -> None:
@@ -183,7 +194,7 @@ def test_attention_counts_both_products_whether_or_not_torch_would_fuse_it() -> 
     projections = length * (3 * width * width + width * width)
     products = 2 * length * length * width
     feed_forward = 2 * length * width * hidden
-    counted = count_multiply_adds(model, (1, length, width))
+    counted = count_multiply_adds(model, InputSpec.image((1, length, width)))
     assert counted.by_operator["scaled_dot_product_attention"] == products
     assert counted.headline == projections + products + feed_forward
     assert torch.backends.mha.get_fastpath_enabled()
@@ -210,18 +221,21 @@ class Fused(nn.Module):
 
 def test_fused_attention_counts_as_its_parts_do() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    whole, attention = (count_multiply_adds(Fused(layer, kind), (1, 6, 8)) for kind in (True, False))
-    assert whole.headline == count_multiply_adds(Sequences(layer), (1, 6, 8)).headline
+    whole, attention = (count_multiply_adds(Fused(layer, kind), ROWS) for kind in (True, False))
+    assert whole.headline == count_multiply_adds(Sequences(layer), ROWS).headline
     assert attention.headline == whole.headline - 2 * 6 * 8 * 16
     assert whole.uncounted == attention.uncounted == {}
     x = torch.zeros(1, 2, 6, 4)
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    assert count_multiply_adds(Computes(lambda i: flash(i, x, x)[0]), (2, 6, 4)).headline == 2 * 2 * 6 * 6 * 4
+    assert (
+        count_multiply_adds(Computes(lambda i: flash(i, x, x)[0]), InputSpec.image((2, 6, 4))).headline
+        == 2 * 2 * 6 * 6 * 4
+    )
 
 
 def test_batch_norm_and_pooling_are_counted_but_not_in_the_headline() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1))
-    counts = count(model, (1, 4, 4))
+    counts = count(model, SMALL)
     assert counts.macs == 16 * 2
     assert counts.macs_fvcore == sum(counts.macs_by_operator.values()) > counts.macs
     assert set(counts.macs_by_operator) == {"conv", "batch_norm", "adaptive_avg_pool2d"}
@@ -230,8 +244,8 @@ def test_batch_norm_and_pooling_are_counted_but_not_in_the_headline() -> None:
 
 def test_where_the_two_counters_differ_a_note_says_so() -> None:
     # torch counts no product of vectors; both agree on a matrix.
-    assert count(Computes(lambda x: x[0, 0] @ x[0, 0]), (1, 4, 4)).note is None
-    counts = count(Computes(lambda x: x[0, 0, 0].dot(x[0, 0, 0])), (1, 4, 4))
+    assert count(Computes(lambda x: x[0, 0] @ x[0, 0]), SMALL).note is None
+    counts = count(Computes(lambda x: x[0, 0, 0].dot(x[0, 0, 0])), SMALL)
     assert (counts.macs, counts.macs_torch) == (4, 0)
     assert counts.note == (
         "torch's own counter gives 0 multiply-adds, 100.00 % fewer: matrix product 4 here (dot), 0 there"
@@ -280,7 +294,7 @@ def product(first: Tensor, second: Tensor) -> Tensor:
 def test_what_may_multiply_and_is_not_counted_makes_lower_bounds(expression, name: str) -> None:
     weight = torch.zeros(3, 1, 2, 2)
     model = Computes(lambda x: nn.functional.conv2d(x, weight).sum() + expression(x + torch.eye(8)).sum())
-    counts = count(model, (1, 8, 8))
+    counts = count(model, InputSpec.image((1, 8, 8)))
     assert (counts.macs, counts.uncounted) == (49 * 3 * 4, {name: 1})
     assert counts.arithmetic_intensity is None
     assert counts.reasons["arithmetic_intensity"] == f"not all is counted: {name}"
@@ -302,7 +316,7 @@ def test_what_may_multiply_and_is_not_counted_makes_lower_bounds(expression, nam
     ],
 )
 def test_what_multiplies_no_matrices_leaves_the_count_exact(expression) -> None:
-    counted = count_multiply_adds(Computes(expression), (1, 8, 8))
+    counted = count_multiply_adds(Computes(expression), InputSpec.image((1, 8, 8)))
     assert (counted.headline, counted.uncounted) == (0, {})
 
 
@@ -337,14 +351,16 @@ class ConvMixer(nn.Sequential):
 
 
 def test_padding_that_is_named_counts_as_padding_that_is_numbered() -> None:
-    named, numbered = (count_multiply_adds(ConvMixer(padding), (3, 16, 16)) for padding in ("same", 2))
+    named, numbered = (
+        count_multiply_adds(ConvMixer(padding), InputSpec.image((3, 16, 16))) for padding in ("same", 2)
+    )
     assert named == numbered
     # 8 × 8 positions: patches, twice depthwise and pointwise; then the classifier.
     assert named.headline == 64 * (16 * 3 * 4 + 2 * (16 * 25 + 16 * 16)) + 160
     layer = nn.Sequential(
         nn.Conv2d(3, 4, 9, padding="same"), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6)
     )
-    assert count(layer, (3, 8, 4)).macs == 32 * 3 * 4 * 81 + 24 == 31_128
+    assert count(layer, InputSpec.image((3, 8, 4))).macs == 32 * 3 * 4 * 81 + 24 == 31_128
 
 
 class Restless(nn.Module):
@@ -369,7 +385,7 @@ def test_counting_leaves_the_model_as_it_was() -> None:
     flags = [module.training for module in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     storage = {name: value.data_ptr() for name, value in model.state_dict().items()}
-    assert set(count(model, (1, 4, 4)).reasons) == {"arithmetic_intensity"}
+    assert set(count(model, SMALL).reasons) == {"arithmetic_intensity"}
     assert [module.training for module in model.modules()] == flags
     assert {name: value.data_ptr() for name, value in model.state_dict().items()} == storage
     for name, value in model.state_dict().items():
@@ -378,14 +394,14 @@ def test_counting_leaves_the_model_as_it_was() -> None:
 
 def test_counting_is_quiet(caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder) -> None:
     with caplog.at_level(logging.DEBUG):
-        count(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.GELU()), (1, 2, 2))
+        count(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.GELU()), InputSpec.image((1, 2, 2)))
     assert caplog.records == []
     assert [str(entry.message) for entry in recwarn] == []
 
 
 def test_a_forward_pass_that_fails_leaves_the_other_counts() -> None:
     model = nn.Linear(3, 2).train()
-    counts = count(model, (1, 4, 4))
+    counts = count(model, SMALL)
     assert {getattr(counts, name) for name in OF_THE_TRACE} == {None}
     for name in OF_THE_TRACE:
         assert counts.reasons[name].startswith("the forward pass could not be traced: RuntimeError: ")
@@ -401,7 +417,7 @@ def test_parameters_frozen_shared_and_zero() -> None:
         model[0].weight.fill_(1.0)[0, :3] = 0
         model[2].weight.fill_(1.0)
         model[2].bias.zero_()
-    counts = count(model, (1, 4, 4))
+    counts = count(model, SMALL)
     assert (counts.params, counts.params_trainable, counts.params_nonzero) == (21, 17, 17)
     assert count_nonzero(model) == 17
 
@@ -426,7 +442,7 @@ def test_a_state_that_is_not_all_tensors_has_no_size() -> None:
         def get_extra_state(self) -> dict[str, int]:
             return {"version": 1}
 
-    counts = count(Extra(4, 1), (1, 4, 4))
+    counts = count(Extra(4, 1), SMALL)
     assert counts.size_bytes is None
     assert (
         counts.reasons["size_bytes"] == "state entry '_extra_state' is dict, which safetensors cannot hold."

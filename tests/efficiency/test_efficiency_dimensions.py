@@ -16,8 +16,11 @@ from kdbench.efficiency.energy import Rapl
 from kdbench.efficiency.places import Dimensions, split_threads
 from kdbench.efficiency.process import TurnFile
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.place import Place
 from kdbench.progress import Progress
+
+SMALL = InputSpec.image((1, 4, 4))
 
 # The package's attribute of this name is the function.
 MEASURE_MODULE = importlib.import_module("kdbench.efficiency.measure")
@@ -78,7 +81,7 @@ def test_who_ends_the_worker_while_models_take_turns_costs_no_other_its_figures(
         # Counting and warming up take some ten calls, the turns several hundred.
         ModelJob("bad", f"{file}:Dies", {"calls": 200}),
     ]
-    report = measure(jobs, input_shape=(1, 4, 4), num_classes=2, reference="good", protocol=tiny())
+    report = measure(jobs, inputs=SMALL, num_classes=2, reference="good", protocol=tiny())
     killed = "the measuring process was killed by SIGKILL, often a sign of too little memory"
     assert report.reasons["bad"]["latency_cpu_b1_p50_ms"] == killed
     assert report.metrics["bad"]["params"] == 34
@@ -99,7 +102,7 @@ def test_who_hangs_while_models_take_turns_is_named_by_the_turn(monkeypatch: pyt
 
     monkeypatch.setattr(MEASURE_MODULE, "supervise", hanging)
     jobs = [ModelJob("a", "mlp_8"), ModelJob("b", "mlp_8")]
-    report = measure(jobs, input_shape=(1, 4, 4), num_classes=2, protocol=tiny())
+    report = measure(jobs, inputs=SMALL, num_classes=2, protocol=tiny())
     silent = "the measuring process made no progress for 60 s and was killed"
     assert failures[:2] == [{"a": {}, "b": {}}, {"a": {}, "b": {"cpu_b1": silent}}]
     assert report.reasons["b"]["latency_cpu_b1_p50_ms"] == silent
@@ -124,7 +127,7 @@ def report(file: Path, told: Told) -> CostReport:
     jobs = [ModelJob("a", f"{file}:plain"), ModelJob("b", f"{file}:plain")]
     return measure(
         jobs,
-        input_shape=(1, 4, 4),
+        inputs=SMALL,
         num_classes=2,
         reference="a",
         protocol=tiny(dimensions=further),

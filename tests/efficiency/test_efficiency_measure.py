@@ -19,7 +19,10 @@ from kdbench.efficiency.report import WorkerResult, build_report
 from kdbench.efficiency.samples import SAMPLE_COLUMNS
 from kdbench.efficiency.worker import measure_job
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.progress import Progress
+
+SMALL = InputSpec.image((1, 4, 4))
 
 HAS_CUDA = torch.cuda.is_available()
 
@@ -92,7 +95,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def measured(file: Path, *jobs: ModelJob, protocol: Protocol, told: Told | None = None) -> CostReport:
     return measure(
-        jobs, input_shape=(1, 4, 4), num_classes=2, reference="wide", protocol=protocol, progress=told
+        jobs,
+        inputs=SMALL,
+        num_classes=2,
+        reference="wide",
+        protocol=protocol,
+        progress=told,
     )
 
 
@@ -253,14 +261,14 @@ def test_a_request_that_cannot_be_carried_out_is_refused(
 ) -> None:
     jobs = [ModelJob(label, "mlp_8") for label in labels]
     with pytest.raises(UserError) as error:
-        measure(jobs, input_shape=(1, 4, 4), num_classes=2, reference=reference, protocol=tiny())
+        measure(jobs, inputs=SMALL, num_classes=2, reference=reference, protocol=tiny())
     assert str(error.value).startswith(message)
 
 
 def job_of(*jobs: ModelJob, **fields) -> dict:
     return {
         "models": [vars(job) for job in jobs],
-        "input_shape": [1, 4, 4],
+        "inputs": SMALL.as_json(),
         "num_classes": 2,
         "reference": None,
         "protocol": tiny(threads=None, **fields).as_json(),

@@ -19,6 +19,7 @@ from kdbench.efficiency.memory import resident_growth
 from kdbench.efficiency.places import Dimensions
 from kdbench.efficiency.report import WorkerResult
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.progress import Progress
 from kdbench.store import write_json
 
@@ -84,7 +85,7 @@ def test_memory_is_a_figure_or_has_its_reason(tmp_path: Path, monkeypatch: pytes
         dimensions=Dimensions(memory=True),
     )
     jobs = [ModelJob("widens", f"{tmp_path / 'models.py'}:Widens")]
-    report = measure(jobs, input_shape=(1, 4, 4), num_classes=2, protocol=protocol)
+    report = measure(jobs, inputs=InputSpec.image((1, 4, 4)), num_classes=2, protocol=protocol)
     # Eight rows of 4 MiB.
     assert 32 * 0.98 <= report.metrics["widens"]["memory_cpu_b8_peak_bytes"] / 2**20 <= 40
     assert report.reasons["widens"]["memory_cuda_b8_allocated_bytes"] == "memory on cuda was not asked for"
@@ -112,7 +113,7 @@ def test_a_process_that_dies_costs_one_figure(monkeypatch: pytest.MonkeyPatch) -
 def test_the_process_writes_what_it_found_or_why_not(tmp_path: Path) -> None:
     job = {
         "model": {"name": "mlp_8", "args": {}, "checkpoint": None},
-        "input_shape": [1, 4, 4],
+        "inputs": InputSpec.image((1, 4, 4)).as_json(),
         "num_classes": 2,
         "device": "cpu",
         "batch": 512,

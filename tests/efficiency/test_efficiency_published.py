@@ -11,6 +11,7 @@ import torchvision
 from torch import nn
 
 from kdbench.efficiency.counts import MultiplyAdds, count_multiply_adds, count_multiply_adds_torch
+from kdbench.inputs import InputSpec
 
 COUNTED_BY_TORCH_TOO = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5")
 TABLE = Path(__file__).parents[2] / "results" / "counts" / "counts.json"
@@ -27,7 +28,7 @@ def blank(name: str) -> nn.Module:
 
 
 def counted(model: nn.Module) -> MultiplyAdds:
-    return count_multiply_adds(model, (3, 224, 224))
+    return count_multiply_adds(model, InputSpec.image((3, 224, 224)))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_parameters_and_multiply_adds_are_those_that_torchvision_publishes(name:
     assert sum(parameter.numel() for parameter in model.parameters()) == published["num_params"]
     assert round(found.headline / 1e9, 3) == published["_ops"]
     if name in COUNTED_BY_TORCH_TOO:
-        assert count_multiply_adds_torch(model, (3, 224, 224)) == found.headline
+        assert count_multiply_adds_torch(model, InputSpec.image((3, 224, 224))) == found.headline
 
 
 @pytest.mark.parametrize(("name", "millions"), [("resnet50", 11.1), ("resnet18", 2.5)])

@@ -13,13 +13,14 @@ from torch import nn
 from kdbench.efficiency import count, crosscheck
 from kdbench.efficiency.counts import count_multiply_adds
 from kdbench.efficiency.crosscheck import describe_difference
+from kdbench.inputs import InputSpec
 
 
 @given(inputs=st.integers(1, 6), outputs=st.integers(1, 6), height=st.integers(1, 5), width=st.integers(1, 5))
 def test_a_pointwise_convolution_moves_what_shufflenet_v2_says(inputs, outputs, height, width):
     """Memory access cost of Ma et al. (2018), equation 1: hw(c1 + c2) + c1·c2 elements."""
     layer = nn.Conv2d(inputs, outputs, 1, bias=False)
-    counted = count_multiply_adds(layer, (inputs, height, width))
+    counted = count_multiply_adds(layer, InputSpec.image((inputs, height, width)))
     moved = height * width * (inputs + outputs) + inputs * outputs
     assert counted.traffic_bytes == 4 * moved
     assert counted.activations == height * width * outputs
@@ -27,7 +28,7 @@ def test_a_pointwise_convolution_moves_what_shufflenet_v2_says(inputs, outputs, 
 
 def test_intensity_is_two_flop_a_multiply_add_over_all_layers():
     model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5))
-    counts = count(model, (3, 4, 4))
+    counts = count(model, InputSpec.image((3, 4, 4)))
     convolution = 3 * 16 + 4 * 3 * 9 + 4 * 4
     linear = 16 + 16 * 5 + 5 + 5  # input, weight, bias, output
     assert counts.activations == 16 + 5
@@ -44,7 +45,7 @@ def test_a_recurrent_layer_reads_its_weights_once_and_its_output_is_the_sequence
         def forward(self, images):
             return self.layer(images[:, 0])[0]
 
-    counted = count_multiply_adds(Rows(), (1, 6, 8))
+    counted = count_multiply_adds(Rows(), InputSpec.image((1, 6, 8)))
     weights = 3 * 5 * 8 + 3 * 5 * 5 + 2 * 3 * 5
     states = 5 + 5  # first and last
     assert counted.activations == 6 * 5
@@ -56,13 +57,13 @@ def test_attention_counts_its_output_and_not_its_scores():
         def forward(self, images):
             return nn.functional.scaled_dot_product_attention(images, images[..., :3, :], images[..., :3, :])
 
-    counted = count_multiply_adds(Attends(), (2, 7, 4))
+    counted = count_multiply_adds(Attends(), InputSpec.image((2, 7, 4)))
     assert counted.activations == 2 * 7 * 4
     assert counted.traffic_bytes == 4 * (2 * 7 * 4 + 2 * 2 * 3 * 4 + 2 * 7 * 4)
 
 
 def test_a_model_that_multiplies_nothing_has_no_intensity():
-    counts = count(nn.MaxPool2d(2), (1, 4, 4))
+    counts = count(nn.MaxPool2d(2), InputSpec.image((1, 4, 4)))
     assert (counts.macs, counts.activations, counts.arithmetic_intensity) == (0, 0, None)
     assert counts.reasons == {"arithmetic_intensity": "the model has no convolution and no matrix product"}
 

@@ -19,6 +19,7 @@ from kdbench.cli import app, main
 from kdbench.errors import UserError
 from kdbench.exporting import FORMATS, TrainedStudent, export, trained_student
 from kdbench.exporting.parity import parity
+from kdbench.inputs import InputSpec
 from kdbench.store import RunDirectory
 from tests.exporting.conftest import cells
 
@@ -90,8 +91,10 @@ def test_a_file_that_computes_something_else_is_not_written(
 
 def test_logits_that_are_not_numbers_are_no_parity(finished: Path) -> None:
     student = student_of(finished, "mine", "scratch")
-    assert not parity(student.model, lambda x: torch.full((len(x), 10), torch.nan), (1, 8, 8)).holds
-    off = parity(student.model, lambda x: student.model(x) + 0.5, (1, 8, 8))
+    assert not parity(
+        student.model, lambda x: torch.full((len(x), 10), torch.nan), InputSpec.image((1, 8, 8))
+    ).holds
+    off = parity(student.model, lambda x: student.model(x) + 0.5, InputSpec.image((1, 8, 8)))
     assert off.difference == pytest.approx(0.5, rel=1e-4)
     assert off.agreement == 1 and not off.holds
 

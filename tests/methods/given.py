@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdbench.inputs import InputSpec
 from kdbench.methods import Batch, Distiller, FeatureShapes, Networks, Outputs, Pair, find_method
 from kdbench.models import Taps, build_model, feature_shapes, find_taps
+
+TINY = InputSpec.image((1, 2, 2))
 
 MAP = FeatureShapes((3,), (5,), ((2, 4, 4), (5, 2, 2)))
 WIDE = FeatureShapes((3,), (7,), ((3, 4, 4), (7, 4, 4)))
@@ -67,8 +70,8 @@ def networks(
 ) -> Networks:
     """Return networks for ``prepare``; by default small ones whose heads fit the shapes of ``of``."""
     of = of or pair()
-    student = student or build_model("mlp_4", input_shape=(1, 2, 2), num_classes=of.num_classes)
-    teacher = teacher or build_model("mlp_4", input_shape=(1, 2, 2), num_classes=of.num_classes)
+    student = student or build_model("mlp_4", inputs=TINY, num_classes=of.num_classes)
+    teacher = teacher or build_model("mlp_4", inputs=TINY, num_classes=of.num_classes)
     heads = {
         role: nn.Linear(shapes.pooled[0], of.num_classes)
         for role in ("student", "teacher")
@@ -80,7 +83,7 @@ def networks(
         taps={"student": Taps(), "teacher": Taps()},
         heads=heads,
         labels=torch.arange(count) % of.num_classes,
-        fresh=lambda role: build_model("mlp_4", input_shape=(1, 2, 2), num_classes=of.num_classes),
+        fresh=lambda role: build_model("mlp_4", inputs=TINY, num_classes=of.num_classes),
     )
 
 
@@ -129,11 +132,13 @@ def real_pair(student: str = "cnn_4", teacher: str = "cnn_2") -> tuple[Pair, Net
     torch.manual_seed(0)
     shape = (1, 8, 8)
     models = {
-        "student": build_model(student, input_shape=shape, num_classes=3),
-        "teacher": build_model(teacher, input_shape=shape, num_classes=3),
+        "student": build_model(student, inputs=InputSpec.image(shape), num_classes=3),
+        "teacher": build_model(teacher, inputs=InputSpec.image(shape), num_classes=3),
     }
-    taps = {role: find_taps(model, shape) for role, model in models.items()}
-    shapes = {role: feature_shapes(model, taps[role], shape) for role, model in models.items()}
+    taps = {role: find_taps(model, InputSpec.image(shape)) for role, model in models.items()}
+    shapes = {
+        role: feature_shapes(model, taps[role], InputSpec.image(shape)) for role, model in models.items()
+    }
     heads = {role: model.get_submodule(taps[role].pooled) for role, model in models.items()}
     given = replace(networks(models["student"], models["teacher"]), heads=heads, taps=taps)
     return Pair(teacher, student, shapes["teacher"], shapes["student"], 3, False), given, taps

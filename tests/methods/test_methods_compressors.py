@@ -13,15 +13,17 @@ from torch import nn
 from torch.nn.utils import prune
 
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.methods.compressor import COMPRESSORS
 from kdbench.models import build_model
 
 SHAPE = (1, 8, 8)
+INPUTS = InputSpec.image(SHAPE)
 
 
 def model_of(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(name, input_shape=SHAPE, num_classes=10)
+    return build_model(name, inputs=INPUTS, num_classes=10)
 
 
 def compressed(name: str, model: nn.Module, **hyper: object) -> tuple[nn.Module, dict, object]:
@@ -41,7 +43,7 @@ def test_every_compressor_is_rebuilt_from_its_decision_alone(name, model):
     entry = COMPRESSORS.find(name)
     torch.manual_seed(1)
     rebuilt = entry.compressor(entry.parameters()).apply(
-        build_model(model, input_shape=SHAPE, num_classes=10), json.loads(json.dumps(decision))
+        build_model(model, inputs=INPUTS, num_classes=10), json.loads(json.dumps(decision))
     )
     rebuilt.load_state_dict(small.state_dict())
     x = torch.randn(3, *SHAPE)

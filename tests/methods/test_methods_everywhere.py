@@ -10,6 +10,7 @@ from torch import nn
 
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
+from kdbench.inputs import InputSpec
 from kdbench.methods import FeatureShapes, Networks, Outputs, Pair, Refusal, find_method, methods
 from kdbench.models import build_model, feature_shapes, find_taps
 from kdbench.suite.schema import Recipe
@@ -18,6 +19,7 @@ from kdbench.training.trainee import Trainee, Tutor
 from tests.methods.given import losses, make, networks, outputs, pair
 
 SHAPE = (1, 8, 8)
+INPUTS = InputSpec.image(SHAPE)
 CLASSES = 3
 COUNT = 12
 STUDENTS = ("mlp_8", "cnn_2", "gru_8", "vit_32_2")
@@ -30,11 +32,11 @@ NEEDS_STAGES = {"at", "sp", "vid", "nst", "fsp", "ab", "ft", "reviewkd", "simkd"
 
 def build(name: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return build_model(name, input_shape=SHAPE, num_classes=CLASSES)
+    return build_model(name, inputs=INPUTS, num_classes=CLASSES)
 
 
 def pair_of(student: nn.Module, teacher: nn.Module, names: tuple[str, str]) -> Pair:
-    shapes = [feature_shapes(model, find_taps(model, SHAPE), SHAPE) for model in (teacher, student)]
+    shapes = [feature_shapes(model, find_taps(model, INPUTS), INPUTS) for model in (teacher, student)]
     return Pair(names[1], names[0], shapes[0], shapes[1], CLASSES, same_architecture=names[0] == names[1])
 
 
@@ -51,7 +53,7 @@ def prepared(method: str, student_name: str, teacher_name: str) -> Trainee:
     distiller = find_method(method).distiller
     hyper = distiller.Parameters(**REQUIRED.get(method, {}))
     distiller.check(hyper, of)
-    taps = {"student": find_taps(student, SHAPE), "teacher": find_taps(teacher, SHAPE)}
+    taps = {"student": find_taps(student, INPUTS), "teacher": find_taps(teacher, INPUTS)}
     made = distiller(hyper, of)
     made.prepare(
         Networks(

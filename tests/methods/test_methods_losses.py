@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from scipy.special import rel_entr, softmax
 
+from kdbench.inputs import InputSpec
 from kdbench.methods import Batch, FeatureShapes, Outputs, Refusal, find_method, methods
 from kdbench.methods.alignment import same_size
 from kdbench.methods.distillers.interpolate import mix
 from kdbench.methods.distillers.kd import soft_loss
 from kdbench.models import build_model
 from tests.methods.given import FLAT, MAP, WIDE, losses, make, networks, outputs, pair, total
+
+TINY = InputSpec.image((1, 2, 2))
 
 
 def test_kd_by_hand() -> None:
@@ -113,8 +116,8 @@ def test_fitnet_refuses_pairs_without_the_layer() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_mix_by_hand(share: float) -> None:
-    student = build_model("cnn_2", input_shape=(1, 8, 8), num_classes=3)
-    teacher = build_model("cnn_2", input_shape=(1, 8, 8), num_classes=3)
+    student = build_model("cnn_2", inputs=InputSpec.image((1, 8, 8)), num_classes=3)
+    teacher = build_model("cnn_2", inputs=InputSpec.image((1, 8, 8)), num_classes=3)
     expected = [
         share * t.detach() + (1 - share) * s.detach()
         for t, s in zip(teacher.parameters(), student.parameters(), strict=True)
@@ -130,8 +133,8 @@ def test_mix_by_hand(share: float) -> None:
     ("every", "steps"), [("step", [1, 1, 1, 1]), ("epoch", [0, 1, 0, 1]), ("once", [0, 0, 0, 1])]
 )
 def test_interpolate_acts_when_it_is_due(every: str, steps: list[int]) -> None:
-    student = build_model("mlp_4", input_shape=(1, 2, 2), num_classes=3)
-    teacher = build_model("mlp_4", input_shape=(1, 2, 2), num_classes=3)
+    student = build_model("mlp_4", inputs=TINY, num_classes=3)
+    teacher = build_model("mlp_4", inputs=TINY, num_classes=3)
     distiller = make("interpolate", pair(same=True), lam=1.0, every=every)
     distiller.prepare(networks(student, teacher))
     found = []
@@ -144,7 +147,7 @@ def test_interpolate_acts_when_it_is_due(every: str, steps: list[int]) -> None:
 
 
 def test_the_teacher_that_trains_alongside_starts_elsewhere_and_is_trained() -> None:
-    student = build_model("mlp_4", input_shape=(1, 2, 2), num_classes=3)
+    student = build_model("mlp_4", inputs=TINY, num_classes=3)
     distiller = make("interpolate", pair(same=True), teacher="alongside", lam=0.5)
     distiller.prepare(networks(student, student))
     assert not torch.equal(distiller.peer.head.weight, student.head.weight)
@@ -157,8 +160,8 @@ def test_the_teacher_that_trains_alongside_starts_elsewhere_and_is_trained() -> 
 
 
 def test_the_barrier_is_zero_on_a_line_and_positive_over_a_hill() -> None:
-    student = build_model("mlp_4", input_shape=(1, 2, 2), num_classes=3)
-    teacher = build_model("mlp_4", input_shape=(1, 2, 2), num_classes=3)
+    student = build_model("mlp_4", inputs=TINY, num_classes=3)
+    teacher = build_model("mlp_4", inputs=TINY, num_classes=3)
     with torch.no_grad():
         student.head.bias.fill_(0.0)
         teacher.head.bias.fill_(1.0)

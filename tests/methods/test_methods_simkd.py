@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdbench.inputs import InputSpec
 from kdbench.methods import Refusal, find_method
 from kdbench.models import FeatureReader, build_model
 from kdbench.suite.schema import ModelEntry, TapsEntry
@@ -117,7 +118,7 @@ def test_the_model_that_is_measured_has_the_parameters_of_the_one_that_is_kept(
     of, given, _ = real_pair(student, teacher)
     distiller = prepared("simkd", of, given, factor=factor)
     name, args = distiller.deployed(distiller.hyper, ModelEntry(name=student), ModelEntry(name=teacher))
-    measured = build_model(name, input_shape=(1, 8, 8), num_classes=3, args=args)
+    measured = build_model(name, inputs=InputSpec.image((1, 8, 8)), num_classes=3, args=args)
     kept = distiller.inference_model(given.student)
     shapes = [
         {key: tuple(value.shape) for key, value in network.state_dict().items()}

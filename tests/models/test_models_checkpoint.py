@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model, load_checkpoint
 
 
 def fresh() -> nn.Module:
-    return build_model("cnn_2", input_shape=(1, 8, 8), num_classes=3)
+    return build_model("cnn_2", inputs=InputSpec.image((1, 8, 8)), num_classes=3)
 
 
 State = Mapping[str, Tensor]
@@ -133,7 +134,7 @@ def test_integers_that_became_floating_point_are_taken_only_where_no_value_is_lo
 
 def test_modules_that_ask_for_the_version_of_their_weights_are_loaded(tmp_path: Path) -> None:
     def build() -> nn.Module:
-        return build_model("torchvision:mnasnet0_5", input_shape=(3, 32, 32), num_classes=2)
+        return build_model("torchvision:mnasnet0_5", inputs=InputSpec.image((3, 32, 32)), num_classes=2)
 
     source = build().state_dict()
     safetensors.torch.save_file(source, tmp_path / "weights.safetensors")

@@ -8,11 +8,15 @@ from torch import Tensor, nn
 
 from kdbench.efficiency import count
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import FeatureReader, build_model, feature_shapes, find_taps
 from kdbench.models.zoo.resnet_bottleneck import BottleneckResNet
 from kdbench.models.zoo.shufflenet_v1 import Interleave
 from kdbench.models.zoo.shufflenet_v2 import SplitUnit
 from kdbench.models.zoo.vit import SelfAttention, VisionTransformer
+
+RGB = InputSpec.image((3, 32, 32))
+GREY = InputSpec.image((1, 8, 8))
 
 # Parameters and multiply-adds (millions) at 32x32 and 100 classes: the models of the CRD tables.
 GOLDEN = {
@@ -43,8 +47,8 @@ ONE_OF_EACH_FAMILY = (
 def test_counts_match_the_published_tables(name: str) -> None:
     params, macs = GOLDEN[name]
     with torch.device("meta"):
-        model = build_model(name, input_shape=(3, 32, 32), num_classes=100)
-    counts = count(model.to_empty(device="cpu"), (3, 32, 32))  # weights would take longer than the count
+        model = build_model(name, inputs=RGB, num_classes=100)
+    counts = count(model.to_empty(device="cpu"), RGB)  # weights would take longer than the count
     assert counts.params == params
     assert counts.macs is not None and round(counts.macs / 1e6, 2) == macs
     assert counts.macs_torch == counts.macs
@@ -74,7 +78,7 @@ def test_stages_have_the_widths_of_the_paper(name: str, stages: tuple[tuple[int,
 def test_the_linear_layer_classifies_the_mean_of_the_last_stage(name: str) -> None:
     torch.manual_seed(0)
     model = _small(name, (3, 32, 32), 5).eval()
-    reader = FeatureReader(model, find_taps(model, (3, 32, 32)), frozenset({"pooled", "stages"}))
+    reader = FeatureReader(model, find_taps(model, RGB), frozenset({"pooled", "stages"}))
     with torch.no_grad():
         outputs = reader(torch.randn(2, 3, 32, 32))
         last = outputs.stages[-1]
@@ -105,7 +109,7 @@ def test_the_gradient_reaches_every_parameter(name: str) -> None:
 
 
 def test_dropout_of_a_wide_residual_network_acts_in_training_only() -> None:
-    model = build_model("wrn_16_1", input_shape=(1, 8, 8), num_classes=3, args={"dropout": 0.5})
+    model = build_model("wrn_16_1", inputs=GREY, num_classes=3, args={"dropout": 0.5})
     images = torch.randn(4, 1, 8, 8)
     model.eval()
     assert torch.equal(model(images), model(images))
@@ -154,13 +158,16 @@ def test_a_unit_of_shufflenet_v2_passes_half_of_the_channels_on() -> None:
 )
 def test_wrong_names_say_what_is_right(name: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^unknown model '{name}'") as caught:
-        build_model(name, input_shape=(3, 32, 32), num_classes=10)
+        build_model(name, inputs=RGB, num_classes=10)
     assert message in str(caught.value)
 
 
 def test_counts_of_the_transformer_follow_its_formula() -> None:
     width, depth, tokens, values, classes = 64, 4, 64, 3 * 4 * 4, 100
-    counts = count(build_model("vit_64_4", input_shape=(3, 32, 32), num_classes=classes), (3, 32, 32))
+    counts = count(
+        build_model("vit_64_4", inputs=RGB, num_classes=classes),
+        RGB,
+    )
     maps, products = 12 * tokens * width**2, 2 * tokens**2 * width
     assert counts.macs == tokens * values * width + depth * (maps + products) + width * classes
     assert counts.macs_by_operator["scaled_dot_product_attention"] == depth * products
@@ -185,7 +192,7 @@ def test_attention_follows_its_formula() -> None:
 
 def test_the_transformer_knows_where_a_patch_lies_by_its_positions_alone() -> None:
     torch.manual_seed(0)
-    model = build_model("vit_32_2", input_shape=(1, 8, 8), num_classes=3).eval()
+    model = build_model("vit_32_2", inputs=GREY, num_classes=3).eval()
     assert isinstance(model, VisionTransformer)
     images = torch.randn(2, 1, 8, 8)
     moved = _swap_patches(images)
@@ -210,13 +217,13 @@ def test_the_transformer_knows_where_a_patch_lies_by_its_positions_alone() -> No
 def test_the_patch_follows_from_the_image_unless_it_is_given(
     side: int, args: dict[str, int], tokens: int
 ) -> None:
-    model = build_model("vit_16_2", input_shape=(3, side, side), num_classes=3, args=args)
+    model = build_model("vit_16_2", inputs=InputSpec.image((3, side, side)), num_classes=3, args=args)
     assert model.positions.shape == (1, tokens, 16)
 
 
 @pytest.mark.parametrize(("name", "heads"), [("vit_16_2", 1), ("vit_64_4", 2), ("vit_192_6", 6)])
 def test_a_head_has_32_entries(name: str, heads: int) -> None:
-    model = build_model(name, input_shape=(1, 8, 8), num_classes=3)
+    model = build_model(name, inputs=GREY, num_classes=3)
     assert {block.attention[1].heads for block in model.blocks} == {heads}
 
 
@@ -237,7 +244,7 @@ def test_what_the_transformer_cannot_do_is_said(
     name: str, shape: tuple[int, int, int], args: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UserError, match=f"^model '{name}'") as caught:
-        build_model(name, input_shape=shape, num_classes=10, args=args)
+        build_model(name, inputs=InputSpec.image(shape), num_classes=10, args=args)
     assert message in str(caught.value)
 
 
@@ -245,13 +252,15 @@ def _small(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Mod
     """Build a model by name; of ResNet50 only a stem and two short stages, since it takes seconds."""
     if name == "ResNet50":
         return BottleneckResNet((1, 2), input_shape[0], classes)
-    return build_model(name, input_shape=input_shape, num_classes=classes)
+    return build_model(name, inputs=InputSpec.image(input_shape), num_classes=classes)
 
 
 def _stage_shapes(name: str, input_shape: tuple[int, int, int]) -> tuple[tuple[int, ...], ...]:
     with torch.device("meta"):
-        model = build_model(name, input_shape=input_shape, num_classes=10)
-    shapes = feature_shapes(model, find_taps(model, input_shape), input_shape)
+        model = build_model(name, inputs=InputSpec.image(input_shape), num_classes=10)
+    shapes = feature_shapes(
+        model, find_taps(model, InputSpec.image(input_shape)), InputSpec.image(input_shape)
+    )
     last = shapes.stages[-1]
     assert shapes.pooled == (last[1] if len(last) == 2 else last[0],)
     return shapes.stages

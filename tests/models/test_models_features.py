@@ -7,8 +7,13 @@ import torch
 from torch import nn
 
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import FeatureReader, Taps, build_model, feature_shapes, find_taps
-from kdbench.models.features import run_blank
+from kdbench.models.features import run_example
+
+RGB = InputSpec.image((3, 32, 32))
+GREY = InputSpec.image((1, 8, 8))
+LARGER = InputSpec.image((3, 64, 64))
 
 ALL = frozenset({"logits", "pooled", "stages"})
 
@@ -24,20 +29,22 @@ ALL = frozenset({"logits", "pooled", "stages"})
     ],
 )
 def test_taps_are_found(name: str, pooled: tuple[int, ...], stages: tuple[tuple[int, ...], ...]) -> None:
-    model = build_model(name, input_shape=(3, 32, 32), num_classes=10)
-    shapes = feature_shapes(model, find_taps(model, (3, 32, 32)), (3, 32, 32))
+    model = build_model(name, inputs=RGB, num_classes=10)
+    shapes = feature_shapes(model, find_taps(model, RGB), RGB)
     assert (shapes.logits, shapes.pooled, shapes.stages) == ((10,), pooled, stages)
 
 
 def test_stages_of_torchvisions_resnet_and_blocks_of_its_transformer() -> None:
     with torch.device("meta"):
-        resnet = build_model("torchvision:resnet18", input_shape=(3, 64, 64), num_classes=10)
-        transformer = build_model("torchvision:vit_b_16", input_shape=(3, 224, 224), num_classes=10)
-    taps = find_taps(resnet, (3, 64, 64))
+        resnet = build_model("torchvision:resnet18", inputs=LARGER, num_classes=10)
+        transformer = build_model(
+            "torchvision:vit_b_16", inputs=InputSpec.image((3, 224, 224)), num_classes=10
+        )
+    taps = find_taps(resnet, LARGER)
     assert taps == Taps(("relu", "layer1", "layer2", "layer3", "layer4"), "fc")
-    taps = find_taps(transformer, (3, 224, 224))
+    taps = find_taps(transformer, InputSpec.image((3, 224, 224)))
     assert [name.rpartition("_")[2] for name in taps.stages] == ["2", "5", "8", "11"]
-    shapes = feature_shapes(transformer, taps, (3, 224, 224))
+    shapes = feature_shapes(transformer, taps, InputSpec.image((3, 224, 224)))
     assert shapes.stages == ((197, 768),) * 4 and shapes.pooled == (768,)
 
 
@@ -51,16 +58,16 @@ def test_stages_of_torchvisions_resnet_and_blocks_of_its_transformer() -> None:
 )
 def test_taps_lie_between_bottleneck_blocks_not_inside_them(name: str, widths: tuple[int, ...]) -> None:
     with torch.device("meta"):
-        model = build_model(f"torchvision:{name}", input_shape=(3, 64, 64), num_classes=10)
-    shapes = feature_shapes(model, find_taps(model, (3, 64, 64)), (3, 64, 64))
+        model = build_model(f"torchvision:{name}", inputs=LARGER, num_classes=10)
+    shapes = feature_shapes(model, find_taps(model, LARGER), LARGER)
     sides = (32, 16, 8, 4, 2)
     assert shapes.stages == tuple((width, side, side) for width, side in zip(widths, sides, strict=True))
 
 
 def test_features_are_what_the_model_computes() -> None:
     torch.manual_seed(0)
-    model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3).eval()
-    reader = FeatureReader(model, find_taps(model, (1, 8, 8)), ALL)
+    model = build_model("cnn_4", inputs=GREY, num_classes=3).eval()
+    reader = FeatureReader(model, find_taps(model, GREY), ALL)
     x = torch.randn(5, 1, 8, 8)
     outputs = reader(x)
     assert outputs.pooled is not None
@@ -71,30 +78,28 @@ def test_features_are_what_the_model_computes() -> None:
 
 
 def test_only_what_is_needed_is_collected() -> None:
-    model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3)
-    outputs = FeatureReader(model, find_taps(model, (1, 8, 8)), frozenset({"logits"}))(
-        torch.zeros(2, 1, 8, 8)
-    )
+    model = build_model("cnn_4", inputs=GREY, num_classes=3)
+    outputs = FeatureReader(model, find_taps(model, GREY), frozenset({"logits"}))(torch.zeros(2, 1, 8, 8))
     assert outputs.pooled is None and outputs.stages == ()
 
 
 def test_finding_taps_leaves_the_model_as_it_was() -> None:
-    model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3)
+    model = build_model("cnn_4", inputs=GREY, num_classes=3)
     model.stages[0].eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    find_taps(model, (1, 8, 8))
+    find_taps(model, GREY)
     assert model.training and not model.stages[0].training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_wrong_taps_and_wrong_inputs_are_named() -> None:
-    model = build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3)
+    model = build_model("cnn_4", inputs=GREY, num_classes=3)
     with pytest.raises(UserError, match=r"no module 'haed'. Did you mean 'head'"):
         FeatureReader(model, Taps(("haed",)), ALL)
-    with pytest.raises(UserError, match=r"cannot take images of shape \(3, 8, 8\)"):
-        run_blank(model, (3, 8, 8))
+    with pytest.raises(UserError, match="cannot take inputs of 3 × 8 × 8"):
+        run_example(model, InputSpec.image((3, 8, 8)))
     with pytest.raises(UserError, match="must return logits of shape"):
-        run_blank(torch.nn.Conv2d(1, 2, 3), (1, 8, 8))
+        run_example(torch.nn.Conv2d(1, 2, 3), GREY)
 
 
 def test_a_module_that_runs_at_several_sizes_is_no_tap() -> None:
@@ -108,9 +113,9 @@ def test_a_module_that_runs_at_several_sizes_is_no_tap() -> None:
             x = self.pool(self.first(x))
             return self.head(self.pool(self.second(x)).flatten(1))
 
-    taps = find_taps(Shared(), (1, 8, 8))
+    taps = find_taps(Shared(), GREY)
     assert taps.stages == ("first", "second")
-    assert feature_shapes(Shared(), taps, (1, 8, 8)).stages == ((4, 8, 8), (6, 4, 4))
+    assert feature_shapes(Shared(), taps, GREY).stages == ((4, 8, 8), (6, 4, 4))
 
 
 @pytest.mark.parametrize(
@@ -121,24 +126,29 @@ def test_squeeze_and_excitation_does_not_move_the_taps_into_blocks(
     name: str, widths: tuple[int, ...]
 ) -> None:
     with torch.device("meta"):
-        model = build_model(f"torchvision:{name}", input_shape=(3, 64, 64), num_classes=10)
-    shapes = feature_shapes(model, find_taps(model, (3, 64, 64)), (3, 64, 64))
+        model = build_model(f"torchvision:{name}", inputs=LARGER, num_classes=10)
+    shapes = feature_shapes(model, find_taps(model, LARGER), LARGER)
     assert tuple(stage[0] for stage in shapes.stages) == widths
 
 
 def test_maps_with_channels_last_are_not_taken_for_maps() -> None:
     with torch.device("meta"):
-        model = build_model("torchvision:convnext_tiny", input_shape=(3, 64, 64), num_classes=10)
-    shapes = feature_shapes(model, find_taps(model, (3, 64, 64)), (3, 64, 64))
+        model = build_model("torchvision:convnext_tiny", inputs=LARGER, num_classes=10)
+    shapes = feature_shapes(model, find_taps(model, LARGER), LARGER)
     assert shapes.stages == ((96, 16, 16), (192, 8, 8), (384, 4, 4), (768, 2, 2))
 
 
 def test_blocks_of_a_transformer_are_tapped_at_even_distances() -> None:
-    model = build_model("vit_32_6", input_shape=(3, 32, 32), num_classes=10)
-    assert find_taps(model, (3, 32, 32)).stages == ("blocks.1", "blocks.2", "blocks.4", "blocks.5")
+    model = build_model("vit_32_6", inputs=RGB, num_classes=10)
+    assert find_taps(model, RGB).stages == (
+        "blocks.1",
+        "blocks.2",
+        "blocks.4",
+        "blocks.5",
+    )
 
 
 def test_a_model_that_cannot_take_the_images_is_one_line() -> None:
-    model = build_model("torchvision:vit_b_32", input_shape=(3, 32, 32), num_classes=10)
-    with pytest.raises(UserError, match="cannot take images of shape"):
-        run_blank(model, (3, 32, 32))
+    model = build_model("torchvision:vit_b_32", inputs=RGB, num_classes=10)
+    with pytest.raises(UserError, match="cannot take inputs of 3 × 32 × 32"):
+        run_example(model, RGB)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdbench.inputs import InputSpec
 from kdbench.models import FeatureReader, build_model, find_taps
 from kdbench.models.folding import folded
 
 SHAPE = (3, 32, 32)
+INPUTS = InputSpec.image(SHAPE)
 
 
 def settled(model: nn.Module) -> nn.Module:
@@ -47,8 +49,8 @@ def images(count: int = 4) -> Tensor:
 )
 def test_folding_keeps_logits_and_features(name: str, before: int, after: int) -> None:
     torch.manual_seed(0)
-    model = settled(build_model(name, input_shape=SHAPE, num_classes=10))
-    taps = find_taps(model, SHAPE)
+    model = settled(build_model(name, inputs=INPUTS, num_classes=10))
+    taps = find_taps(model, INPUTS)
     other = folded(model, images(), untouched=taps.stages)
     assert (norms(model), norms(other)) == (before, after)
     needs = frozenset({"logits", "pooled", "stages"})
@@ -77,7 +79,7 @@ def test_folding_by_hand() -> None:
 
 
 def test_the_model_itself_is_left_as_it_was() -> None:
-    model = settled(build_model("resnet8", input_shape=SHAPE, num_classes=10)).train()
+    model = settled(build_model("resnet8", inputs=INPUTS, num_classes=10)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     folded(model, images())
     assert model.training

@@ -8,15 +8,17 @@ from torch import Tensor, nn
 
 from kdbench.efficiency import count
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import FeatureReader, build_model, find_taps
 from kdbench.models.reuse import ReusedClassifier, build, meeting_size, projector, without
 
 SHAPE = (1, 8, 8)
+INPUTS = InputSpec.image(SHAPE)
 FACTORY = "kdbench.models.reuse:build"
 
 
 def model(name: str = "cnn_4", classes: int = 3) -> nn.Module:
-    return build_model(name, input_shape=SHAPE, num_classes=classes)
+    return build_model(name, inputs=INPUTS, num_classes=classes)
 
 
 def params(module: nn.Module) -> int:
@@ -29,7 +31,7 @@ def reused(student: nn.Module, size: tuple[int, int] = (2, 2), stage: str = "sta
 
 
 def last_stage(student: nn.Module, x: Tensor) -> Tensor:
-    reader = FeatureReader(student, find_taps(student, SHAPE), frozenset({"stages"}))
+    reader = FeatureReader(student, find_taps(student, INPUTS), frozenset({"stages"}))
     stage = reader(x).stages[-1]
     reader.close()
     return stage
@@ -126,7 +128,7 @@ def test_tokens_are_projected_without_a_last_relu() -> None:
 
 def test_the_factory_has_the_parameters_of_its_parts() -> None:
     # cnn_4 ends in 16 channels, resnet8 in 64; the projector has 32 between
-    whole = build("cnn_4", "resnet8", 2, input_shape=SHAPE, num_classes=3)
+    whole = build("cnn_4", "resnet8", 2, inputs=INPUTS, num_classes=3)
     between = 16 * 32 + 2 * 32 + 9 * 32 * 32 + 2 * 32 + 32 * 64 + 2 * 64
     assert params(whole) == params(model()) - (16 * 3 + 3) + between + (64 * 3 + 3)
     assert whole.eval()(torch.zeros(2, *SHAPE)).shape == (2, 3)
@@ -135,9 +137,9 @@ def test_the_factory_has_the_parameters_of_its_parts() -> None:
 def test_the_factory_is_counted_without_the_students_head() -> None:
     # both last stages are 2×2, so every weight of the projector's convolutions is used at 4 places
     args = {"student": "cnn_4", "teacher": "resnet8", "factor": 2}
-    whole = build_model(FACTORY, input_shape=SHAPE, num_classes=3, args=args)
-    student = count(model(), SHAPE).macs
-    found = count(whole, SHAPE)
+    whole = build_model(FACTORY, inputs=INPUTS, num_classes=3, args=args)
+    student = count(model(), INPUTS).macs
+    found = count(whole, INPUTS)
     assert student is not None
     assert found.macs == student - 16 * 3 + 4 * (16 * 32 + 9 * 32 * 32 + 32 * 64) + 64 * 3
     assert found.macs_torch == found.macs and not found.uncounted
@@ -148,7 +150,7 @@ def test_the_factory_passes_arguments_on_and_takes_named_stages() -> None:
         "cnn_4",
         "cnn_2",
         1,
-        input_shape=SHAPE,
+        inputs=INPUTS,
         num_classes=3,
         student_args={"dropout": 0.25},
         student_stage="stages.1.5",
@@ -158,13 +160,13 @@ def test_the_factory_passes_arguments_on_and_takes_named_stages() -> None:
     assert whole.projector[0].in_channels == 8 and whole.head.in_features == 8
     assert whole.size == (2, 2)
     assert whole(torch.zeros(2, *SHAPE)).shape == (2, 3)
-    whole = build("cnn_4", "vit_8_2", 1, input_shape=SHAPE, num_classes=3, teacher_args={"patch": 8})
+    whole = build("cnn_4", "vit_8_2", 1, inputs=INPUTS, num_classes=3, teacher_args={"patch": 8})
     assert whole.size == (1, 1)
 
 
 @pytest.mark.parametrize(("student", "teacher"), [("vit_8_2", "cnn_2"), ("cnn_2", "vit_8_2")])
 def test_transformers_take_part(student: str, teacher: str) -> None:
-    whole = build(student, teacher, 2, input_shape=SHAPE, num_classes=3)
+    whole = build(student, teacher, 2, inputs=INPUTS, num_classes=3)
     assert whole(torch.randn(2, *SHAPE)).shape == (2, 3)
 
 
@@ -179,4 +181,4 @@ def test_transformers_take_part(student: str, teacher: str) -> None:
 def test_models_that_do_not_fit_are_named(student: str, teacher: str, message: str) -> None:
     stage = "stages.0" if teacher == "resnet8" else None
     with pytest.raises(UserError, match=message):
-        build(student, teacher, 2, input_shape=SHAPE, num_classes=3, teacher_stage=stage)
+        build(student, teacher, 2, inputs=INPUTS, num_classes=3, teacher_stage=stage)

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model, families
 from kdbench.models.folding import folded
 from kdbench.models.trial import Trial, try_out
 
 SHAPE = (2, 8, 8)
+INPUTS = InputSpec.image(SHAPE)
 
 
 class Base(nn.Module):
@@ -68,15 +70,15 @@ class Narrow(Base):
 
 @pytest.mark.parametrize("name", [family.examples[0] for family in families().values()])
 def test_networks_of_the_zoo_leave_their_input_alone_and_take_channels_last(name: str) -> None:
-    model = build_model(name, input_shape=(3, 32, 32), num_classes=10)
-    assert try_out(model, (3, 32, 32)) == Trial(evaluated=True)
+    model = build_model(name, inputs=InputSpec.image((3, 32, 32)), num_classes=10)
+    assert try_out(model, InputSpec.image((3, 32, 32))) == Trial(evaluated=True)
 
 
 def test_a_network_that_fails_in_channels_last_is_tried_in_contiguous_memory() -> None:
-    trial = try_out(Viewing(), SHAPE)
+    trial = try_out(Viewing(), INPUTS)
     assert trial.memory_format == torch.contiguous_format and trial.failure is None
     assert "view size is not compatible" in (trial.without_channels_last or "")
-    assert try_out(Base(), SHAPE) == Trial(evaluated=True)
+    assert try_out(Base(), INPUTS) == Trial(evaluated=True)
 
 
 def test_folding_leaves_the_memory_format_as_it_is() -> None:
@@ -107,13 +109,13 @@ def test_folding_leaves_the_memory_format_as_it_is() -> None:
     ],
 )
 def test_what_is_found_of_a_network(network: type[nn.Module], expected: Trial) -> None:
-    assert try_out(network(), SHAPE) == expected
+    assert try_out(network(), INPUTS) == expected
 
 
 def test_a_tuple_in_training_only_is_told() -> None:
     model = Auxiliary()
     model.register_forward_hook(lambda module, inputs, output: output[0] if module.training else None)
-    trial = try_out(model, SHAPE)
+    trial = try_out(model, INPUTS)
     assert trial.failure is None and trial.in_training == "tuple of 2"
     (remark,) = trial.remarks()
     assert "auxiliary heads are not trained by a loss of their own" in remark
@@ -125,7 +127,7 @@ def test_a_trial_leaves_the_network_and_the_random_streams_as_they_were() -> Non
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    try_out(model, SHAPE)
+    try_out(model, INPUTS)
     assert torch.equal(torch.rand(3), expected)
     assert model.training and all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -7,7 +7,10 @@ import torch
 
 from kdbench.efficiency import count
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model, families, model_names
+
+RGB = InputSpec.image((3, 32, 32))
 
 # Parameters and multiply-adds (millions) at 32x32 and 100 classes: the models of the CRD tables.
 GOLDEN = {
@@ -26,9 +29,9 @@ GOLDEN = {
 @pytest.mark.parametrize("name", GOLDEN)
 def test_counts_match_the_published_tables(name: str) -> None:
     params, macs = GOLDEN[name]
-    model = build_model(name, input_shape=(3, 32, 32), num_classes=100)
+    model = build_model(name, inputs=RGB, num_classes=100)
     assert sum(parameter.numel() for parameter in model.parameters()) == params
-    assert round(count(model, (3, 32, 32)).macs / 1e6, 2) == macs
+    assert round(count(model, RGB).macs / 1e6, 2) == macs
 
 
 def test_every_resnet_of_the_zoo_has_a_golden_count() -> None:
@@ -36,7 +39,7 @@ def test_every_resnet_of_the_zoo_has_a_golden_count() -> None:
 
 
 def test_the_perceptron_of_the_article_is_784_128_10() -> None:
-    model = build_model("mlp_128", input_shape=(1, 28, 28), num_classes=10)
+    model = build_model("mlp_128", inputs=InputSpec.image((1, 28, 28)), num_classes=10)
     shapes = [tuple(parameter.shape) for parameter in model.parameters()]
     assert shapes == [(128, 784), (128,), (10, 128), (10,)]
 
@@ -44,12 +47,12 @@ def test_the_perceptron_of_the_article_is_784_128_10() -> None:
 @pytest.mark.parametrize("name", model_names())
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)])
 def test_every_model_takes_small_and_colour_images(name: str, shape: tuple[int, int, int]) -> None:
-    model = build_model(name, input_shape=shape, num_classes=7).eval()
+    model = build_model(name, inputs=InputSpec.image(shape), num_classes=7).eval()
     assert model(torch.zeros(2, *shape)).shape == (2, 7)
 
 
 def test_the_row_gru_sees_the_order_of_rows_and_every_channel() -> None:
-    model = build_model("gru_8", input_shape=(2, 4, 4), num_classes=3).eval()
+    model = build_model("gru_8", inputs=InputSpec.image((2, 4, 4)), num_classes=3).eval()
     image = torch.randn(1, 2, 4, 4)
     assert not torch.allclose(model(image), model(image.flip(2)))
     changed = image.clone()
@@ -69,7 +72,7 @@ def test_the_row_gru_sees_the_order_of_rows_and_every_channel() -> None:
 )
 def test_wrong_names_say_what_is_right(name: str, args: dict[str, float], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        build_model(name, input_shape=(3, 32, 32), num_classes=10, args=args)
+        build_model(name, inputs=RGB, num_classes=10, args=args)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -86,9 +89,9 @@ def test_a_factory_in_a_file_gets_what_its_signature_takes(tmp_path) -> None:  #
         "def not_a_model(num_classes):\n"
         "    return 3\n"
     )
-    model = build_model(f"{file}:net", input_shape=(2, 8, 8), num_classes=5, args={"width": 4})
+    model = build_model(f"{file}:net", inputs=InputSpec.image((2, 8, 8)), num_classes=5, args={"width": 4})
     assert model(torch.zeros(1, 2, 8, 8)).shape == (1, 5)
     with pytest.raises(UserError, match="could not be built: RuntimeError: no such thing"):
-        build_model(f"{file}:broken", input_shape=(2, 8, 8), num_classes=5)
+        build_model(f"{file}:broken", inputs=InputSpec.image((2, 8, 8)), num_classes=5)
     with pytest.raises(UserError, match="returned int, not a torch"):
-        build_model(f"{file}:not_a_model", input_shape=(2, 8, 8), num_classes=5)
+        build_model(f"{file}:not_a_model", inputs=InputSpec.image((2, 8, 8)), num_classes=5)

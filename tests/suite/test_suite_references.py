@@ -14,6 +14,7 @@ from PIL import Image
 from kdbench.code.factory import load_factory
 from kdbench.data import load_dataset, measure_dataset
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model
 from kdbench.plan import make_plan
 from kdbench.runner.amendments.costs import _sources
@@ -67,7 +68,7 @@ def write_project(folder: Path) -> Path:
         (folder / name).write_text(text)
     (folder / "weights").mkdir()
     torch.manual_seed(0)
-    weights = build_model("mlp_8", input_shape=(1, 8, 8), num_classes=2).state_dict()
+    weights = build_model("mlp_8", inputs=InputSpec.image((1, 8, 8)), num_classes=2).state_dict()
     torch.save(weights, folder / "weights" / "teacher.pth")
     return folder / "suite.yaml"
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdbench.data import Augment, Batches
 from kdbench.data.dataset import Split
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.methods import Networks, Pair, find_method
 from kdbench.models import build_model, feature_shapes, find_taps
 from kdbench.suite.schema import Recipe
@@ -19,6 +20,7 @@ from kdbench.training.cohort import EXAMPLES, train
 from kdbench.training.trainee import Trainee, Tutor
 
 SHAPE = (1, 8, 8)
+INPUTS = InputSpec.image(SHAPE)
 CLASSES = 3
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.05, precision="fp32")
 
@@ -41,9 +43,9 @@ def student(
     name: str, method: str, key: str, teacher: str = "cnn_2", recipe: Recipe = RECIPE, **hyper: object
 ) -> Trainee:
     torch.manual_seed(hash(name) % 1000)
-    model = build_model(name, input_shape=SHAPE, num_classes=CLASSES)
-    reference = build_model(teacher, input_shape=SHAPE, num_classes=CLASSES)
-    shapes = [feature_shapes(m, find_taps(m, SHAPE), SHAPE) for m in (reference, model)]
+    model = build_model(name, inputs=INPUTS, num_classes=CLASSES)
+    reference = build_model(teacher, inputs=INPUTS, num_classes=CLASSES)
+    shapes = [feature_shapes(m, find_taps(m, INPUTS), INPUTS) for m in (reference, model)]
     pair = Pair(teacher, name, shapes[0], shapes[1], CLASSES, same_architecture=teacher == name)
     torch.manual_seed(5)
     distiller = find_method(method).distiller
@@ -52,21 +54,21 @@ def student(
         Networks(
             student=model,
             teacher=reference,
-            taps={"student": find_taps(model, SHAPE), "teacher": find_taps(reference, SHAPE)},
+            taps={"student": find_taps(model, INPUTS), "teacher": find_taps(reference, INPUTS)},
             heads={"student": model.head, "teacher": reference.head},
             labels=blobs().labels,
             fresh=lambda role: build_model(
-                teacher if role == "teacher" else name, input_shape=SHAPE, num_classes=CLASSES
+                teacher if role == "teacher" else name, inputs=INPUTS, num_classes=CLASSES
             ),
         )
     )
-    return Trainee(key, model, find_taps(model, SHAPE), made, recipe, torch.device("cpu"), "fp32")
+    return Trainee(key, model, find_taps(model, INPUTS), made, recipe, torch.device("cpu"), "fp32")
 
 
 def tutor() -> Tutor:
     torch.manual_seed(3)
-    model = build_model("cnn_2", input_shape=SHAPE, num_classes=CLASSES)
-    return Tutor(model, find_taps(model, SHAPE))
+    model = build_model("cnn_2", inputs=INPUTS, num_classes=CLASSES)
+    return Tutor(model, find_taps(model, INPUTS))
 
 
 def run(

@@ -9,10 +9,13 @@ from torch import nn
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.models import build_model, feature_shapes, find_taps
 from kdbench.models.shapes import Taps
 from kdbench.training import evaluation
 from kdbench.training.evaluation import predict, predict_with_features
+
+GREY = InputSpec.image((1, 8, 8))
 
 
 @pytest.fixture
@@ -26,11 +29,11 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> Batches:
 @pytest.fixture
 def model() -> nn.Module:
     torch.manual_seed(0)
-    return build_model("cnn_4", input_shape=(1, 8, 8), num_classes=3)
+    return build_model("cnn_4", inputs=GREY, num_classes=3)
 
 
 def test_the_head_of_the_features_gives_the_logits(model: nn.Module, batches: Batches) -> None:
-    taps = find_taps(model, (1, 8, 8))
+    taps = find_taps(model, GREY)
     logits, pooled = predict_with_features(model, taps, batches)
     assert torch.equal(logits, predict(model, batches))
     assert pooled is not None and pooled.dtype == torch.float32 and len(pooled) == 23
@@ -43,7 +46,7 @@ def test_the_head_of_the_features_gives_the_logits(model: nn.Module, batches: Ba
 def test_features_of_a_large_split_are_evenly_spaced(
     most: int, step: int, model: nn.Module, batches: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taps = find_taps(model, (1, 8, 8))
+    taps = find_taps(model, GREY)
     _, whole = predict_with_features(model, taps, batches)
     monkeypatch.setattr(evaluation, "MAX_POOLED", most)
     logits, pooled = predict_with_features(model, taps, batches)
@@ -71,9 +74,9 @@ class OneByOne(nn.Module):
 
 def test_features_that_have_not_a_row_an_example_are_none(batches: Batches) -> None:
     model = OneByOne()
-    assert find_taps(model, (1, 8, 8)) == Taps()
-    with pytest.raises(UserError, match=r"'head' has features of shape \(1, 144\) for 2 images"):
-        feature_shapes(model, Taps(pooled="head"), (1, 8, 8))
+    assert find_taps(model, GREY) == Taps()
+    with pytest.raises(UserError, match=r"'head' has features of shape \(1, 144\) for 2 examples"):
+        feature_shapes(model, Taps(pooled="head"), GREY)
     logits, pooled = predict_with_features(model, Taps(pooled="head"), batches)
     assert pooled is None
     assert torch.equal(logits, predict(model, batches))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
+from kdbench.inputs import InputSpec
 from kdbench.methods import Batch, Pair, find_method
 from kdbench.models import Outputs, build_model, feature_shapes, find_taps
 from kdbench.suite.schema import Recipe
@@ -20,6 +21,7 @@ from kdbench.training.shuffled import shuffled, split_mix
 from kdbench.training.trainee import Trainee, Tutor
 
 SHAPE, CLASSES = (1, 8, 8), 4
+INPUTS = InputSpec.image(SHAPE)
 # The first numbers of the generator's reference implementation from the state 1234567.
 STATE = 1234567
 REFERENCE = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
@@ -70,21 +72,21 @@ def test_the_classes_of_a_knowing_teacher_become_chance() -> None:
 
 def trainee(shuffle_seed: int | None, method: str = "kd", **hyper: object) -> Trainee:
     torch.manual_seed(1)
-    model = build_model("mlp_8", input_shape=SHAPE, num_classes=CLASSES)
+    model = build_model("mlp_8", inputs=INPUTS, num_classes=CLASSES)
     torch.manual_seed(2)
-    teacher = build_model("cnn_2", input_shape=SHAPE, num_classes=CLASSES)
-    shapes = [feature_shapes(m, find_taps(m, SHAPE), SHAPE) for m in (teacher, model)]
+    teacher = build_model("cnn_2", inputs=INPUTS, num_classes=CLASSES)
+    shapes = [feature_shapes(m, find_taps(m, INPUTS), INPUTS) for m in (teacher, model)]
     distiller = find_method(method).distiller
     made = distiller(distiller.Parameters(**hyper), Pair("cnn_2", "mlp_8", *shapes, CLASSES, False))
     return Trainee(
         "one",
         model,
-        find_taps(model, SHAPE),
+        find_taps(model, INPUTS),
         made,
         Recipe(epochs=4, batch_size=8, precision="fp32"),
         torch.device("cpu"),
         "fp32",
-        tutor=Tutor(teacher, find_taps(teacher, SHAPE)),
+        tutor=Tutor(teacher, find_taps(teacher, INPUTS)),
         shuffle_seed=shuffle_seed,
     )
 

@@ -115,7 +115,7 @@ ARCHIVES = {
     "mnist": Archive(
         "70,000 handwritten digits, 28×28 grey",
         "LeCun et al. 1998",
-        Description((1, 28, 28), 10),
+        Description.of_images((1, 28, 28), 10),
         Extent(60_000, 0, 10_000, streams=False),
         "MNIST",
         _digits,
@@ -124,7 +124,7 @@ ARCHIVES = {
     "fashion-mnist": Archive(
         "70,000 articles of clothing, 28×28 grey",
         "Xiao et al. 2017, arXiv 1708.07747",
-        Description((1, 28, 28), 10),
+        Description.of_images((1, 28, 28), 10),
         Extent(60_000, 0, 10_000, streams=False),
         "FashionMNIST",
         _digits,
@@ -132,7 +132,7 @@ ARCHIVES = {
     "cifar10": Archive(
         "60,000 images of 10 classes, 32×32 RGB",
         "Krizhevsky 2009",
-        Description((3, 32, 32), 10),
+        Description.of_images((3, 32, 32), 10),
         Extent(50_000, 0, 10_000, streams=False),
         "CIFAR10",
         _cifar,
@@ -140,7 +140,7 @@ ARCHIVES = {
     "cifar100": Archive(
         "60,000 images of 100 classes, 32×32 RGB",
         "Krizhevsky 2009",
-        Description((3, 32, 32), 100),
+        Description.of_images((3, 32, 32), 100),
         Extent(50_000, 0, 10_000, streams=False),
         "CIFAR100",
         _cifar,
@@ -150,7 +150,7 @@ ARCHIVES = {
     "svhn": Archive(
         "99,289 house-number digits, 32×32 RGB (without the extra split)",
         "Netzer et al. 2011",
-        Description((3, 32, 32), 10),
+        Description.of_images((3, 32, 32), 10),
         Extent(73_257, 0, 26_032, streams=False),
         "SVHN",
         _svhn,

@@ -17,7 +17,7 @@ TEST_SEED = 1797
     "digits",
     title="1,797 handwritten digits, 8×8 grey, in scikit-learn; a fixed third is the test split",
     reference="Alpaydin and Kaynak 1998, UCI Machine Learning Repository",
-    describe=Description((1, 8, 8), 10),
+    describe=Description.of_images((1, 8, 8), 10),
     extent=Extent(train=1198, validation=0, test=599, streams=False),
 )
 def load(request: Request) -> Raw:

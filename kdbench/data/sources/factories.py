@@ -7,16 +7,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdbench.code.factory import load_factory
 from kdbench.data.dataset import Examples, Raw
 from kdbench.data.options import COMMON
 from kdbench.data.registry import FILE_FACTORY, MODULE_FACTORY, Request, source
 from kdbench.errors import UserError, unknown
+from kdbench.inputs import IMAGE
 
 _KEYS = ("train", "test", "validation", "classes")
-_RETURNED = "((x_train, y_train), (x_test, y_test)), x uint8 (N, H, W) or (N, H, W, C), y integers (N,)"
+_RETURNED = (
+    "((x_train, y_train), (x_test, y_test)), x uint8 (N, H, W) or (N, H, W, C) or a mapping of named fields, "
+    "y integers (N,)"
+)
 _SHAPES = "uint8 images of shape (N, H, W) or (N, H, W, C) with C of 1 or 3"
+# What a batch holds the numbers of a field as, by the kind of its dtype.
+_NUMBERS = {"f": np.float32, "i": np.int64, "u": np.int64}
 
 
 @source(
@@ -34,8 +41,10 @@ def load(request: Request) -> Raw:
 
     It returns ``((x_train, y_train), (x_test, y_test))``, or a mapping with ``train``, ``test`` and, if it
     has them, ``validation`` (pairs) and ``classes`` (names). Images are uint8, channels last: (N, H, W) or
-    (N, H, W, C) with C of 1 or 3; labels are whole numbers 0 .. K − 1, (N,). NumPy arrays and tensors
-    serve alike. Arguments of the dataset that kdbench does not know itself are passed to the function.
+    (N, H, W, C) with C of 1 or 3; labels are whole numbers 0 .. K − 1, (N,). In the place of images there
+    may be a mapping of fields: ``image`` is one of images, any other one of numbers (N, ...), float or whole.
+    NumPy arrays and tensors serve alike. Arguments of the dataset that kdbench does not know itself are
+    passed to the function.
     """
     name = request.reference
     factory = load_factory(name)
@@ -93,23 +102,59 @@ def _parts(name: str, returned: Any) -> Mapping[str, Any]:
 def _examples(where: str, pair: Any) -> Examples:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise UserError(f"{where} is {_kind(pair)}: return a pair (images, labels).")
-    images, labels = (_array(values) for values in pair)
+    labels = _array(pair[1])
+    images, fields = _inputs(where, pair[0])
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"labels of {where} are {labels.dtype} of shape {labels.shape}: return whole numbers, shape (N,)."
+        )
+    if images is not None and len(images) != len(labels):
+        raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: return one an image.")
+    return Examples(images, labels.astype(np.int64), fields=fields)
+
+
+def _inputs(where: str, returned: Any) -> tuple[NDArray[np.uint8] | None, dict[str, NDArray[Any]]]:
+    """Return the images and the other fields, checked.
+
+    They are copies: what the function keeps must not change with the run, nor the run with it.
+    """
+    named = dict(returned) if isinstance(returned, Mapping) else {IMAGE: returned}
+    images = _images(where, _array(named.pop(IMAGE))) if IMAGE in named else None
+    if images is None and not named:
+        raise UserError(f"{where} has no field: return images, or fields by name.")
+    return images, {name: _numbers(where, name, _array(values)) for name, values in named.items()}
+
+
+def _images(where: str, images: NDArray[Any]) -> NDArray[np.uint8]:
     if images.dtype != np.uint8:
-        raise UserError(f"images of {where} are {images.dtype}: return {_SHAPES}.")
+        raise UserError(
+            f"images of {where} are {images.dtype}: return {_SHAPES}; numbers that are no pixels have a name "
+            "of their own, {'sensor': x}."
+        )
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         first = images.ndim == 4 and images.shape[1] in (1, 3)
         hint = " Channels come last: permute(0, 2, 3, 1)." if first else ""
         raise UserError(f"images of {where} have shape {images.shape}: return {_SHAPES}.{hint}")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    return images.copy()
+
+
+def _numbers(where: str, name: Any, values: NDArray[Any]) -> NDArray[Any]:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UserError(f"{where} has a field {name!r}: name it by a word, such as 'sensor'.")
+    if values.dtype == np.uint8 and values.ndim > 2:
         raise UserError(
-            f"labels of {where} are {labels.dtype} of shape {labels.shape}: return whole numbers, shape (N,)."
+            f"field '{name}' of {where} is uint8 of shape {values.shape}: name images '{IMAGE}', and return "
+            "anything else as float32 or int64."
         )
-    if len(images) != len(labels):
-        raise UserError(f"{where} has {len(images)} images and {len(labels)} labels: return one an image.")
-    # A copy: what the function keeps must not change with the run, nor the run with it.
-    return Examples(images.copy(), labels.astype(np.int64))
+    dtype = _NUMBERS.get(values.dtype.kind)
+    if dtype is None or not values.ndim or (values.size == 0 and len(values)):
+        raise UserError(
+            f"field '{name}' of {where} is {values.dtype} of shape {values.shape}: return floats or whole "
+            "numbers, with a row an example."
+        )
+    return values.astype(dtype)
 
 
 def _array(values: Any) -> np.ndarray:

@@ -155,7 +155,7 @@ def describe(request: Request) -> Description:
     if not images:
         raise UserError(f"{train / classes[0]} holds no image: add some or remove the folder.")
     image = picture(Encoded(str(images[0]), images[0]))
-    return Description((channels_of(image), image.height, image.width), len(classes))
+    return Description.of_images((channels_of(image), image.height, image.width), len(classes))
 
 
 def remarks(request: Request) -> Iterator[str]:

@@ -221,7 +221,8 @@ def describe(request: Request) -> Description:
     if first is None:
         raise UserError(f"{found.files['train'][0]}: the train split has no rows.")
     image = picture(first)
-    return Description((channels_of(image), image.height, image.width), len(found.classes(found.label)))
+    shape = (channels_of(image), image.height, image.width)
+    return Description.of_images(shape, len(found.classes(found.label)))
 
 
 @source(

@@ -20,7 +20,7 @@ from kdbench.methods import base
 from kdbench.methods.compressor import Compressor, Decision, compressor
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from kdbench.inputs import Inputs
 
 
 @compressor("cast", title="weights in 16 bits", source="Kalamkar et al. 2019, arXiv 1905.12322", year=2019)
@@ -35,7 +35,7 @@ class Cast(Compressor):
     # Weights of 8 bits of mantissa lose most updates of an optimiser.
     last = True
 
-    def decide(self, model: nn.Module, batches: Iterable[Tensor]) -> Decision:
+    def decide(self, model: nn.Module, batches: Iterable[Inputs]) -> Decision:
         """Return the format; raises UserError where a weight does not fit into it."""
         largest = torch.finfo(_torch_dtype(self.hyper.dtype)).max
         for name, value in model.state_dict().items():

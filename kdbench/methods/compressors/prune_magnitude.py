@@ -30,6 +30,8 @@ from kdbench.methods.compressor import Compressor, Decision, compressor
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdbench.inputs import Inputs
+
 
 @compressor(
     "prune_magnitude",
@@ -51,7 +53,7 @@ class PruneMagnitude(Compressor):
         super().__init__(hyper)
         self._kept: dict[str, Tensor] = {}
 
-    def decide(self, model: nn.Module, batches: Iterable[Tensor]) -> Decision:
+    def decide(self, model: nn.Module, batches: Iterable[Inputs]) -> Decision:
         """Return which weights of every prunable layer are kept: shape, and packed bits in base64."""
         weights = dict(prunable(model))
         if not weights:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kdbench.analysis.summary import Summary
+from kdbench.inputs import InputSpec
 from kdbench.report import numerals
 from kdbench.report.blocks import Block, Facts, Pairs, Title
 from kdbench.report.registry import section
@@ -29,7 +30,7 @@ def _run(summary: Summary) -> Pairs:
     return (
         ("suite", manifest["suite"]),
         ("started", manifest["started"]),
-        ("input shape", " × ".join(map(str, manifest["input_shape"]))),
+        ("input shape", str(InputSpec.recorded(manifest))),
         ("seeds", ", ".join(map(str, manifest["seeds"]))),
         *stamps,
     )

@@ -59,7 +59,7 @@ def measured(plan: Plan, teacher: Node, run: RunDirectory, progress: Progress) -
     protocol = protocol_of(plan.suite.measure)
     key: dict[str, Any] = {
         "models": [model.key() for model in models],
-        "input_shape": plan.input_shape,
+        "input_shape": plan.inputs.image_shape or plan.inputs.as_json(),
         "classes": sum(plan.outputs.values()),
         "protocol": protocol.as_json(),
     }
@@ -107,7 +107,7 @@ class _Meter:
         refuse_edited(self._plan)
         report = measure(
             jobs,
-            input_shape=self._plan.input_shape,
+            inputs=self._plan.inputs,
             num_classes=sum(self._plan.outputs.values()),
             reference=reference or self._reference,
             protocol=protocol,
