@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -21,6 +22,7 @@ STUDENTS, METHODS, SEEDS = ("mlp", "cnn", "gru"), ("scratch", "kd", "at"), (0, 1
 COLUMNS = [
     ("map", "Mean average precision", "task", "higher", "plain"),
     ("micro_f1", "Micro F1", "task", "higher", "percent"),
+    ("coarse.map", "coarse: Mean average precision", "task", "higher", "plain"),
     ("params", "Parameters", "cost", "lower", "count"),
     ("latency_cpu_b1_p50_ms", "Latency p50, CPU, batch 1", "cost", "lower", "ms"),
 ]
@@ -55,6 +57,7 @@ def write(path: Path, **manifest: Any) -> Path:
             "metrics": {
                 "map": score,
                 "micro_f1": score - 0.1,
+                "coarse.map": score - 0.2,
                 "params": 1000 * place,
                 "latency_cpu_b1_p50_ms": 0.1 * place,
             },
@@ -66,6 +69,7 @@ def write(path: Path, **manifest: Any) -> Path:
         ids.append(id)
     keys = ("name", "title", "family", "direction", "scale")
     columns = [dict(zip(keys, entry, strict=True), range="[0, 1]", place=None) for entry in COLUMNS]
+    columns[2] |= {"quantity": "map", "head": "coarse"}
     columns[-1] |= {"quantity": "latency_p50", "place": {"device": "cpu", "batch": 1}}
     (path / "columns.json").write_text(json.dumps(columns))
     content = {
@@ -143,3 +147,23 @@ def test_the_command_line_asks_the_run(run: Path) -> None:
     done = CliRunner().invoke(app, ["compare", str(run), "--json"])
     assert done.exit_code == 0, done.output
     assert {row["metric"] for row in json.loads(done.stdout)} == {"map"}
+
+
+def test_a_further_head_is_judged_by_the_headline_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "drawings", dict)
+    page = write_report(write(tmp_path / "heads", tasks={"coarse": ["x", "y"]}), page="lean")
+    with (page.parent / "results_coarse.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    (best,) = [row for row in rows if (row["student"], row["method"]) == ("gru", "kd")]
+    assert float(best["coarse.map"]) == pytest.approx(float(best["map"]) - 0.2)
+    assert best["metric"] == "coarse.map"
+    assert (
+        "coarse: Mean average precision and cost on many" in (page.parent / "results_coarse.tex").read_text()
+    )
+
+
+def test_a_headline_that_the_run_lacks_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown metric 'mapp'\. Did you mean 'map'"):
+        compare(write(tmp_path / "wrong", headline="mapp"))
