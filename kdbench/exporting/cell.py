@@ -262,7 +262,7 @@ def _card(
     record: Record, manifest: Mapping[str, Any], normalisation: Mapping[str, Any], best: bool
 ) -> dict[str, Any]:
     inputs = InputSpec.recorded(manifest)
-    metric, tasks = "top1_best_val" if best else "top1", manifest.get("tasks")
+    headline, tasks = manifest.get("headline", "top1"), manifest.get("tasks")
     return {
         "input": _described(inputs),
         **inputs.as_recorded(),
@@ -272,7 +272,7 @@ def _card(
         **({"tasks": tasks} if tasks else {}),
         **{name: getattr(record, name) for name in ("dataset", "teacher", "student", "method", "seed")},
         "epoch": record.best_epoch if best else record.epochs,
-        "top1": record.metrics[metric],
+        headline: record.metrics[f"{headline}_best_val" if best else headline],
         "cell": record.id,
         "suite": manifest["suite"],
         "kdbench": versions()["kdbench"],

@@ -25,7 +25,9 @@ from kdbench.plan.steps import Training
 from kdbench.plan.variants import Variant, expand
 from kdbench.store import content_id
 from kdbench.suite import Suite
+from kdbench.suite.references import located
 from kdbench.suite.schema import ModelEntry
+from kdbench.targets import find_target
 
 
 def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
@@ -45,6 +47,7 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
         "controls.independent_teacher": suite.controls.independent_teacher is not None,
     }
     refuse_shared_classes(data.name, target, of_classes)
+    _check_metrics(suite, target)
     heads = {
         head: len(names)
         for head, names in describe_tasks(
@@ -197,6 +200,15 @@ def _check_robustness(suite: Suite, classes: int) -> None:
         raise UserError(
             f"robustness.examples is {entry.examples}: give at least one example a class ({classes})."
         )
+
+
+def _check_metrics(suite: Suite, target: str) -> None:
+    """Raise UserError for a metric of a user's own that is none, or that the data has nothing for."""
+    if suite.metrics:
+        from kdbench.metrics import catalogue
+
+        own = tuple(located(name, suite.dataset.folder) for name in suite.metrics)
+        catalogue(find_target(target), own)
 
 
 def _refuse_without_images(suite: Suite, inputs: InputSpec) -> None:

@@ -12,6 +12,7 @@ from kdbench.models.index import Sketch
 from kdbench.plan.steps import Compression, Step, Training
 from kdbench.store.record import Role
 from kdbench.suite import Suite
+from kdbench.suite.references import located
 from kdbench.suite.schema import ModelEntry, Recipe
 from kdbench.targets import USUAL
 
@@ -205,6 +206,11 @@ class Plan:
     def outputs(self) -> dict[str, int]:
         """How many logits each head of a model gives."""
         return {PRIMARY: self.num_classes, **self.heads}
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        """The metrics of a user's own that the suite names, as they are found."""
+        return tuple(located(name, self.suite.dataset.folder) for name in self.suite.metrics)
 
     @property
     def idle_teachers(self) -> list[Node]:

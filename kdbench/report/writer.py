@@ -15,6 +15,7 @@ from kdbench.report.attempts import Attempts
 from kdbench.report.renderers.latex import as_latex
 from kdbench.report.renderers.separated import as_csv
 from kdbench.store import RunDirectory, write_atomic
+from kdbench.suite import own_of
 
 FIGURES = "figures"
 FAILURES = "failures.txt"
@@ -60,10 +61,11 @@ def write_report(
     summary = summarise(run)
     folder = Path(out) if out is not None else run.path / "report"
     attempts = Attempts()
-    for reference in sections:  # before what takes long
+    further = tuple(dict.fromkeys((*own_of(run.path, "sections"), *sections)))
+    for reference in further:  # before what takes long
         SECTIONS.find(reference)
     plates = make_plates(summary, folder / FIGURES, attempts, progress)
-    content = gather(summary, plates, attempts, further=sections, interactive=page == "full")
+    content = gather(summary, plates, attempts, further=further, interactive=page == "full")
     files: dict[str, Callable[[], str]] = {}
     for name, table in content.files.items():
         files |= {f"{name}.csv": partial(as_csv, table), f"{name}.tex": partial(as_latex, table)}

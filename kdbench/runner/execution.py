@@ -36,6 +36,7 @@ from kdbench.runner.works import EXECUTORS, Executor, Site, works_of
 from kdbench.runner.workshop import SCRATCH, Setting, Workshop
 from kdbench.store import RUNS, RunDirectory, earlier_note, read_json, write_atomic, write_json, write_results
 from kdbench.suite import Suite
+from kdbench.targets import find_target
 from kdbench.training.threads import computing_with
 
 
@@ -222,7 +223,12 @@ class _Run:
         write_atomic(path / "suite.yaml", suite.to_yaml())
         dimensions = protocol_of(suite.measure).dimensions
         columns = all_columns(
-            suite.measure.batch_sizes, methods_of(self.plan), dimensions, self.plan.heads, self.plan.target
+            suite.measure.batch_sizes,
+            methods_of(self.plan),
+            dimensions,
+            self.plan.heads,
+            self.plan.target,
+            self.plan.own_metrics,
         )
         columns += control_columns(suite)
         columns += ROBUSTNESS if suite.robustness else ()
@@ -261,6 +267,8 @@ def _data_and_machine(data: Dataset) -> dict[str, Any]:
     return {
         "classes": list(data.classes),
         **({"tasks": {task: list(classes) for task, classes in data.tasks.items()}} if data.tasks else {}),
+        "target": data.target,
+        "headline": find_target(data.target).headline,
         **data.inputs.as_recorded(),
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "sizes": {

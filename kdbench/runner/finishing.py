@@ -72,6 +72,7 @@ class Finishing:
         self._cohorts = {cell.id: cell.cohort for cell in plan.cells}
         self._labels = plan.labels
         self._recipe = plan.suite.recipe
+        self._own_metrics = plan.own_metrics
 
     def passes(self, product: Product) -> int:
         """Return how many passes over splits `finish` makes, and the scoring as one more."""
@@ -104,6 +105,7 @@ class Finishing:
             soft_targets=_soft_targets(node) if origin else None,
             without_best=_without_best(node),
             target=session.target,
+            own=self._own_metrics,
         )
         scores.add(*self._diagnostics(node, trainee))
         scores.add(*parameter_counts(deployed, trainee, absent=_untrained(node)))

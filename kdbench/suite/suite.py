@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, Vali
 
 from kdbench.errors import UserError, nearest, unknown
 from kdbench.suite.measurements import ControlsEntry, IndependentEntry, MeasureEntry, RobustnessEntry
-from kdbench.suite.references import PATHS_FROM, names_files
+from kdbench.suite.references import PATHS_FROM, located, names_files
 from kdbench.suite.schema import (
     TEACHER,
     Augment,
@@ -19,6 +19,7 @@ from kdbench.suite.schema import (
     ImbalanceEntry,
     MethodEntry,
     ModelEntry,
+    Name,
     PairEntry,
     Recipe,
     Strict,
@@ -58,6 +59,8 @@ class Suite(Strict):
     ``pairs`` names the students of each teacher, where not every student is for every teacher.
     ``inapplicable`` says what happens to a method that cannot work with a pair. ``threads`` are those of the
     CPU while it trains; small models are faster with one. Like the device it is recorded, not part of ids.
+    ``metrics`` and ``sections`` are further ones of a user's own, ``path/file.py:Name``, for records and
+    report.
     ``paths_from`` is the folder that paths of the suite are relative to, by default that of its file.
     """
 
@@ -73,6 +76,8 @@ class Suite(Strict):
     measure: MeasureEntry = MeasureEntry()
     controls: ControlsEntry = ControlsEntry()
     robustness: RobustnessEntry | None = None
+    metrics: tuple[Name, ...] = ()
+    sections: tuple[Name, ...] = ()
     inapplicable: Literal["error", "skip"] = "error"
     threads: int | None = Field(None, ge=1)
     paths_from: Path | None = None
@@ -145,6 +150,7 @@ class Suite(Strict):
     def to_yaml(self) -> str:
         """Return the suite with every default filled in, as YAML that can be read from any folder."""
         named = [self.dataset.name, *(model.name for model in (*self.teachers, *self.students))]
+        named += [*self.metrics, *self.sections]
         links = [link for method in self.methods for link in method.links]
         named += [link.name for link in links]
         parameters = [link.parameters for link in links]
@@ -158,6 +164,12 @@ def folder_of_paths(run: Path) -> Path | None:
     """Return the folder that the paths of a run's suite are relative to, None where it has no such path."""
     folder = YamlSource.read(run / "suite.yaml").value.get(PATHS_FROM)
     return None if folder is None else Path(folder)
+
+
+def own_of(run: Path, field: Literal["metrics", "sections"]) -> tuple[str, ...]:
+    """Return what a run's suite names of a user's own, as it is found."""
+    names = YamlSource.read(run / "suite.yaml").value.get(field, [])
+    return tuple(located(name, folder_of_paths(run)) for name in names)
 
 
 def suite_folder() -> Path:

@@ -40,6 +40,7 @@ from kdbench.store import (
     write_json,
     write_results,
 )
+from kdbench.suite import own_of
 from kdbench.targets import USUAL, Target, find_target
 
 
@@ -119,6 +120,7 @@ def _scored(
         soft_targets=soft_targets,
         without_best=record.reasons.get(f"{target.headline}{BEST}", "there is no validation split"),
         target=target,
+        own=own_of(run.path, "metrics"),
     )
     if teacher and not soft_targets:
         _keep_temperature(scores, record, target)
@@ -171,7 +173,8 @@ def _keep_temperature(scores: Scores, record: Record, target: Target) -> None:
 
 def _write_columns(run: RunDirectory, target: Target) -> None:
     """Put today's metrics, in their order, around the columns that only a run fills."""
-    metrics, best = list(catalogue(target).values()), best_columns(target)
+    own = own_of(run.path, "metrics")
+    metrics, best = list(catalogue(target, own).values()), best_columns(target, own)
     further = [column for task in run.manifest().get("tasks", {}) for column in task_columns(task)]
     names = {column.name for column in (*metrics, *best, *further)}
     others = [column for name, column in run.columns().items() if name not in names]
