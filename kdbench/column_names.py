@@ -25,58 +25,29 @@ _PLACED_SCALES: dict[str, Scale] = {
     "memory": "bytes",
     "energy": "joule",
 }
-_SCALES: dict[str, Scale] = {
-    **dict.fromkeys(("size_bytes", "cohort_peak_bytes"), "bytes"),
-    **dict.fromkeys(("theoretical_speedup", "compression_ratio"), "ratio"),
-    **dict.fromkeys(
-        (
-            "params",
-            "params_nonzero",
-            "params_trainable",
-            "params_adapter",
-            "params_training",
-            "macs",
-            "macs_fvcore",
-            "macs_uncounted",
-            "activations",
-        ),
-        "count",
-    ),
-    **dict.fromkeys(
-        (
-            "top1",
-            "top5",
-            "balanced_accuracy",
-            "macro_f1",
-            "generalization_gap",
-            "agreement",
-            "agreement_independent",
-            "agreement_excess",
-            "both_right",
-            "teacher_only",
-            "student_only",
-            "both_wrong",
-            "retention",
-            "retention_chance_corrected",
-            "churn",
-            "negative_flips",
-            "positive_flips",
-            "inherited_errors",
-            "accuracy_many",
-            "accuracy_medium",
-            "accuracy_few",
-            "corruption_accuracy_mean",
-            "corruption_accuracy_drop",
-            "agreement_corrupted",
-        ),
-        "percent",
-    ),
-}
+_BYTES = "size_bytes cohort_peak_bytes"
+_RATIO = "theoretical_speedup compression_ratio"
+_COUNT = (
+    "params params_nonzero params_trainable params_adapter params_training macs macs_fvcore macs_uncounted "
+    "activations"
+)
+_PERCENT = (
+    "top1 top5 balanced_accuracy macro_f1 generalization_gap agreement agreement_independent "
+    "agreement_excess both_right teacher_only student_only both_wrong retention churn "
+    "retention_chance_corrected negative_flips positive_flips inherited_errors accuracy_many accuracy_few "
+    "accuracy_medium corruption_accuracy_mean corruption_accuracy_drop agreement_corrupted"
+)
+_SCALES: tuple[tuple[Scale, str], ...] = (
+    ("bytes", _BYTES),
+    ("ratio", _RATIO),
+    ("count", _COUNT),
+    ("percent", _PERCENT),
+)
 
 
-def scale_of(quantity: str) -> Scale:
+def _scale_of(quantity: str) -> Scale:
     """Return the scale of a quantity that had none of its own before columns held one."""
-    return _SCALES.get(quantity, "plain")
+    return next((scale for scale, names in _SCALES if quantity in names.split()), "plain")
 
 
 def is_timing(name: str) -> bool:
@@ -97,7 +68,7 @@ def completed(entry: Mapping[str, Any]) -> Column:
         return Column(**entry, scale=scale, quantity=quantity, place=place)
     quantity = name.removesuffix(_BEST)
     epoch: Epoch = "last" if quantity == name else "best"
-    return Column(**entry, scale=scale_of(quantity), quantity=quantity, head=head, epoch=epoch)
+    return Column(**entry, scale=_scale_of(quantity), quantity=quantity, head=head, epoch=epoch)
 
 
 def _placed(match: re.Match[str]) -> tuple[str, Scale, Place]:

@@ -11,17 +11,17 @@ import pytest
 import safetensors.numpy
 import torch
 import torch.nn.functional as F
-from kdbench.runner.rescore import rescore
 from sklearn import metrics as sk
 
 import kdbench
-from kdbench.data import describe_dataset, load_dataset
+from kdbench.data import Description, describe_dataset, load_dataset
 from kdbench.data.inspection import inspect_entry
 from kdbench.errors import UserError
 from kdbench.methods import FeatureShapes, Refusal, check_pair, find_method, methods
 from kdbench.plan import make_plan
 from kdbench.runner import run
-from kdbench.store import RunDirectory, read_json, write_json
+from kdbench.runner.amendments.rescoring import rescore
+from kdbench.store import Record, RunDirectory
 from kdbench.suite import Suite
 from kdbench.suite.schema import DatasetEntry
 from tests.methods.given import batch, make, outputs, pair
@@ -119,7 +119,8 @@ def test_a_matrix_of_zeros_and_ones_is_several_labels(dtype: str) -> None:
     args = {"dtype": dtype}
     data = load_dataset("quarters.py:make", validation_fraction=0.2, args=args)
     described = describe_dataset("quarters.py:make", args=args)
-    assert described == (data.input_shape, data.num_classes, data.target) == ((1, 8, 8), 4, "multi_label")
+    assert described == (data.inputs, data.num_classes, data.target)
+    assert described == Description.of_images((1, 8, 8), 4)._replace(target="multi_label")
     assert [tuple(split.labels.shape) for split in (data.train, data.validation, data.test)] == [
         (128, 4),
         (32, 4),
@@ -215,17 +216,17 @@ def test_the_api_refuses_what_the_plan_refuses(factory: Path) -> None:
     assert "classes" in refusal(lambda: load_dataset("quarters.py:make", classes=list("dcba")))
 
 
-def tensors(run: RunDirectory, record: dict) -> dict[str, np.ndarray]:
-    folder = run.folder("cells" if record["role"] == "student" else "teachers", record["id"])
+def tensors(run: RunDirectory, record: Record) -> dict[str, np.ndarray]:
+    folder = run.folder(record.id)
     return safetensors.numpy.load_file(folder / "predictions.safetensors")
 
 
 def test_every_model_is_scored_as_scikit_learn_does(finished: RunDirectory) -> None:
-    records = {record["method"]: record for record in finished.records()}
+    records = {record.method: record for record in finished.records()}
     assert set(records) == {None, "scratch", "kd", "fitnet"}
     teacher = tensors(finished, records[None])
     for method, record in records.items():
-        saved, metrics = tensors(finished, record), record["metrics"]
+        saved, metrics = tensors(finished, record), record.metrics
         labels, logits = saved["test_labels"], saved["test_logits"]
         assert labels.dtype == np.uint8 and labels.shape == logits.shape == (80, 4)
         assert metrics["map"] == pytest.approx(sk.average_precision_score(labels, logits), rel=1e-9)
@@ -238,11 +239,11 @@ def test_every_model_is_scored_as_scikit_learn_does(finished: RunDirectory) -> N
             assert metrics["set_agreement"] == pytest.approx(agreement)
             assert 0 <= metrics["cka_pooled"] <= 1
         else:
-            assert record["reasons"]["set_agreement"] == "it is the teacher"
-        assert not {"top1", "nll", "agreement", "recall_per_class"} & (
-            metrics.keys() | record["tables"].keys()
-        )
-    assert records[None]["metrics"]["map"] > 0.9, "the task can be learnt"
+            assert record.reasons["set_agreement"] == "it is the teacher"
+        assert not {"top1", "nll", "agreement", "recall_per_class"} & (metrics.keys() | record.tables.keys())
+    assert records[None].metrics["map"] > 0.9, "the task can be learnt"
+    manifest = finished.manifest()
+    assert (manifest["target"], manifest["headline"]) == ("multi_label", "map")
     columns = list(finished.columns())
     assert columns[0] == "map" and "map_best_val" in columns and "top1" not in columns
 
@@ -250,7 +251,7 @@ def test_every_model_is_scored_as_scikit_learn_does(finished: RunDirectory) -> N
 def test_the_best_epoch_is_that_of_the_highest_map_on_validation(finished: RunDirectory) -> None:
     for record in finished.records():
         saved = tensors(finished, record)
-        folder = finished.folder("cells" if record["role"] == "student" else "teachers", record["id"])
+        folder = finished.folder(record.id)
         history = pd.read_csv(folder / "history.csv")
         assert {"train_map", "validation_map", "validation_bce", "loss_ce"} <= set(history.columns)
         last = history.iloc[-1]
@@ -262,47 +263,45 @@ def test_the_best_epoch_is_that_of_the_highest_map_on_validation(finished: RunDi
         )
         assert last["validation_bce"] == pytest.approx(loss.item(), rel=1e-5)
         ranked = history.sort_values(["validation_map", "validation_bce"], ascending=[False, True])
-        assert record["best_epoch"] == ranked["epoch"].iloc[0]
+        assert record.best_epoch == ranked["epoch"].iloc[0]
 
 
 def test_outcomes_say_which_sets_are_right_and_which_are_the_teachers(finished: RunDirectory) -> None:
     teacher, *students = finished.records()
-    taught = pd.read_parquet(finished.folder("teachers", teacher["id"]) / "outcomes.parquet")
+    taught = pd.read_parquet(finished.folder(teacher.id) / "outcomes.parquet")
     for record in students:
-        outcomes = pd.read_parquet(finished.folder("cells", record["id"]) / "outcomes.parquet")
+        outcomes = pd.read_parquet(finished.folder(record.id) / "outcomes.parquet")
         right, same = outcomes["label"] == outcomes["predicted"], taught["predicted"] == outcomes["predicted"]
-        assert right.mean() == pytest.approx(record["metrics"]["exact_match"])
-        assert same.mean() == pytest.approx(record["metrics"]["set_agreement"])
+        assert right.mean() == pytest.approx(record.metrics["exact_match"])
+        assert same.mean() == pytest.approx(record.metrics["set_agreement"])
         assert 0 < right.mean() < 1
 
 
 def test_one_student_is_not_the_other(finished: RunDirectory) -> None:
-    logits = {record["method"]: tensors(finished, record)["test_logits"] for record in finished.records()}
+    logits = {record.method: tensors(finished, record)["test_logits"] for record in finished.records()}
     assert not np.array_equal(logits["kd"], logits["scratch"])
     assert not np.array_equal(logits["fitnet"], logits["scratch"])
 
 
 def test_scoring_again_gives_the_same_numbers(finished: RunDirectory) -> None:
-    manifest = read_json(finished.path / "run.json")
-    write_json(finished.path / "run.json", manifest | {"target": "multi_label", "headline": "map"})
-    before = [record["metrics"] for record in finished.records()]
+    before = [record.metrics for record in finished.records()]
     columns = list(finished.columns())
     assert rescore(finished.path) == 4
-    assert [record["metrics"] for record in finished.records()] == before
+    assert [record.metrics for record in finished.records()] == before
     assert list(finished.columns()) == columns
 
 
 def test_one_model_is_evaluated_without_a_suite(finished: RunDirectory) -> None:
-    (record,) = (record for record in finished.records() if record["method"] == "kd")
+    (record,) = (record for record in finished.records() if record.method == "kd")
     found = kdbench.evaluate(
         "cnn_2",
         f"{finished.path.parent}/quarters.py:make",
-        checkpoint=finished.folder("cells", record["id"]) / "student.safetensors",
+        checkpoint=finished.folder(record.id) / "weights.safetensors",
         overrides=["dataset.validation_fraction=0.2"],
     )
     assert (found["target"], found["headline"], found["class_order"]) == ("multi_label", "map", None)
     for name in ("map", "f1_micro", "f1_macro", "bce"):
-        assert found[name] == pytest.approx(record["metrics"][name], rel=1e-5)
+        assert found[name] == pytest.approx(record.metrics[name], rel=1e-5)
     assert "top1" not in found
 
 

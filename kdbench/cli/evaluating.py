@@ -99,7 +99,7 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
         if column is None or (value is None and not _told(name)):
             continue
         task = f"{task_of(name)}: " if task_of(name) else ""
-        share = plain(name) in ("top1", "top5")
+        share = column.scale == "percent"
         shown = "–" if value is None else f"{100 * value:.2f}" if share else f"{value:.4f}"
         table.add_row(f"{escaped(task)}{column.title} {column.arrow}", "%" if share else column.unit, shown)
     table.add_row("Parameters", "", f"{found['params']:,}")

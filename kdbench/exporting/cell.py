@@ -15,7 +15,6 @@ from kdbench.data import load_entry
 from kdbench.errors import UserError, nearest
 from kdbench.inputs import IMAGE, InputSpec
 from kdbench.machine import versions
-from kdbench.methods import Method
 from kdbench.methods.compressor import find_step
 from kdbench.methods.restructuring import Decided, finished, restructured
 from kdbench.models import build_model, load_checkpoint
@@ -160,21 +159,7 @@ def recipe_of(
         made = directory.record(made.start) if made.start else None
     if "network" in config:
         return ModelEntry.placed(config["network"], folder), tuple(decisions)
-    return _of_first_schema(directory, record, folder) or _entry(model, folder), tuple(decisions)
-
-
-def _of_first_schema(directory: RunDirectory, record: Record, folder: Path | None) -> ModelEntry | None:
-    """Return the network that a method keeps in the student's place, which schema 1 did not record."""
-    if "student" not in record.config or record.taught_by is None:
-        return None
-    step = find_step(_method_name(directory, record.config))
-    tutor = directory.record(record.taught_by)
-    if not isinstance(step, Method) or not step.distiller.has_own_network() or tutor is None:
-        return None
-    student, teacher = (_entry(model, folder) for model in (record.config["student"], tutor.config["model"]))
-    hyper = step.parameters(**{k: v for k, v in record.config["method"].items() if k != "name"})
-    fields = step.distiller.network(hyper, student.opened(), teacher.opened())
-    return student.beside(**fields) if fields else None
+    return _entry(model, folder), tuple(decisions)
 
 
 def _outputs(content: Mapping[str, Any]) -> int:

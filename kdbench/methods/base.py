@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kdbench.suite.schema import ModelEntry
 
 Role = Literal["student", "teacher"]
+S = TypeVar("S")
 
 
 class Parameters(BaseModel):
@@ -123,7 +124,6 @@ class Distiller:
     """
 
     Parameters: ClassVar[type[Parameters]] = Parameters
-    registered: ClassVar[Method]
     needs: frozenset[str] = frozenset({"logits"})
     targets: ClassVar[frozenset[str] | None] = frozenset({USUAL})
     uses_teacher: bool = True
@@ -227,21 +227,33 @@ class Distiller:
 class Method:
     """A registered method: its name, what it is, and where it comes from.
 
-    Of a user's own, ``reference`` is what a suite calls it, and ``fingerprint`` that of its code.
+    ``step`` is its class, a ``Distiller`` or a ``Compressor``. Of a user's own, ``reference`` is what a suite
+    calls it, and ``fingerprint`` that of its code.
     """
 
     name: str
     title: str
     source: str
     year: int
-    distiller: type[Distiller]
+    step: type[Any]
     fingerprint: str | None = None
     reference: str | None = None
 
     @property
     def parameters(self) -> type[Parameters]:
         """The schema of its hyper-parameters."""
-        return self.distiller.Parameters
+        return self.step.Parameters
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains a student; if not, it compresses a trained network."""
+        return issubclass(self.step, Distiller)
+
+    @property
+    def distiller(self) -> type[Distiller]:
+        """The class of a method that trains."""
+        assert self.trains
+        return self.step
 
 
 def _fault(member: Any) -> str | None:
@@ -254,13 +266,19 @@ def _fault(member: Any) -> str | None:
 METHODS: Registry[Method] = Registry("method", home="kdbench.methods.distillers", check=_fault)
 
 
-def method(name: str, *, title: str, source: str, year: int) -> Callable[[type[Distiller]], type[Distiller]]:
+def method(name: str, *, title: str, source: str, year: int) -> Callable[[type[S]], type[S]]:
     """Register a distiller as the method ``name``."""
+    return registering(METHODS, name, title, source, year)
 
-    def register(distiller: type[Distiller]) -> type[Distiller]:
-        distiller.registered = Method(name, title, source, year, distiller)
-        METHODS.add(name, distiller.registered, distiller)
-        return distiller
+
+def registering(
+    registry: Registry[Method], name: str, title: str, source: str, year: int
+) -> Callable[[type[S]], type[S]]:
+    """Return the decorator that files a class in a registry of methods."""
+
+    def register(step: type[S]) -> type[S]:
+        registry.add(name, Method(name, title, source, year, step), step)
+        return step
 
     return register
 

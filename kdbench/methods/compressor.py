@@ -14,13 +14,13 @@ only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kdbench.code.factory import factory_fingerprint, load_factory
 from kdbench.deferred import nn
 from kdbench.errors import unknown
-from kdbench.methods.base import METHODS, Method, Parameters, find_method
+from kdbench.methods.base import METHODS, Method, Parameters, S, find_method, registering
 from kdbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -81,45 +81,17 @@ class Compressor:
         return model
 
 
-@dataclass(frozen=True)
-class RegisteredCompressor:
-    """A registered compressor: its name, what it is, and where it comes from.
-
-    Of a user's own, ``reference`` is what a suite calls it, and ``fingerprint`` that of its code.
-    """
-
-    name: str
-    title: str
-    source: str
-    year: int
-    compressor: type[Compressor]
-    fingerprint: str | None = None
-    reference: str | None = None
-
-    @property
-    def parameters(self) -> type[Parameters]:
-        """The schema of its hyper-parameters."""
-        return self.compressor.Parameters
-
-
-COMPRESSORS: Registry[RegisteredCompressor] = Registry(
+COMPRESSORS: Registry[Method] = Registry(
     "compressor", home="kdbench.methods.compressors", check=lambda member: _fault(member)
 )
 
 
-def compressor(
-    name: str, *, title: str, source: str, year: int
-) -> Callable[[type[Compressor]], type[Compressor]]:
+def compressor(name: str, *, title: str, source: str, year: int) -> Callable[[type[S]], type[S]]:
     """Register a ``Compressor`` under ``name``."""
-
-    def register(member: type[Compressor]) -> type[Compressor]:
-        COMPRESSORS.add(name, RegisteredCompressor(name, title, source, year, member), member)
-        return member
-
-    return register
+    return registering(COMPRESSORS, name, title, source, year)
 
 
-def find_step(name: str) -> Method | RegisteredCompressor:
+def find_step(name: str) -> Method:
     """Return a method or a compressor by name, or that of a class in a user's own code.
 
     Raises UserError with the nearest right name of either kind.

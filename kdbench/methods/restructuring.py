@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kdbench.methods.compressor import Compressor, Decision, RegisteredCompressor, find_step
+from kdbench.methods.compressor import Compressor, Decision, find_step
 from kdbench.shared_state import kept_settings
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class Decided:
     def compressor(self) -> Compressor:
         """Return the compressor; raises UserError where it is not there any more."""
         registered = find_step(self.method)
-        assert isinstance(registered, RegisteredCompressor)
-        return registered.compressor(registered.parameters(**self.hyper))
+        compressor: Compressor = registered.step(registered.parameters(**self.hyper))
+        return compressor
 
 
 def restructured(model: nn.Module, decisions: Iterable[Decided]) -> tuple[nn.Module, tuple[Compressor, ...]]:

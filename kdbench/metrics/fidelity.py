@@ -25,7 +25,15 @@ derive("js_per_example", "N", js_divergences, ("log_probs", "teacher_log_probs")
 STANTON = "Stanton et al. 2021, arXiv 2106.05945"
 
 
-@metric("agreement", title="Agreement", family="fidelity", direction="higher", range="[0, 1]", source=STANTON)
+@metric(
+    "agreement",
+    title="Agreement",
+    family="fidelity",
+    direction="higher",
+    range="[0, 1]",
+    source=STANTON,
+    scale="percent",
+)
 def agreement(predictions: Tensor, teacher_predictions: Tensor) -> float:
     """Return the share of examples for which both predict the same class: mean 1[ŷ_s = ŷ_t].
 

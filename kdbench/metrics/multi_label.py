@@ -36,6 +36,7 @@ derive("teacher_label_predictions", "NK", predicted_labels, ("teacher_label_logi
     direction="higher",
     range="[0, 1]",
     source="scikit-learn, average_precision_score(average='macro')",
+    scale="percent",
 )
 def mean_precision(label_logits: Tensor, label_sets: Tensor) -> float:
     """Return the mean over labels of the average precision: mean_k Σ_n (R_n − R_{n−1})·P_n.
@@ -66,6 +67,7 @@ def _f1(predictions: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
     direction="higher",
     range="[0, 1]",
     source="scikit-learn, f1_score(average='micro')",
+    scale="percent",
 )
 def f1_micro(label_predictions: Tensor, label_sets: Tensor) -> float:
     """Return F1 of all decisions together: 2·Σ_k right_k / Σ_k (labelled_k + predicted_k).
@@ -90,6 +92,7 @@ def f1_micro(label_predictions: Tensor, label_sets: Tensor) -> float:
     direction="higher",
     range="[0, 1]",
     source="scikit-learn, f1_score(average='macro', zero_division=nan)",
+    scale="percent",
 )
 def f1_macro(label_predictions: Tensor, label_sets: Tensor) -> float:
     """Return the mean F1 over labels: mean_k 2·right_k / (labelled_k + predicted_k).
@@ -115,6 +118,7 @@ def f1_macro(label_predictions: Tensor, label_sets: Tensor) -> float:
     direction="higher",
     range="[0, 1]",
     source="scikit-learn, accuracy_score (subset accuracy)",
+    scale="percent",
 )
 def exact_match(label_predictions: Tensor, label_sets: Tensor) -> float:
     """Return the share of examples of which every label is decided right.
@@ -135,6 +139,7 @@ def exact_match(label_predictions: Tensor, label_sets: Tensor) -> float:
     direction="higher",
     range="[0, 1]",
     source="scikit-learn, 1 − hamming_loss",
+    scale="percent",
 )
 def hamming_accuracy(label_predictions: Tensor, label_sets: Tensor) -> float:
     """Return the share of decisions, one a label and example, that are right.
@@ -182,6 +187,7 @@ def bce(label_logits: Tensor, label_sets: Tensor) -> float:
     direction="higher",
     range="[0, 1]",
     source="Stanton et al. 2021, arXiv 2106.05945, of label sets",
+    scale="percent",
 )
 def set_agreement(label_predictions: Tensor, teacher_label_predictions: Tensor) -> float:
     """Return the share of examples for which both predict the same set of labels.
@@ -202,6 +208,7 @@ def set_agreement(label_predictions: Tensor, teacher_label_predictions: Tensor) 
     direction="higher",
     range="[0, 1]",
     source="Stanton et al. 2021, arXiv 2106.05945, of single labels",
+    scale="percent",
 )
 def label_agreement(label_predictions: Tensor, teacher_label_predictions: Tensor) -> float:
     """Return the share of decisions, one a label and example, in which both agree.

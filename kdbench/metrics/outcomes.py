@@ -18,7 +18,9 @@ STANTON = "Stanton et al. 2021, arXiv 2106.05945"
 FARD = "Milani Fard et al. 2016"
 
 
-@metric("churn", title="Churn", family="fidelity", direction="lower", range="[0, 1]", source=FARD)
+@metric(
+    "churn", title="Churn", family="fidelity", direction="lower", range="[0, 1]", source=FARD, scale="percent"
+)
 def churn(predictions: Tensor, teacher_predictions: Tensor) -> float:
     """Return the share of examples whose prediction changes from teacher to student: 1 − agreement.
 
@@ -39,6 +41,7 @@ def churn(predictions: Tensor, teacher_predictions: Tensor) -> float:
     direction="lower",
     range="[0, 1]",
     source=FARD,
+    scale="percent",
 )
 def negative_flips(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that the teacher has right and the student wrong: what is lost.
@@ -60,6 +63,7 @@ def negative_flips(predictions: Tensor, teacher_predictions: Tensor, labels: Ten
     direction="higher",
     range="[0, 1]",
     source=FARD,
+    scale="percent",
 )
 def positive_flips(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that the teacher has wrong and the student right: what is gained.
@@ -73,7 +77,15 @@ def positive_flips(predictions: Tensor, teacher_predictions: Tensor, labels: Ten
     return share((predictions == labels) & (teacher_predictions != labels))
 
 
-@metric("both_right", title="Both right", family="fidelity", direction="none", range="[0, 1]", source=STANTON)
+@metric(
+    "both_right",
+    title="Both right",
+    family="fidelity",
+    direction="none",
+    range="[0, 1]",
+    source=STANTON,
+    scale="percent",
+)
 def both_right(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that teacher and student have right.
 
@@ -93,6 +105,7 @@ def both_right(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor)
     direction="none",
     range="[0, 1]",
     source=STANTON,
+    scale="percent",
 )
 def teacher_only(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that only the teacher has right; equal to `negative_flips`.
@@ -113,6 +126,7 @@ def teacher_only(predictions: Tensor, teacher_predictions: Tensor, labels: Tenso
     direction="none",
     range="[0, 1]",
     source=STANTON,
+    scale="percent",
 )
 def student_only(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that only the student has right; equal to `positive_flips`.
@@ -126,7 +140,15 @@ def student_only(predictions: Tensor, teacher_predictions: Tensor, labels: Tenso
     return positive_flips(predictions, teacher_predictions, labels)
 
 
-@metric("both_wrong", title="Both wrong", family="fidelity", direction="none", range="[0, 1]", source=STANTON)
+@metric(
+    "both_wrong",
+    title="Both wrong",
+    family="fidelity",
+    direction="none",
+    range="[0, 1]",
+    source=STANTON,
+    scale="percent",
+)
 def both_wrong(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that teacher and student have wrong, in the same way or not.
 
@@ -146,6 +168,7 @@ def both_wrong(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor)
     direction="none",
     range="[0, 1]",
     source="Mason-Williams et al. 2025, arXiv 2510.12615",
+    scale="percent",
 )
 def inherited_errors(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return how often the student makes the teacher's very mistake: P(ŷ_s = ŷ_t given ŷ_t ≠ y).
@@ -170,6 +193,7 @@ def inherited_errors(predictions: Tensor, teacher_predictions: Tensor, labels: T
     direction="higher",
     range="[0, ∞)",
     source="kdbench: top1_s / top1_t",
+    scale="percent",
 )
 def retention(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the student's top-1 accuracy over the teacher's: top1_s / top1_t.
@@ -194,6 +218,7 @@ def retention(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) 
     direction="higher",
     range="(-∞, ∞)",
     source="kdbench: (top1_s − 1/K) / (top1_t − 1/K)",
+    scale="percent",
 )
 def retention_chance_corrected(
     predictions: Tensor, teacher_predictions: Tensor, labels: Tensor, num_classes: int

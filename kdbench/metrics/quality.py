@@ -26,6 +26,7 @@ def share(mask: Tensor) -> float:
     direction="higher",
     range="[0, 1]",
     source="scikit-learn, accuracy_score",
+    scale="percent",
 )
 def top1(predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples whose predicted class is the label: mean 1[ŷ = y].
@@ -47,6 +48,7 @@ def top1(predictions: Tensor, labels: Tensor) -> float:
     direction="higher",
     range="[0, 1]",
     source="Russakovsky et al. 2015, arXiv 1409.0575",
+    scale="percent",
 )
 def top5(logits: Tensor, labels: Tensor) -> float:
     """Return the share of examples whose label is among the five highest logits.
@@ -90,6 +92,7 @@ def _classes_in_use(predictions: Tensor, labels: Tensor) -> int:
     direction="higher",
     range="[0, 1]",
     source="Brodersen et al. 2010; scikit-learn, balanced_accuracy_score",
+    scale="percent",
 )
 def balanced_accuracy(predictions: Tensor, labels: Tensor) -> float:
     """Return the mean recall over classes: mean_c (right in c / labelled c).
@@ -113,6 +116,7 @@ def balanced_accuracy(predictions: Tensor, labels: Tensor) -> float:
     direction="higher",
     range="[0, 1]",
     source="scikit-learn, f1_score(average='macro')",
+    scale="percent",
 )
 def macro_f1(predictions: Tensor, labels: Tensor) -> float:
     """Return the mean F1 over classes: mean_c 2·right_c / (labelled_c + predicted_c).
@@ -187,6 +191,7 @@ def brier(log_probs: Tensor, labels: Tensor) -> float:
     direction="lower",
     range="[-1, 1]",
     source="Jiang et al. 2019, arXiv 1810.00113",
+    scale="percent",
 )
 def generalization_gap(
     predictions: Tensor, labels: Tensor, train_predictions: Tensor, train_labels: Tensor

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from kdbench.column import SYNONYMS, Column, Direction, Scale
-from kdbench.column_names import scale_of
 from kdbench.errors import UserError, unknown
 from kdbench.metrics.tensors import (
     Tensors,
@@ -62,7 +61,7 @@ def metric(
     range: str,
     unit: str = "",
     source: str,
-    scale: Scale | None = None,
+    scale: Scale = "plain",
 ) -> Callable[[Callable[P, float]], Callable[P, float]]:
     """Register a function as the metric that fills the column ``name``; the arguments are the column's.
 
@@ -70,7 +69,7 @@ def metric(
     with no examples it raises Undefined. Raises UserError where the name is taken or a parameter names a
     tensor that is not known.
     """
-    column = Column(name, title, family, direction, unit, range, source, scale or scale_of(name))
+    column = Column(name, title, family, direction, unit, range, source, scale)
 
     def register(function: Callable[P, float]) -> Callable[P, float]:
         signature = inspect.signature(function)

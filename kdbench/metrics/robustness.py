@@ -11,8 +11,7 @@ from statistics import fmean
 
 from torch import Tensor
 
-from kdbench.column import Column, Direction
-from kdbench.column_names import scale_of
+from kdbench.column import Column, Direction, Scale
 from kdbench.metrics.calibration import ece
 from kdbench.metrics.fidelity import agreement
 from kdbench.metrics.quality import nll, top1
@@ -23,8 +22,16 @@ CALIBRATION_UNDER_SHIFT = "Ovadia et al. 2019, arXiv 1906.02530"
 MEAN = "mean over corruptions and severities"
 
 
-def _column(name: str, title: str, direction: Direction, range: str, source: str, unit: str = "") -> Column:
-    return Column(name, title, "robustness", direction, unit, range, source, scale_of(name))
+def _column(
+    name: str,
+    title: str,
+    direction: Direction,
+    range: str,
+    source: str,
+    unit: str = "",
+    scale: Scale = "plain",
+) -> Column:
+    return Column(name, title, "robustness", direction, unit, range, source, scale)
 
 
 ACCURACY = _column(
@@ -33,6 +40,7 @@ ACCURACY = _column(
     "higher",
     "[0, 1]",
     CORRUPTION_BENCHMARK,
+    scale="percent",
 )
 DROP = _column(
     "corruption_accuracy_drop",
@@ -40,6 +48,7 @@ DROP = _column(
     "lower",
     "[-1, 1]",
     CORRUPTION_BENCHMARK,
+    scale="percent",
 )
 ECE = _column(
     "corruption_ece_mean",
@@ -62,6 +71,7 @@ AGREEMENT = _column(
     "higher",
     "[0, 1]",
     "Stanton et al. 2021, arXiv 2106.05945, under shift",
+    scale="percent",
 )
 COLUMNS = (ACCURACY, DROP, ECE, NLL, AGREEMENT)
 QUANTITIES = {"accuracy": ACCURACY, "ece": ECE, "nll": NLL, "agreement": AGREEMENT}

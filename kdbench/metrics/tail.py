@@ -28,6 +28,7 @@ SOURCE = "Liu et al. 2019, arXiv 1904.05160"
     direction="higher",
     range="[0, 1]",
     source=SOURCE,
+    scale="percent",
 )
 def accuracy_many(predictions: Tensor, labels: Tensor, train_labels: Tensor, num_classes: int) -> float:
     """Return the mean recall over classes of more than 100 training images.
@@ -51,6 +52,7 @@ def accuracy_many(predictions: Tensor, labels: Tensor, train_labels: Tensor, num
     direction="higher",
     range="[0, 1]",
     source=SOURCE,
+    scale="percent",
 )
 def accuracy_medium(predictions: Tensor, labels: Tensor, train_labels: Tensor, num_classes: int) -> float:
     """Return the mean recall over classes of 20 to 100 training images.
@@ -74,6 +76,7 @@ def accuracy_medium(predictions: Tensor, labels: Tensor, train_labels: Tensor, n
     direction="higher",
     range="[0, 1]",
     source=SOURCE,
+    scale="percent",
 )
 def accuracy_few(predictions: Tensor, labels: Tensor, train_labels: Tensor, num_classes: int) -> float:
     """Return the mean recall over classes of fewer than 20 training images.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kdbench.code.factory import factory_fingerprint
-from kdbench.methods import Parameters
+from kdbench.methods import Method, Parameters
 from kdbench.models.index import Sketch
 from kdbench.models.registry import source_of
-from kdbench.plan.variants import Registered
 from kdbench.store import sha256_of
 from kdbench.suite.references import located
 from kdbench.suite.schema import DatasetEntry, ModelEntry
@@ -49,7 +48,7 @@ def model_config(entry: ModelEntry, sketch: Sketch) -> dict[str, Any]:
     return config
 
 
-def method_config(registered: Registered, hyper: Parameters) -> dict[str, Any]:
+def method_config(registered: Method, hyper: Parameters) -> dict[str, Any]:
     """Return what decides a method: its hyper-parameters, and the code of a user's own."""
     config: dict[str, Any] = {"method": {"name": registered.name, **hyper.model_dump(mode="json")}}
     if registered.fingerprint:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdbench.methods import Method, Pair, Refusal, check_pair, find_method
-from kdbench.methods.compressor import RegisteredCompressor
+from kdbench.methods import Pair, Refusal, check_pair, find_method
 from kdbench.methods.heads import check_heads, pair_in
 from kdbench.models.index import Sketch
 from kdbench.plan.identity import ENGINE, dataset_config, method_config, model_config
@@ -79,17 +78,17 @@ class Maker:
         refusal: str | None = None
         if entry.name == TEACHER:
             entry, node = _shown_as(teacher.entry, entry.shown), teacher
-        elif entry.checkpoint and isinstance(variant.links[0].registered, RegisteredCompressor):
+        elif entry.checkpoint and not variant.links[0].registered.trains:
             node = self._loaded(teacher, entry, seed)
         for place, link in enumerate(variant.links):
             before = variant.links[place - 1] if place else None
             try:
                 _refuse_after(before)
-                if isinstance(link.registered, RegisteredCompressor):
+                if not link.registered.trains:
                     self._check_compressor(link, node)
             except Refusal as reason:
                 refusal = refusal or _in_chain(variant, place, str(reason))
-            if isinstance(link.registered, RegisteredCompressor):
+            if not link.registered.trains:
                 node = self._compressed(teacher, entry, link, node, seed)
                 continue
             label = f"{entry.shown} by {variant.label}"
@@ -111,7 +110,6 @@ class Maker:
     ) -> tuple[Node, str | None]:
         """Return a student that trains, its assistants before it, and what speaks against it."""
         registered = link.registered
-        assert isinstance(registered, Method)
         distiller, hyper = registered.distiller, link.hyper
         sketch = start.sketch if start else self._sketches.of("student", entry)
         config = self._config(
@@ -169,7 +167,6 @@ class Maker:
     ) -> Node:
         """Return a model that is taught by the method itself, to teach in its turn."""
         registered = link.registered
-        assert isinstance(registered, Method)
         sketch = self._sketches.of("assistant", entry)
         pair = self._pair((tutor.label, tutor.sketch), (entry.shown, sketch))
         check_pair(registered.distiller, link.hyper, pair)
@@ -206,7 +203,6 @@ class Maker:
     ) -> Node:
         """Return what a compressor makes of a trained network."""
         registered = link.registered
-        assert isinstance(registered, RegisteredCompressor)
         kept = start.entry if start else entry
         sketch = start.sketch if start else self._sketches.of("student", entry)
         config = self._config(
@@ -231,13 +227,12 @@ class Maker:
 
     def _check_compressor(self, link: Link, start: Node | None) -> None:
         registered = link.registered
-        assert isinstance(registered, RegisteredCompressor)
         if start is None:
             raise Refusal(
                 "it changes a trained network, and the student has fresh weights: name 'teacher' as its "
                 "student, or put a method that trains before it in a chain"
             )
-        registered.compressor.check(link.hyper, start.sketch)
+        registered.step.check(link.hyper, start.sketch)
 
     def _pair(self, teacher: tuple[str, Sketch], student: tuple[str, Sketch]) -> Pair:
         (their_name, theirs), (my_name, mine) = teacher, student
@@ -277,7 +272,7 @@ def _shown_as(entry: ModelEntry, label: str) -> ModelEntry:
 
 
 def _refuse_after(before: Link | None) -> None:
-    if before and isinstance(before.registered, RegisteredCompressor) and before.registered.compressor.last:
+    if before and not before.registered.trains and before.registered.step.last:
         raise Refusal(f"{before.name} ends a chain: no later step can train or change what it makes")
 
 

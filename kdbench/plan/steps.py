@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdbench.methods import Distiller, Method, Pair, Parameters
-from kdbench.methods.compressor import RegisteredCompressor
+from kdbench.methods.compressor import Compressor
 from kdbench.suite.schema import Recipe
 
 
@@ -33,8 +33,13 @@ class Training:
 class Compression:
     """A step that changes a trained network without training it."""
 
-    method: RegisteredCompressor
+    method: Method
     hyper: Parameters
+
+    @property
+    def compressor(self) -> type[Compressor]:
+        """The class of the method."""
+        return self.method.step
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,20 @@ from pydantic import ValidationError
 
 from kdbench.errors import UserError, nearest
 from kdbench.methods import Method, Parameters
-from kdbench.methods.compressor import RegisteredCompressor, find_step
+from kdbench.methods.compressor import find_step
 from kdbench.suite import Suite
 from kdbench.suite.references import located
 from kdbench.suite.schema import CHAINED, ChainEntry, MethodEntry
 
-Registered = Method | RegisteredCompressor
 # One point of a grid: the method, its hyper-parameters, its label.
-Way = tuple[Registered, Parameters, str]
+Way = tuple[Method, Parameters, str]
 
 
 @dataclass(frozen=True)
 class Link:
     """A method or a compressor with all its hyper-parameters."""
 
-    registered: Registered
+    registered: Method
     hyper: Parameters
 
     @property
@@ -106,7 +105,7 @@ def _shown(hyper: Parameters, *, swept: set[str], all_others: bool) -> dict[str,
     }
 
 
-def _label(entry: MethodEntry, registered: Registered, shown: Mapping[str, Any]) -> str:
+def _label(entry: MethodEntry, registered: Method, shown: Mapping[str, Any]) -> str:
     detail = ",".join(
         f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown.items()
     )
@@ -114,7 +113,7 @@ def _label(entry: MethodEntry, registered: Registered, shown: Mapping[str, Any])
     return f"{name}({detail})" if detail else name
 
 
-def _grid(registered: Registered, given: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+def _grid(registered: Method, given: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
     """Yield the values of each hyper-parameter: a list is swept unless the parameter itself is a list."""
     fields = registered.parameters.model_fields
     for key, value in given.items():
@@ -130,7 +129,7 @@ def _grid(registered: Registered, given: Mapping[str, Any]) -> Iterator[tuple[st
         yield key, value if isinstance(value, list) and not listed else [value]
 
 
-def _hyper(registered: Registered, given: dict[str, Any]) -> Parameters:
+def _hyper(registered: Method, given: dict[str, Any]) -> Parameters:
     try:
         return registered.parameters(**given)
     except ValidationError as error:

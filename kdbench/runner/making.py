@@ -97,7 +97,7 @@ def _compressed(node: Node, bench: Bench, shelf: RunDirectory, started: str) -> 
     step, start = node.step, node.start
     assert isinstance(step, Compression) and start is not None
     network = bench.network(start)
-    compressor = step.method.compressor(step.hyper)
+    compressor = step.compressor(step.hyper)
     network.model.eval()
     reseed("compressor", node.id)
     with kept_settings():

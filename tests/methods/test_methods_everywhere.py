@@ -95,7 +95,7 @@ def test_every_method_goes_on_from_a_checkpoint_with_the_same_bits(method: str, 
         trained(method, student, "cnn_4", tmp_path / "cut", kill)
     resumed = trained(method, student, "cnn_4", tmp_path / "cut")
     assert [row["epoch"] for row in resumed.history] == [1, 2]
-    for first, second in ((whole.inference, resumed.inference), (whole.adapters, resumed.adapters)):
+    for first, second in ((whole.model, resumed.model), (whole.adapters, resumed.adapters)):
         expected = first.state_dict()
         assert expected.keys() == second.state_dict().keys()
         assert all(torch.equal(value, expected[name]) for name, value in second.state_dict().items())

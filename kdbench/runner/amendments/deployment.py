@@ -91,7 +91,7 @@ def _compressed(node: Node, label: str, run: RunDirectory) -> Deployed | None:
         return None
     decisions = tuple(decided(made, run) for made in node.compressions)
     structure = tuple(
-        [decision.method, made.step.method.compressor.structure(made.step.hyper, decision.decision)]
+        [decision.method, made.step.compressor.structure(made.step.hyper, decision.decision)]
         for made, decision in zip(node.compressions, decisions, strict=True)
         if isinstance(made.step, Compression)
     )
