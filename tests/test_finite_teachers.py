@@ -15,7 +15,7 @@ from kdbench.plan import make_plan
 from kdbench.runner import run
 from kdbench.runner.finiteness import broken_logits, broken_weight, refuse_broken
 from kdbench.runner.predictions import Predictions, write_files
-from kdbench.store import RunDirectory
+from kdbench.store import Record, RunDirectory
 from kdbench.store.files import sha256_of
 from kdbench.suite import Suite
 
@@ -68,7 +68,7 @@ def test_one_that_an_earlier_version_took_for_good_is_refused_too(small_suite: L
     directory = RunDirectory.open(outcome.path)
     (teacher,) = directory.manifest()["teachers"]
     (cell,) = directory.manifest()["cells"]
-    for id in (teacher, directory.record(cell)["independent_teacher"]):
+    for id in (teacher, directory.record(cell).amendments["independent"]):
         file = directory.folder(id) / "predictions.safetensors"
         record = directory.record(id)
         whole = file.read_bytes()
@@ -77,12 +77,12 @@ def test_one_that_an_earlier_version_took_for_good_is_refused_too(small_suite: L
         safetensors.torch.save_file(tensors, file)
         # As an earlier version wrote it: recorded, and not finite.
         written = {"sha256": sha256_of(file), "bytes": file.stat().st_size}
-        directory.amend(record, {}, {file.name: written})
+        directory.amend(record, {file.name: written})
         for again in (suite, small_suite(*options, "seeds=[0, 1]")):
             with pytest.raises(UserError, match=r"validation_logits are not finite .*; lower its lr, or set"):
                 run(again, tmp_path / "run")
         file.write_bytes(whole)
-        directory.amend(record, {})
+        directory.amend(record)
     assert run(suite, tmp_path / "run").ok == 1
 
 
@@ -94,18 +94,15 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
     logits = Predictions(torch.zeros(2, 3))
     files = write_files(
         directory.folder(teacher.id),
-        stem="teacher",
         last={"w": torch.ones(2)},
         best=None,
         predictions=dict.fromkeys(tasks, logits),
         labels={task: {"test": torch.zeros(2)} for task in tasks},
         history=(),
     )
-    directory.write_record("teachers", {"id": teacher.id, "role": "teacher"}, files)
+    directory.write(Record(teacher.id, "teacher", "ok", teacher.label, 0, files=files))
     refuse_broken(teacher, directory, tasks)
-    stored = [
-        directory.folder(teacher.id) / name for name in files if name.endswith(".safetensors")
-    ]
+    stored = [directory.folder(teacher.id) / name for name in files if name.endswith(".safetensors")]
     assert len(stored) == 3
     for file in stored:
         whole = file.read_bytes()

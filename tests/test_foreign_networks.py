@@ -246,11 +246,11 @@ def test_networks_of_all_kinds_are_trained_and_kept(
     assert sum("fails in channels_last memory" in warning for warning in told.warnings) == 1
     directory = RunDirectory.open(outcome.path)
     for record in directory.records():
-        viewing = record["role"] == "teacher" or record["student"] == "LeNet"
+        viewing = record.role == "teacher" or record.student == "LeNet"
         expected = "contiguous" if viewing else "channels_last"
-        assert record["provenance"]["memory_format"] == expected
-        assert record["metrics"]["top1"] > 0.3
-    lenet = next(record["id"] for record in directory.records() if record["student"] == "LeNet")
+        assert record.provenance["memory_format"] == expected
+        assert record.metrics["top1"] > 0.3
+    lenet = next(record.id for record in directory.records() if record.student == "LeNet")
     exported = export(trained_student(directory, lenet), "torch-export", tmp_path / "lenet.pt2")
     assert exported.parity.holds
 

@@ -61,7 +61,7 @@ def runs(tmp_path: Path) -> Iterator[Runs]:
 
 
 def finished(out: Path) -> dict[Path, int]:
-    done = [*out.glob("cells/*/record.json"), *out.glob("teachers/*/teacher.safetensors")]
+    done = [*out.glob("nodes/*/record.json"), *out.glob("nodes/*/weights.safetensors")]
     return {path: path.stat().st_mtime_ns for path in done}
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from kdbench.methods import Batch, Distiller, FeatureShapes, Networks, Outputs, Pair, find_method
 from kdbench.models import Taps, build_model, feature_shapes, find_taps
+from kdbench.models.shapes import map_shape
+from kdbench.suite.schema import ModelEntry
 
 MAP = FeatureShapes((3,), (5,), ((2, 4, 4), (5, 2, 2)))
 WIDE = FeatureShapes((3,), (7,), ((3, 4, 4), (7, 4, 4)))
@@ -82,6 +84,30 @@ def networks(
         labels=torch.arange(count) % of.num_classes,
         fresh=lambda role: build_model("mlp_4", input_shape=(1, 2, 2), num_classes=of.num_classes),
     )
+
+
+def as_seen(name: str, of: Pair) -> Pair:
+    """Return a pair as the method sees it while it trains: for ``simkd`` the student ends as its teacher does."""
+    if not find_method(name).distiller.has_own_network():
+        return of
+    student, teacher = map_shape(of.student_shapes.stages[-1]), map_shape(of.teacher_shapes.stages[-1])
+    assert student and teacher
+    stage = (teacher[0], *map(min, student[1:], teacher[1:]))
+    shapes = FeatureShapes(of.student_shapes.logits, of.teacher_shapes.pooled, (stage,))
+    return replace(of, student_shapes=shapes)
+
+
+def network_that_trains(
+    name: str, hyper: Any, student: str, teacher: str, shape: tuple[int, int, int], classes: int
+) -> tuple[nn.Module, Taps]:
+    """Return what trains under a method where a student is asked for, and where it is tapped."""
+    models = (ModelEntry(name=student), ModelEntry(name=teacher))
+    own = find_method(name).distiller.network(hyper, *models)
+    if own is None:
+        model = build_model(student, input_shape=shape, num_classes=classes)
+        return model, find_taps(model, shape)
+    model = build_model(own["name"], input_shape=shape, num_classes=classes, args=own["args"])
+    return model, Taps(**own["taps"])
 
 
 def prepared(name: str, of: Pair | None = None, given: Networks | None = None, **hyper: object) -> Any:

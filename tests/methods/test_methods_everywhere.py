@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ from torch import nn
 from kdbench.data import Batches
 from kdbench.data.dataset import Split
 from kdbench.methods import FeatureShapes, Networks, Outputs, Pair, Refusal, find_method, methods
-from kdbench.models import build_model, feature_shapes, find_taps
+from kdbench.models import Taps, build_model, feature_shapes, find_taps
 from kdbench.suite.schema import Recipe
 from kdbench.training.cohort import OnEpoch, train
 from kdbench.training.trainee import Trainee, Tutor
-from tests.methods.given import losses, make, networks, outputs, pair
+from tests.methods.given import losses, make, network_that_trains, networks, outputs, pair
 
 SHAPE = (1, 8, 8)
 CLASSES = 3
@@ -44,6 +45,13 @@ def data() -> Batches:
     return Batches(Split(images, torch.arange(COUNT) % CLASSES), (0.5,), (0.3,))
 
 
+def trainable(method: str, student: str, teacher: str) -> tuple[nn.Module, Taps]:
+    """Return what trains under a method, with its first weights."""
+    hyper = find_method(method).distiller.Parameters(**REQUIRED.get(method, {}))
+    torch.manual_seed(2)
+    return network_that_trains(method, hyper, student, teacher, SHAPE, CLASSES)
+
+
 def prepared(method: str, student_name: str, teacher_name: str) -> Trainee:
     """Return a student that is to train for two epochs of one step, in which staged methods change stage."""
     teacher, student = build(teacher_name, 1), build(student_name, 2)
@@ -51,8 +59,9 @@ def prepared(method: str, student_name: str, teacher_name: str) -> Trainee:
     distiller = find_method(method).distiller
     hyper = distiller.Parameters(**REQUIRED.get(method, {}))
     distiller.check(hyper, of)
-    taps = {"student": find_taps(student, SHAPE), "teacher": find_taps(teacher, SHAPE)}
-    made = distiller(hyper, of)
+    student, own = trainable(method, student_name, teacher_name)
+    taps = {"student": own, "teacher": find_taps(teacher, SHAPE)}
+    made = distiller(hyper, replace(of, student_shapes=feature_shapes(student, own, SHAPE)))
     made.prepare(
         Networks(
             student=student,
@@ -93,7 +102,7 @@ def test_every_method_goes_on_from_a_checkpoint_with_the_same_bits(method: str, 
         trained(method, student, "cnn_4", tmp_path / "cut", kill)
     resumed = trained(method, student, "cnn_4", tmp_path / "cut")
     assert [row["epoch"] for row in resumed.history] == [1, 2]
-    for first, second in ((whole.inference, resumed.inference), (whole.adapters, resumed.adapters)):
+    for first, second in ((whole.model, resumed.model), (whole.adapters, resumed.adapters)):
         expected = first.state_dict()
         assert expected.keys() == second.state_dict().keys()
         assert all(torch.equal(value, expected[name]) for name, value in second.state_dict().items())
@@ -115,7 +124,7 @@ def test_a_method_trains_every_kind_of_student_or_refuses_it(
             continue
         assert trainee.failure is None
         assert len(trainee.history) == 2
-        fresh = build(student, 2).state_dict()
+        fresh = trainable(method, student, teacher)[0].state_dict()
         now = trainee.model.state_dict()
         assert any(not torch.equal(now[name], fresh[name]) for name in fresh), "nothing was learnt"
         original = build(teacher, 1).state_dict()
