@@ -313,9 +313,7 @@ def test_results_do_not_depend_on_the_suite_around_a_cell(
     theirs = RunDirectory(finished).record(mine.id)
     assert theirs is not None
     quality = [name for name, column in RunDirectory(finished).columns().items() if column.family != "cost"]
-    assert {name: mine.metrics[name] for name in quality} == {
-        name: theirs.metrics[name] for name in quality
-    }
+    assert {name: mine.metrics[name] for name in quality} == {name: theirs.metrics[name] for name in quality}
 
 
 def test_a_diverging_cell_fails_alone_and_can_be_retried(small_suite: Load, tmp_path: Path) -> None:
@@ -399,9 +397,7 @@ def test_without_validation_the_best_epoch_is_null_with_its_reason(small_suite: 
     )
     record = list(RunDirectory(run(suite, tmp_path / "run").path).records())[-1]
     assert record.metrics["top1"] is not None and record.metrics["top1_best_val"] is None
-    assert (
-        record.reasons["top1_best_val"] == "there is no validation split" and record.best_epoch is None
-    )
+    assert record.reasons["top1_best_val"] == "there is no validation split" and record.best_epoch is None
 
 
 def test_other_folders_and_other_suites_are_left_alone(

@@ -87,7 +87,7 @@ def networks(
 
 
 def as_seen(name: str, of: Pair) -> Pair:
-    """Return a pair as the method sees it while it trains: for ``simkd`` the student ends as its teacher does."""
+    """Return a pair as a method sees it in training: with ``simkd`` the student ends as its teacher does."""
     if not find_method(name).distiller.has_own_network():
         return of
     student, teacher = map_shape(of.student_shapes.stages[-1]), map_shape(of.teacher_shapes.stages[-1])

@@ -72,7 +72,7 @@ def test_the_network_is_the_teachers_head_on_the_projected_pooled_map() -> None:
     network = networks.student.eval()
     x = torch.randn(5, *SHAPE)
     alone = build_model("cnn_4", input_shape=SHAPE, num_classes=3)
-    trunk = {name: value for name, value in network.student.state_dict().items()}
+    trunk = network.student.state_dict()
     alone.load_state_dict(alone.state_dict() | trunk)
     stage = alone.eval().stages(x)
     pooled = network.projector(stage).mean((2, 3))

@@ -1,4 +1,4 @@
-"""What tests of runs look at: what a run tells while it goes on, and the results that must not depend on how."""
+"""What tests of runs look at: what a run tells meanwhile, and the results that must not depend on how."""
 
 from __future__ import annotations
 

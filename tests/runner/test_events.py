@@ -43,7 +43,12 @@ def test_what_is_told_is_shown_as_epochs_of_all_works_together() -> None:
     follower.tell(Event("epoch", "a", 1))
     assert heard.done == [], "works that show their own progress"
     follower.tell(Event("begin", "", 2))
-    for event in (Event("epoch", "a", 2), Event("epoch", "b", 1), Event("done", "a"), Event("note", "b", "x")):
+    for event in (
+        Event("epoch", "a", 2),
+        Event("epoch", "b", 1),
+        Event("done", "a"),
+        Event("note", "b", "x"),
+    ):
         follower.tell(event)
     assert heard.stages == [("2 cohorts in 2 processes", 8)]
     assert heard.done == [2, 3, 5] and heard.notes == ["x"]

@@ -81,6 +81,7 @@ class ChangingMethod(Scratch):
         change()
         return super().adapters()
 
+
 def shared() -> tuple[object, ...]:
     return torch.get_num_threads(), torch.get_default_dtype(), np.random.get_state()[1].tolist()
 

@@ -102,8 +102,7 @@ def test_reasons_of_what_a_run_cannot_score(finished: Path) -> None:
     directory = RunDirectory(finished)
     scratch, (teacher, *_) = cell(directory, "scratch"), directory.records()
     assert (
-        scratch.reasons["teacher_entropy_norm"]
-        == "scratch has no targets that soften the teacher's logits"
+        scratch.reasons["teacher_entropy_norm"] == "scratch has no targets that soften the teacher's logits"
     )
     for name in ("agreement", "cka_pooled", "teacher_entropy_norm", "worst_class_drop", "kl_target_best_val"):
         assert teacher.metrics[name] is None
@@ -183,9 +182,7 @@ def test_a_users_own_method_keeps_the_temperature_it_ran_with(copied: RunDirecto
 
 
 def test_failed_cells_stay_as_they_are(copied: RunDirectory) -> None:
-    record = replace(
-        cell(copied, "scratch"), status="failed", reason="by design", metrics={}, reasons={}
-    )
+    record = replace(cell(copied, "scratch"), status="failed", reason="by design", metrics={}, reasons={})
     copied.write(record)
     assert rescore(copied.path) == 2
     assert copied.record(record.id) == record

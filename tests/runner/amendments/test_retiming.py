@@ -126,8 +126,7 @@ def test_the_figures_of_a_row_agree_after_it(run: Path) -> None:
     before = records(run)
     # As it was published: the ratio of the printed latencies is not the printed speed-up.
     assert (
-        before["teacher"].metrics[P50] / before["scratch"].metrics[P50]
-        != before["scratch"].metrics[SPEEDUP]
+        before["teacher"].metrics[P50] / before["scratch"].metrics[P50] != before["scratch"].metrics[SPEEDUP]
     )
     assert retime(run) == 3
     found = {name: record.metrics for name, record in records(run).items()}
@@ -146,9 +145,7 @@ def test_nothing_else_changes_and_twice_is_once(run: Path) -> None:
     for name, record in once.items():
         kept = {key for key in record.metrics if not key.startswith(("latency", "throughput", "speedup"))}
         kept -= {"macs_uncounted", "theoretical_speedup"}
-        assert {key: record.metrics[key] for key in kept} == {
-            key: before[name].metrics[key] for key in kept
-        }
+        assert {key: record.metrics[key] for key in kept} == {key: before[name].metrics[key] for key in kept}
         assert record.files == before[name].files
         missing = {key for key, value in record.metrics.items() if value is None}
         assert missing == set(record.reasons)

@@ -57,9 +57,7 @@ def records(path: Path) -> list[Record]:
 
 
 def scores(path: Path) -> dict[str, Any]:
-    return {
-        record.id: (record.metrics, record.reasons, record.tables) for record in records(path)
-    }
+    return {record.id: (record.metrics, record.reasons, record.tables) for record in records(path)}
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +192,7 @@ def test_without_weights_it_is_null_with_the_reason(copy: Path, small_suite: Loa
         assert "corruptions" not in record.tables
     for record in others:
         assert record.metrics["corruption_accuracy_mean"] > 0
-        assert record.reasons["agreement_corrupted"] == (
-            "the teacher's weights are not stored with this run"
-        )
+        assert record.reasons["agreement_corrupted"] == ("the teacher's weights are not stored with this run")
 
 
 def test_it_decides_no_id(small_suite: Load) -> None:
@@ -247,9 +243,7 @@ def test_a_long_tail_is_trained_on_and_scored_by_group(small_suite: Load, tmp_pa
     for record in records(path):
         assert record.dataset == manifest["dataset"]
         recall = np.array(record.tables["recall_per_class"])
-        labels = safetensors.torch.load_file(
-            path / record.place / "predictions.safetensors"
-        )["train_labels"]
+        labels = safetensors.torch.load_file(path / record.place / "predictions.safetensors")["train_labels"]
         sizes = np.bincount(labels, minlength=10)
         assert record.reasons["accuracy_many"] == "no class has more than 100 training images"
         medium, few = recall[(sizes >= 20) & (sizes <= 100)].mean(), recall[sizes < 20].mean()
