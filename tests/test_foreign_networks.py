@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
+from kdbench.efficiency import ModelJob
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.worker import measure_job
 from kdbench.errors import UserError
@@ -268,7 +270,7 @@ def test_a_network_is_timed_in_the_memory_format_that_it_takes(networks: Path, t
     )
     names = (f"{networks}:LeNet", f"{networks}:Base", "cnn_2")
     job = {
-        "models": [{"label": name, "name": name, "args": {}, "checkpoint": None} for name in names],
+        "models": [asdict(ModelJob(name, name)) for name in names],
         "failures": {},
         "input_shape": [2, 8, 8],
         "num_classes": 10,

@@ -19,7 +19,7 @@ from kdbench.efficiency import CostReport, Protocol, columns
 from kdbench.efficiency.jobs import outputs
 from kdbench.efficiency.places import Dimensions
 from kdbench.efficiency.repeats import Repeats, spread
-from kdbench.runner.amendments.costs import protocol_of
+from kdbench.runner.amendments.measurement import protocol_of
 from kdbench.suite import Suite
 from kdbench.suite.measurements import MeasureEntry
 

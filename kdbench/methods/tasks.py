@@ -41,10 +41,10 @@ def pair_in(pair: Pair, classes: int) -> Pair:
 
 def check_tasks(distiller: type[Distiller], hyper: Parameters, pair: Pair, tasks: Mapping[str, int]) -> None:
     """Raise Refusal where a method cannot work with the further tasks, given their numbers of classes."""
-    if tasks and not distiller.reads_logits_only(hyper, pair.student):
-        raise Refusal("it takes more than logits, and features are shared by the tasks")
     if tasks and (distiller.has_own_network() or distiller.diagnose is not Distiller.diagnose):
         raise Refusal("it needs a network or a diagnosis of its own, and the tasks share one model")
+    if tasks and not distiller.reads_logits_only(hyper, pair.student):
+        raise Refusal("it takes more than logits, and features are shared by the tasks")
     for task, classes in tasks.items():
         try:
             distiller.check(hyper, pair_in(pair, classes))

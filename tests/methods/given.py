@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from kdbench.methods import Batch, Distiller, FeatureShapes, Networks, Outputs, Pair, find_method
 from kdbench.models import Taps, build_model, feature_shapes, find_taps
-from kdbench.models.shapes import map_shape
 from kdbench.suite.schema import ModelEntry
 
 MAP = FeatureShapes((3,), (5,), ((2, 4, 4), (5, 2, 2)))
@@ -88,13 +87,9 @@ def networks(
 
 def as_seen(name: str, of: Pair) -> Pair:
     """Return a pair as a method sees it in training: with ``simkd`` the student ends as its teacher does."""
-    if not find_method(name).distiller.has_own_network():
-        return of
-    student, teacher = map_shape(of.student_shapes.stages[-1]), map_shape(of.teacher_shapes.stages[-1])
-    assert student and teacher
-    stage = (teacher[0], *map(min, student[1:], teacher[1:]))
-    shapes = FeatureShapes(of.student_shapes.logits, of.teacher_shapes.pooled, (stage,))
-    return replace(of, student_shapes=shapes)
+    entry = find_method(name)
+    shapes = entry.distiller.network_shapes(entry.parameters.model_construct(), of)
+    return replace(of, student_shapes=shapes or of.student_shapes)
 
 
 def network_that_trains(

@@ -61,7 +61,9 @@ def prepared(method: str, student_name: str, teacher_name: str) -> Trainee:
     distiller.check(hyper, of)
     student, own = trainable(method, student_name, teacher_name)
     taps = {"student": own, "teacher": find_taps(teacher, SHAPE)}
-    made = distiller(hyper, replace(of, student_shapes=feature_shapes(student, own, SHAPE)))
+    shapes = feature_shapes(student, own, SHAPE)
+    assert distiller.network_shapes(hyper, of) in (None, shapes), "the plan takes it for another network"
+    made = distiller(hyper, replace(of, student_shapes=shapes))
     made.prepare(
         Networks(
             student=student,

@@ -96,7 +96,7 @@ FRESH = "it changes a trained network, and the student has fresh weights: name '
         (chain(PRUNE, "kd", student="cnn_2"), f"link 1 (prune_magnitude): {FRESH}"),
         (chain(CAST, "kd"), "link 2 (kd): cast ends a chain: no later step can train or change"),
         (chain("kd", CAST, PRUNE), "link 3 (prune_magnitude): cast ends a chain"),
-        (chain(PRUNE, "simkd"), "link 2 (simkd): it builds a network around the student"),
+        (chain(PRUNE, "simkd"), "link 2 (simkd): it builds a network around a student with fresh weights"),
         (chain("kd", "interpolate", student="cnn_2"), "link 2 (interpolate): "),
         (chain("kd", "prun_magnitude"), "unknown method 'prun_magnitude'. Did you mean 'prune_magnitude'?"),
         (

@@ -39,13 +39,14 @@ methods:
     students: [cnn_2]
     label: "kd, prune, kd, cast"
   - {name: cast, students: [teacher]}
+  - {chain: [simkd, prune_magnitude, kd], students: [cnn_2], label: reused}
 seeds: [0, 1]
 recipe: {epochs: 2, batch_size: 25, lr: 0.1, precision: fp32}
 threads: 1
 measure: {latency: false}
 """
-# 1 teacher; 8 cells by scratch and kd, 2 pruned, 4 by chains, 1 cast; 2 links a seed that are no cells.
-CELLS, NODES = 15, 1 + 15 + 4
+# 1 teacher; 8 cells by scratch and kd, 2 pruned, 6 by chains, 1 cast; 4 links a seed that are no cells.
+CELLS, NODES = 17, 1 + 17 + 8
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_every_link_is_one_record_made_once(finished: RunDirectory, suite: Suite
     assert lying == plan.nodes.keys() and len(lying) == NODES
     links = list(finished.supporting())
     assert {(link.role, link.method_name, link.seed) for link in links} == {
-        ("link", name, seed) for name in ("prune_magnitude", "kd") for seed in (0, 1)
+        ("link", name, seed) for name in ("prune_magnitude", "kd", "simkd") for seed in (0, 1)
     }
     assert all(link.status == "ok" and link.metrics["top1"] > 0 for link in links)
     assert check(finished.path) == []
@@ -168,7 +169,12 @@ def test_a_cast_network_takes_about_half_the_bytes(finished: RunDirectory) -> No
 
 @pytest.mark.parametrize(
     ("method", "student"),
-    [("prune_magnitude(sparsity=0.9)", "teacher"), ("prune 90 %, kd", "teacher"), (FOUR, "cnn_2")],
+    [
+        ("prune_magnitude(sparsity=0.9)", "teacher"),
+        ("prune 90 %, kd", "teacher"),
+        (FOUR, "cnn_2"),
+        ("reused", "cnn_2"),
+    ],
 )
 def test_what_is_exported_gives_the_recorded_logits(
     finished: RunDirectory, tmp_path: Path, method: str, student: str
