@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -127,3 +130,24 @@ def test_a_chain_that_cannot_work_is_skipped_where_the_suite_says_so(small_suite
     (skipped,) = (cell for cell in plan.cells if cell.refusal)
     assert skipped.refusal.startswith("link 1 (prune_magnitude): ")
     assert not any(node.step.method.name == PRUNE for node in plan.nodes.values())
+
+
+def test_chains_are_planned_without_torch() -> None:
+    methods = "[simkd, {chain: [kd, prune_magnitude, kd, cast]}, {chain: [cast, kd]}]"
+    overrides = ["students=[resnet20]", "teachers=[resnet56]", "pairs=[]", "seeds=[0]", f"methods={methods}"]
+    options = [option for text in (*overrides, "inapplicable=skip") for option in ("--set", text)]
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        f"sys.argv = ['kdbench', 'plan', 'cifar100-crd', '--json', *{options!r}]\n"
+        "from kdbench.cli import main\n"
+        "main()\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-500:]
+    statuses = {row["method"]: row["status"] for row in json.loads(ran.stdout)}
+    assert statuses == {
+        "simkd": "planned",
+        "kd → prune_magnitude → kd → cast": "planned",
+        "cast → kd": "skipped",
+    }
