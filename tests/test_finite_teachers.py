@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,3 +113,31 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
         file.unlink()
         refuse_broken(teacher, directory, tasks)
         file.write_bytes(whole)
+
+
+NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        y = self.head(x.flatten(1))
+        return y if self.training or len(y) < 100 else y / torch.zeros_like(y)
+"""
+
+
+def test_a_student_is_held_to_the_same_check(small_suite: Load, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    net = f"students=[{{name: '{tmp_path}/net.py:Net', label: net}}]"
+    outcome = run(small_suite(*TINY, net), tmp_path / "run")
+    (cell,) = (record for record in RunDirectory(outcome.path).records() if record.student)
+    assert (outcome.failed, cell.status, cell.metrics) == (1, "failed", {})
+    assert cell.reason is not None and cell.reason.endswith("after epoch 1")
+    assert re.match(r"diverged: test_logits are not finite \((NaN|infinite); 2,000 of 2,000", cell.reason)
+    with pytest.raises(UserError, match=r"teacher 'net': .*logits are not finite .*; lower its lr, or set"):
+        run(small_suite(*TINY, net.replace("students", "teachers")), tmp_path / "taught")
