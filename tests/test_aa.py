@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import pytest
 from scipy import stats
 
 from kdbench.analysis.rows import Row
+from kdbench.store import Record, RunDirectory
 from kdbench.suite import Suite
 from tests.listed_files import list_files
 
@@ -63,14 +65,12 @@ def write_cells(suite: Suite, out: Path) -> None:
     for seed in suite.seeds:
         hits = np.random.default_rng(seed).random(200) < 0.9
         outcomes = pd.DataFrame({"label": labels, "predicted": np.where(hits, labels, (labels + 1) % 10)})
-        identity = {"id": f"cell-{seed}", "role": "student", "teacher": "t", "student": "s", "seed": seed}
-        status = {"method": "scratch", "status": "ok", "reason": None, "reasons": {}, "config": {}}
-        folder = out / "cells" / f"cell-{seed}"
+        folder = out / "nodes" / f"cell-{seed}"
         folder.mkdir(parents=True)
         outcomes.to_parquet(folder / "outcomes.parquet")
-        record = identity | status | {"metrics": {"top1": float(hits.mean())}}
-        (folder / "record.json").write_text(json.dumps(record))
-        manifest["cells"].append(identity["id"])
+        cell = Record(f"cell-{seed}", "student", "ok", "t", seed, student="s", method="scratch")
+        RunDirectory(out).write(replace(cell, metrics={"top1": float(hits.mean())}))
+        manifest["cells"].append(cell.id)
     top1 = {"name": "top1", "title": "Top-1 accuracy", "family": "task", "direction": "higher"}
     (out / "columns.json").write_text(json.dumps([top1]))
     (out / "run.json").write_text(json.dumps(manifest))

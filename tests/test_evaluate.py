@@ -107,7 +107,7 @@ def test_a_run_says_the_same_and_what_it_guessed(
     foreign: Foreign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What comes after the teachers is not looked at, and would take most of the time.
-    monkeypatch.setattr(kdbench.runner.execution, "measure_costs", stop)
+    monkeypatch.setattr(kdbench.runner.execution._Run, "_make", stop)
     (tmp_path / "own.yaml").write_text(
         "dataset: {name: digits, args: {limit: 400, limit_test: 100}}\n"
         f"teachers: [{{name: '{foreign.model}', label: linear, checkpoint: {foreign.folder}/rolled.pth}}]\n"
@@ -124,7 +124,7 @@ def test_a_run_says_the_same_and_what_it_guessed(
         checkpoint=foreign.folder / "rolled.pth",
     )
     for name in ("top1", "top5", "nll", "ece"):
-        assert found[name] == teacher["metrics"][name]
+        assert found[name] == teacher.metrics[name]
     read, guess, order = found["remarks"]
     assert "estimated from the 360 training images (limit: 400)" in guess
     assert guess in progress.notes

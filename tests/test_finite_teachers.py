@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from kdbench.plan import make_plan
 from kdbench.runner import run
 from kdbench.runner.finiteness import broken_logits, broken_weight, refuse_broken
 from kdbench.runner.predictions import Predictions, write_files
-from kdbench.store import RunDirectory
+from kdbench.store import Record, RunDirectory
 from kdbench.store.files import sha256_of
 from kdbench.suite import Suite
 from kdbench.targets import find_target
@@ -70,7 +71,7 @@ def test_one_that_an_earlier_version_took_for_good_is_refused_too(small_suite: L
     directory = RunDirectory.open(outcome.path)
     (teacher,) = directory.manifest()["teachers"]
     (cell,) = directory.manifest()["cells"]
-    for id in (teacher, directory.record(cell)["independent_teacher"]):
+    for id in (teacher, directory.record(cell).amendments["independent"]):
         file = directory.folder(id) / "predictions.safetensors"
         record = directory.record(id)
         whole = file.read_bytes()
@@ -79,12 +80,12 @@ def test_one_that_an_earlier_version_took_for_good_is_refused_too(small_suite: L
         safetensors.torch.save_file(tensors, file)
         # As an earlier version wrote it: recorded, and not finite.
         written = {"sha256": sha256_of(file), "bytes": file.stat().st_size}
-        directory.amend(record, {}, {file.name: written})
+        directory.amend(record, {file.name: written})
         for again in (suite, small_suite(*options, "seeds=[0, 1]")):
             with pytest.raises(UserError, match=r"validation_logits are not finite .*; lower its lr, or set"):
                 run(again, tmp_path / "run")
         file.write_bytes(whole)
-        directory.amend(record, {})
+        directory.amend(record)
     assert run(suite, tmp_path / "run").ok == 1
 
 
@@ -96,7 +97,6 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
     logits = Predictions(torch.zeros(2, 3))
     files = write_files(
         directory.folder(teacher.id),
-        stem="teacher",
         last={"w": torch.ones(2)},
         best=None,
         predictions=dict.fromkeys(tasks, logits),
@@ -104,7 +104,7 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
         target=find_target("single_label"),
         history=(),
     )
-    directory.write_record("teachers", {"id": teacher.id, "role": "teacher"}, files)
+    directory.write(Record(teacher.id, "teacher", "ok", teacher.label, 0, files=files))
     refuse_broken(teacher, directory, tasks)
     stored = [directory.folder(teacher.id) / name for name in files if name.endswith(".safetensors")]
     assert len(stored) == 3
@@ -116,3 +116,31 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
         file.unlink()
         refuse_broken(teacher, directory, tasks)
         file.write_bytes(whole)
+
+
+NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        y = self.head(x.flatten(1))
+        return y if self.training or len(y) < 100 else y / torch.zeros_like(y)
+"""
+
+
+def test_a_student_is_held_to_the_same_check(small_suite: Load, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    net = f"students=[{{name: '{tmp_path}/net.py:Net', label: net}}]"
+    outcome = run(small_suite(*TINY, net), tmp_path / "run")
+    (cell,) = (record for record in RunDirectory(outcome.path).records() if record.student)
+    assert (outcome.failed, cell.status, cell.metrics) == (1, "failed", {})
+    assert cell.reason is not None and cell.reason.endswith("after epoch 1")
+    assert re.match(r"diverged: test_logits are not finite \((NaN|infinite); 2,000 of 2,000", cell.reason)
+    with pytest.raises(UserError, match=r"teacher 'net': .*logits are not finite .*; lower its lr, or set"):
+        run(small_suite(*TINY, net.replace("students", "teachers")), tmp_path / "taught")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
+from kdbench.efficiency import ModelJob
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.worker import measure_job
 from kdbench.errors import UserError
@@ -247,11 +249,11 @@ def test_networks_of_all_kinds_are_trained_and_kept(
     assert sum("fails in channels_last memory" in warning for warning in told.warnings) == 1
     directory = RunDirectory.open(outcome.path)
     for record in directory.records():
-        viewing = record["role"] == "teacher" or record["student"] == "LeNet"
+        viewing = record.role == "teacher" or record.student == "LeNet"
         expected = "contiguous" if viewing else "channels_last"
-        assert record["provenance"]["memory_format"] == expected
-        assert record["metrics"]["top1"] > 0.3
-    lenet = next(record["id"] for record in directory.records() if record["student"] == "LeNet")
+        assert record.provenance["memory_format"] == expected
+        assert record.metrics["top1"] > 0.3
+    lenet = next(record.id for record in directory.records() if record.student == "LeNet")
     exported = export(trained_student(directory, lenet), "torch-export", tmp_path / "lenet.pt2")
     assert exported.parity.holds
 
@@ -269,7 +271,7 @@ def test_a_network_is_timed_in_the_memory_format_that_it_takes(networks: Path, t
     )
     names = (f"{networks}:LeNet", f"{networks}:Base", "cnn_2")
     job = {
-        "models": [{"label": name, "name": name, "args": {}, "checkpoint": None} for name in names],
+        "models": [asdict(ModelJob(name, name)) for name in names],
         "failures": {},
         "inputs": InputSpec.image((2, 8, 8)).as_json(),
         "num_classes": 10,

@@ -21,7 +21,7 @@ from kdbench.models import build_model
 from kdbench.models.trial import try_out
 from kdbench.place import Place
 from kdbench.plan import Plan, make_plan
-from kdbench.runner.assembly import trainee_of
+from kdbench.runner.assembly import first_network, trainee_of
 from kdbench.runner.session import Fitted, Session
 from kdbench.suite import Suite
 from kdbench.suite.schema import ModelEntry
@@ -175,9 +175,13 @@ def trained(
     if teacher is None:
         torch.manual_seed(4)
         teacher = session.build(entry.entry)
-    fitted, tutor = Fitted(entry.entry, teacher, entry.taps), Tutor(teacher, entry.taps)
-    cells = {f"{cell.student} by {cell.method}": cell for cell in plan.cells}
-    trainees = {label: trainee_of(cells[label], session, fitted, tutor) for label in labels}
+    taps = entry.sketch.taps
+    fitted, tutor = Fitted(entry.entry, teacher, taps), Tutor(teacher, taps)
+    nodes = {f"{cell.student} by {cell.method}": cell.node for cell in plan.cells}
+    trainees = {
+        label: trainee_of(nodes[label], session, first_network(nodes[label], session), fitted, tutor)
+        for label in labels
+    }
     train(
         list(trainees.values()),
         session.train,

@@ -57,10 +57,11 @@ def test_only_the_pairs_that_are_named_meet(paired: Load) -> None:
 
 
 def test_a_pair_has_values_of_its_own_under_the_same_label(paired: Load) -> None:
-    kd = {cell.teacher: cell for cell in make_plan(paired()).cells if cell.method.startswith("kd")}
-    assert {cell.method for cell in kd.values()} == {"kd"}
-    assert (kd["cnn_4"].hyper.temperature, kd["cnn_4"].hyper.alpha) == (8, 0.5)
-    assert (kd["cnn_8"].hyper.temperature, kd["cnn_8"].hyper.alpha) == (2, 0.9)
+    cells = [cell for cell in make_plan(paired()).cells if cell.method.startswith("kd")]
+    assert {cell.method for cell in cells} == {"kd"}
+    kd = {cell.teacher: cell.node.step.hyper for cell in cells}
+    assert (kd["cnn_4"].temperature, kd["cnn_4"].alpha) == (8, 0.5)
+    assert (kd["cnn_8"].temperature, kd["cnn_8"].alpha) == (2, 0.9)
 
 
 @pytest.mark.parametrize(
@@ -87,15 +88,17 @@ def test_a_chain_is_trained_once_and_its_last_assistant_teaches(small_suite: Loa
         "recipe.epochs=1",
     )
     plan = make_plan(suite)
-    takd, born = plan.cells
-    assert takd.tutor.entry.name == "mlp_32" and takd.tutor.lesson.tutor.entry.name == "cnn_4"
-    assert takd.tutor.lesson.tutor.lesson.tutor is plan.teachers[0]
-    assert [born.tutor.entry.name, born.tutor.lesson.tutor.entry.name] == ["cnn_2", "cnn_2"]
+    takd, born = (cell.node for cell in plan.cells)
+    assert takd.teacher.entry.name == "mlp_32" and takd.teacher.teacher.entry.name == "cnn_4"
+    assert takd.teacher.teacher.teacher is plan.teachers[0]
+    assert [born.teacher.entry.name, born.teacher.teacher.entry.name] == ["cnn_2", "cnn_2"]
     outcome = run(suite, tmp_path / "run")
     assert (outcome.ok, outcome.failed) == (2, 0)
+    directory = RunDirectory(tmp_path / "run")
     roles = {
-        read_json(file)["teacher"]: read_json(file)["role"]
-        for file in (tmp_path / "run" / "teachers").glob("*/record.json")
+        record.teacher: record.role
+        for record in (*directory.records(), *directory.supporting())
+        if record.role != "student"
     }
     assert roles == {
         "cnn_8": "teacher",
@@ -106,14 +109,13 @@ def test_a_chain_is_trained_once_and_its_last_assistant_teaches(small_suite: Loa
     }
     frame = load(tmp_path / "run")
     assert list(frame.role) == ["teacher", "student", "student"], "assistants are no rows of the table"
-    cell = RunDirectory(tmp_path / "run").record(takd.id)
-    own = cell["durations"]["train_seconds"]
+    cell = directory.record(takd.id)
+    own = cell.durations["train_seconds"]
     chain = [
-        read_json(tmp_path / "run" / "teachers" / plan_id / "record.json")["durations"]["train_seconds"]
-        for plan_id in (takd.tutor.id, takd.tutor.lesson.tutor.id)
+        directory.record(node.id).durations["train_seconds"] for node in (takd.teacher, takd.teacher.teacher)
     ]
-    assert cell["metrics"]["train_seconds"] == pytest.approx(own + sum(chain))
-    assert 0 < cell["metrics"]["train_time_share"] < 1
+    assert cell.metrics["train_seconds"] == pytest.approx(own + sum(chain))
+    assert 0 < cell.metrics["train_time_share"] < 1
 
 
 def test_a_damaged_assistant_ends_the_run_and_one_that_cannot_teach_fails_its_cells(
@@ -129,16 +131,16 @@ def test_a_damaged_assistant_ends_the_run_and_one_that_cannot_teach_fails_its_ce
     run(suite, tmp_path / "first", teacher_store=tmp_path)
     store = RunDirectory(tmp_path)
     (assistant,) = RunDirectory.open(tmp_path / "first").supporting()
-    file = store.folder(assistant["id"]) / "teacher.safetensors"
+    file = store.folder(assistant.id) / "weights.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + b"x")
-    with pytest.raises(SharedFault, match=r"teacher\.safetensors: changed since it was recorded"):
+    with pytest.raises(SharedFault, match=r"weights\.safetensors: changed since it was recorded"):
         run(suite, tmp_path / "second", teacher_store=tmp_path)
-    assert not list((tmp_path / "second").glob("cells/*/record.json"))
+    assert not any(record.role == "student" for record in RunDirectory(tmp_path / "second").records())
     broken = safetensors.torch.load(whole)
     next(iter(broken.values())).fill_(torch.nan)
     content = safetensors.torch.save(broken)
-    store.amend(assistant, {}, write_recorded(file, content))  # recorded, and not finite
+    store.amend(assistant, write_recorded(file, content))  # recorded, and not finite
     outcome = run(suite, tmp_path / "second", teacher_store=tmp_path)
     assert (outcome.ok, outcome.failed) == (1, 1)
 
@@ -156,12 +158,13 @@ def test_what_is_kept_of_simkd_is_measured_and_reported(small_suite: Load, tmp_p
     # cnn_2 without its head, a projector from 8 to 16 channels by way of 8, and the teacher's head
     head, teacher_head = 8 * 10 + 10, 16 * 10 + 10
     projector = (8 * 8 + 16) + (9 * 8 * 8 + 16) + (8 * 16 + 32)
-    expected = rows.params["scratch"] - head + projector + teacher_head
+    trains = rows.params["scratch"] - head + projector
+    expected = trains + teacher_head
     assert rows.params["simkd"] == rows.params_nonzero["simkd"] == expected
     assert rows.params_adapter["simkd"] == 0, "the projector is kept, so it is no parameter of training only"
     assert rows.params_trainable["scratch"] == rows.params_training["scratch"] == rows.params["scratch"]
-    assert rows.params_trainable["simkd"] == rows.params["scratch"] + projector, "the own head trains no less"
-    assert rows.params_training["simkd"] == rows.params["scratch"] + projector + teacher_head
+    assert rows.params_trainable["simkd"] == trains, "the teacher's head does not train"
+    assert rows.params_training["simkd"] == expected
     assert rows.macs["simkd"] > rows.macs["scratch"]
 
 
@@ -234,7 +237,7 @@ def test_a_cell_follows_the_code_of_its_assistants(small_suite: Load, tmp_path: 
     found = []
     for width in (4, 8):
         file.write_text(NET.replace("WIDTH", str(width)))
-        found.append({(cell.student, cell.registered.name): cell.id for cell in make_plan(suite).cells})
+        found.append({(cell.student, cell.node.step.method.name): cell.id for cell in make_plan(suite).cells})
     before, after = found
     assert {key for key in before if before[key] != after[key]} == {("mlp_16", "takd"), ("cnn_2", "takd")}
 
@@ -249,10 +252,10 @@ def test_generations_of_a_student_with_first_weights_are_trained(small_suite: Lo
         "recipe.epochs=1",
     )
     assert run(suite, tmp_path / "run").ok == 1
-    records = [read_json(file) for file in (tmp_path / "run" / "teachers").glob("*/record.json")]
-    (assistant,) = [record for record in records if record["role"] == "assistant"]
-    assert assistant["durations"]["train_seconds"] > 0
-    assert assistant["epochs"] == 1
+    (assistant,) = RunDirectory(tmp_path / "run").supporting()
+    assert assistant.role == "assistant"
+    assert assistant.durations["train_seconds"] > 0
+    assert assistant.epochs == 1
 
 
 @pytest.mark.parametrize(

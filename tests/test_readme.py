@@ -74,7 +74,7 @@ def test_the_loss_of_the_readme_is_one_short_file_that_runs(
     assert frame.params_adapter["cosine"] == 16 * 16 + 16
     history = next(
         file.read_text()
-        for file in Path("runs/own/cells").glob("*/history.csv")
+        for file in Path("runs/own/nodes").glob("*/history.csv")
         if "cosine" in file.read_text()
     )
     assert {"loss_ce", "loss_kd", "loss_cosine"} <= set(history.splitlines()[0].split(","))

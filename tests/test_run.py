@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from kdbench.runner.teachers import default_store
 from PIL import Image
 from rich.console import Console
 from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss
@@ -36,6 +35,7 @@ from kdbench.progress import Progress
 from kdbench.report.claims import how_to_read
 from kdbench.runner import run
 from kdbench.runner.records import relabel
+from kdbench.runner.shelf import default_store
 from kdbench.store import RunDirectory, check, load
 from kdbench.suite import Suite
 from tests.conftest import SMALL
@@ -90,8 +90,8 @@ def test_a_method_that_holds_much_shows_in_the_memory_of_its_cohort(
     peaks = []
     for name in ("plain", "wasteful"):
         run(Suite.load(file, overrides), tmp_path / name / "run")
-        (cell,) = (r for r in RunDirectory(tmp_path / name / "run").records() if r["role"] == "student")
-        peaks.append(cell["metrics"]["cohort_peak_bytes"])
+        (cell,) = (r for r in RunDirectory(tmp_path / name / "run").records() if r.role == "student")
+        peaks.append(cell.metrics["cohort_peak_bytes"])
         monkeypatch.setattr(Scratch, "losses", wasteful)
     assert peaks[1] - peaks[0] == pytest.approx(held, rel=0.1)
 
@@ -110,30 +110,30 @@ def test_every_number_is_there_or_has_its_reason(finished: Path) -> None:
     run_directory = RunDirectory.open(finished)
     columns = run_directory.columns()
     for record in run_directory.records():
-        if record["role"] == "student":
-            assert set(record["metrics"]) == set(columns)
-        for name, value in record["metrics"].items():
-            assert (value is None) == (name in record["reasons"]), (
-                record["role"],
+        if record.role == "student":
+            assert set(record.metrics) == set(columns)
+        for name, value in record.metrics.items():
+            assert (value is None) == (name in record.reasons), (
+                record.role,
                 name,
-                record["reasons"].get(name),
+                record.reasons.get(name),
             )
 
 
 def test_scores_can_be_computed_again_from_the_saved_logits(finished: Path) -> None:
     run_directory = RunDirectory.open(finished)
     teacher, *students = run_directory.records()
-    theirs = safetensors.torch.load_file(finished / "teachers" / teacher["id"] / "predictions.safetensors")
+    theirs = safetensors.torch.load_file(finished / "nodes" / teacher.id / "predictions.safetensors")
     for record in students:
-        mine = safetensors.torch.load_file(finished / "cells" / record["id"] / "predictions.safetensors")
-        outcomes = pd.read_parquet(finished / "cells" / record["id"] / "outcomes.parquet")
+        mine = safetensors.torch.load_file(finished / "nodes" / record.id / "predictions.safetensors")
+        outcomes = pd.read_parquet(finished / "nodes" / record.id / "outcomes.parquet")
         assert outcomes["predicted"].tolist() == mine["test_logits"].argmax(1).tolist()
         assert outcomes["label"].tolist() == mine["test_labels"].tolist()
-        assert (outcomes["predicted"] == outcomes["label"]).mean() == pytest.approx(record["metrics"]["top1"])
+        assert (outcomes["predicted"] == outcomes["label"]).mean() == pytest.approx(record.metrics["top1"])
         labels = mine["test_labels"].numpy()
         probabilities = mine["test_logits"].double().softmax(1).numpy()
         guesses, taught = probabilities.argmax(1), theirs["test_logits"].argmax(1).numpy()
-        metrics = record["metrics"]
+        metrics = record.metrics
         assert metrics["top1"] == pytest.approx(accuracy_score(labels, guesses))
         assert metrics["nll"] == pytest.approx(log_loss(labels, probabilities))
         assert metrics["agreement"] == pytest.approx(np.mean(guesses == taught))
@@ -145,20 +145,20 @@ def test_scores_can_be_computed_again_from_the_saved_logits(finished: Path) -> N
 
 
 def test_saved_weights_give_the_saved_logits(finished: Path) -> None:
-    record = next(record for record in RunDirectory.open(finished).records() if record["student"] == "cnn_2")
-    folder = finished / "cells" / record["id"]
+    record = next(record for record in RunDirectory.open(finished).records() if record.student == "cnn_2")
+    folder = finished / "nodes" / record.id
     model = build_model("cnn_2", inputs=InputSpec.image((1, 8, 8)), num_classes=10)
-    model.load_state_dict(safetensors.torch.load_file(folder / "student.safetensors"))
-    assert sum(p.numel() for p in model.parameters()) == record["metrics"]["params"]
-    assert record["metrics"]["params_adapter"] == 0
+    model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+    assert sum(p.numel() for p in model.parameters()) == record.metrics["params"]
+    assert record.metrics["params_adapter"] == 0
 
 
 def test_provenance_says_what_a_reader_needs_and_nothing_private(finished: Path) -> None:
     for record in RunDirectory.open(finished).records():
-        stamp = record["provenance"]
+        stamp = record.provenance
         assert {"kdbench", "machine", "versions", "data_checksum", "device", "precision"} <= set(stamp)
         assert stamp["versions"]["torch"] == torch.__version__.split("+")[0] or stamp["versions"]["torch"]
-        text = json.dumps(record)
+        text = json.dumps(record.as_json())
         assert str(Path.home()) not in text and os.uname().nodename not in text
 
 
@@ -173,16 +173,16 @@ def test_a_second_run_does_nothing_again(finished: Path, small_suite: Load) -> N
 def test_a_grown_suite_runs_only_what_is_new(finished: Path, small_suite: Load, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(finished, copy)
-    before = {path: path.stat().st_mtime_ns for path in copy.glob("cells/*/record.json")}
+    before = {path: path.stat().st_mtime_ns for path in copy.glob("nodes/*/predictions.safetensors")}
     heard = Listening()
     outcome = run(small_suite("students=[mlp_16, cnn_2, gru_4]"), copy, progress=heard)
     assert outcome.ok == 12
-    after = {path: path.stat().st_mtime_ns for path in copy.glob("cells/*/record.json")}
-    assert len(after) == 12
+    after = {path: path.stat().st_mtime_ns for path in copy.glob("nodes/*/predictions.safetensors")}
+    assert len(after) == 1 + 12
     assert [stage for stage in heard.stages if "students" in stage] == ["2 students", "2 students"]
     assert not any("teacher" in stage for stage in heard.stages)
     frame = load(copy)
-    assert frame.params.notna().all() and before.keys() <= after.keys()
+    assert frame.params.notna().all() and before.items() <= after.items()
 
 
 @dataclass
@@ -199,9 +199,9 @@ class Remeasured:
 def remeasured(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Remeasured:
     copy = tmp_path_factory.mktemp("remeasured") / "run"
     shutil.copytree(finished, copy)
-    first, second, *_ = (record for record in RunDirectory(copy).records() if record["role"] == "student")
-    assert first["seed"] == second["seed"] == 0
-    changed, missing = (f"cells/{first['id']}/student.safetensors", f"cells/{second['id']}/history.csv")
+    first, second, *_ = (record for record in RunDirectory(copy).records() if record.role == "student")
+    assert first.seed == second.seed == 0
+    changed, missing = (f"nodes/{first.id}/weights.safetensors", f"nodes/{second.id}/history.csv")
     (copy / changed).write_bytes((copy / changed).read_bytes()[:-1] + b"x")
     (copy / missing).unlink()
     before, heard = RunDirectory(copy).manifest(), Listening()
@@ -215,10 +215,10 @@ def test_other_measuring_settings_replace_the_columns_of_a_finished_run(remeasur
     columns = set(directory.columns())
     assert "latency_cpu_b3_p50_ms" in columns and "latency_cpu_b256_p50_ms" not in columns
     for record in directory.records():
-        assert {"latency_cpu_b3_p50_ms"} <= record["metrics"].keys()
-        assert "latency_cpu_b256_p50_ms" not in record["metrics"].keys() | record["reasons"].keys()
-        null = {name for name, value in record["metrics"].items() if value is None}
-        assert null == record["reasons"].keys()
+        assert {"latency_cpu_b3_p50_ms"} <= record.metrics.keys()
+        assert "latency_cpu_b256_p50_ms" not in record.metrics.keys() | record.reasons.keys()
+        null = {name for name, value in record.metrics.items() if value is None}
+        assert null == record.reasons.keys()
     before, after = remeasured.before, directory.manifest()
     assert after["seeds"] == [0] and len(after["cells"]) == 4
     assert after["sizes"] == before["sizes"] and after["started"] == before["started"]
@@ -246,11 +246,12 @@ def test_fewer_seeds_leave_the_others_listed_and_told(
 
 def test_a_damaged_teacher_teaches_nobody(finished: Path, small_suite: Load, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "run"))
-    (weights,) = copy.glob("teachers/*/teacher.safetensors")
+    (teacher,) = RunDirectory(copy).manifest()["teachers"]
+    weights = copy / "nodes" / teacher / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match=r"teacher\.safetensors: changed since it was recorded"):
+    with pytest.raises(UserError, match=r"weights\.safetensors: changed since it was recorded"):
         run(small_suite("seeds=[0, 1, 2]"), copy)
-    assert len(list(copy.glob("cells/*/record.json"))) == 8
+    assert len(list(copy.glob("nodes/*/record.json"))) == 1 + 8
 
 
 def test_labels_are_those_of_the_suite_that_reads(finished: Path, small_suite: Load, tmp_path: Path) -> None:
@@ -309,13 +310,11 @@ def test_results_do_not_depend_on_the_suite_around_a_cell(
     alone = run(
         small_suite("students=[cnn_2]", "seeds=[1]", "methods=[{name: kd, temperature: 2}]"), tmp_path / "a"
     )
-    mine = next(record for record in RunDirectory(alone.path).records() if record["role"] == "student")
-    theirs = RunDirectory(finished).record(mine["id"])
+    mine = next(record for record in RunDirectory(alone.path).records() if record.role == "student")
+    theirs = RunDirectory(finished).record(mine.id)
     assert theirs is not None
     quality = [name for name, column in RunDirectory(finished).columns().items() if column.family != "cost"]
-    assert {name: mine["metrics"][name] for name in quality} == {
-        name: theirs["metrics"][name] for name in quality
-    }
+    assert {name: mine.metrics[name] for name in quality} == {name: theirs.metrics[name] for name in quality}
 
 
 def test_a_diverging_cell_fails_alone_and_can_be_retried(small_suite: Load, tmp_path: Path) -> None:
@@ -327,7 +326,7 @@ def test_a_diverging_cell_fails_alone_and_can_be_retried(small_suite: Load, tmp_
     assert set(failed.student) == {"mlp_16"} and failed.reason.str.startswith("diverged").all()
     assert failed.top1.isna().all()
     assert {finding.problem[:6] for finding in check(outcome.path)} == {"failed"}
-    assert not list(outcome.path.glob("cells/*/traceback.txt")), "no exception was the reason"
+    assert not list(outcome.path.glob("nodes/*/traceback.txt")), "no exception was the reason"
     heard = Listening()
     assert run(suite, tmp_path / "run", progress=heard).failed == 2 and heard.stages == []
     assert heard.plans == [(4, 2, 2, 0)]
@@ -348,7 +347,7 @@ def test_the_traceback_of_a_failed_cell_is_kept(
     outcome = run(small_suite("seeds=[5]", "methods=[kd]"), copy)
     assert (outcome.ok, outcome.failed) == (0, 2)
     for failure, record in zip(summarise(copy).failures, list(RunDirectory(copy).records())[1:], strict=True):
-        place = f"cells/{record['id']}/traceback.txt"
+        place = f"nodes/{record.id}/traceback.txt"
         text = (copy / place).read_text()
         assert text.startswith("Traceback") and "in mistaken" in text and "RuntimeError: my own" in text
         assert "my own mistake" in failure.reason and failure.reason.endswith(f"[{place}]")
@@ -367,8 +366,9 @@ def test_a_teacher_that_fails_is_one_line_and_a_traceback(
     with monkeypatch.context() as patched:
         patched.setattr(find_method("born_again").distiller, place, mistaken)
         assert run(suite, copy).failed == 2
-    files = list(copy.glob("teachers/*/traceback.txt"))
-    assert len(files) == 2
+    failed = {record.id for record in RunDirectory(copy).records() if record.status == "failed"}
+    files = [file for file in copy.glob("nodes/*/traceback.txt") if file.parent.name not in failed]
+    assert len(failed) == len(files) == 2, "the cells, and the assistants that were to teach them"
     assert all("RuntimeError: my own mistake" in file.read_text() for file in files)
     reasons = "".join(failure.reason for failure in summarise(copy).failures)
     assert "\n" not in reasons and all(str(file) in reasons for file in files)
@@ -398,10 +398,8 @@ def test_without_validation_the_best_epoch_is_null_with_its_reason(small_suite: 
         "dataset.validation_fraction=0", "seeds=[0]", "students=[mlp_16]", "methods=[scratch]"
     )
     record = list(RunDirectory(run(suite, tmp_path / "run").path).records())[-1]
-    assert record["metrics"]["top1"] is not None and record["metrics"]["top1_best_val"] is None
-    assert (
-        record["reasons"]["top1_best_val"] == "there is no validation split" and record["best_epoch"] is None
-    )
+    assert record.metrics["top1"] is not None and record.metrics["top1_best_val"] is None
+    assert record.reasons["top1_best_val"] == "there is no validation split" and record.best_epoch is None
 
 
 def test_other_folders_and_other_suites_are_left_alone(

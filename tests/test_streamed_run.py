@@ -89,12 +89,12 @@ def test_a_streamed_run_has_the_results_of_one_in_memory(
     heard = Listening()
     for way, budget in (("memory", 10**9), ("streamed", 1000)):
         if way == "streamed":  # what models cost is measured once
-            unfinished = shutil.ignore_patterns("cells", "teachers")
+            unfinished = shutil.ignore_patterns("nodes")
             shutil.copytree(tmp_path / "memory" / "run", tmp_path / way / "run", ignore=unfinished)
         outcome = run(Suite.load(suite), tmp_path / way / "run", memory_budget=budget, progress=heard)
         assert (outcome.ok, outcome.failed) == (2, 0)
         records = list(RunDirectory.open(outcome.path).records())
-        assert [record["provenance"]["data"] for record in records] == [way] * 3
+        assert [record.provenance["data"] for record in records] == [way] * 3
     notes = [note for note in heard.notes if "pixels" in note]
     assert "in memory (budget 1.0 GB)" in notes[0]
     assert "over the budget of 1.0 kB: streamed from disk." in notes[1]
@@ -105,7 +105,7 @@ def test_a_streamed_run_has_the_results_of_one_in_memory(
     quality = ["id", "best_epoch", *(name for name, column in columns.items() if column.family != "cost")]
     assert held.top1.nunique() > 1
     assert held[quality].equals(streamed[quality])
-    for file in (tmp_path / "memory" / "run").glob("cells/*/predictions.safetensors"):
+    for file in (tmp_path / "memory" / "run").glob("nodes/*/predictions.safetensors"):
         assert (
             file.read_bytes() == (tmp_path / "streamed" / file.relative_to(tmp_path / "memory")).read_bytes()
         )
@@ -146,7 +146,7 @@ def test_an_image_that_vanishes_before_a_student_is_built_fails_no_student(
     monkeypatch.setattr(Stream, "batches", without_images)
     with pytest.raises(UserError, match=r"cannot read the image .*cat/\d+\.png"):
         run(Suite.load(suite, [*few, "methods=[scratch, kd]"]), tmp_path / "run", memory_budget=1000)
-    assert len(list((tmp_path / "run").glob("cells/*/record.json"))) == 1
+    assert [record.role for record in RunDirectory(tmp_path / "run").records()] == ["teacher", "student"]
 
 
 def test_a_budget_of_nothing_is_refused(small_suite: Callable[..., Suite], tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (report, "kdbench report runs/quickstart"),
     (measure, "kdbench measure resnet20 resnet8x4 --input 3,32,32 --classes 100 --json"),
     (evaluate, "kdbench evaluate resnet20 --checkpoint resnet20.pth --dataset cifar10 --data-root data"),
-    (export, "kdbench export runs/quickstart/cells/0123456789ab --to onnx --out student.onnx"),
+    (export, "kdbench export runs/quickstart/nodes/0123456789ab --to onnx --out student.onnx"),
     (list_, "kdbench list methods"),
     (check, "kdbench check runs/quickstart"),
 )

@@ -11,7 +11,7 @@ from kdbench.cli.options import AsJson, DataRoot, out_console, print_json
 
 
 def export(
-    cell: Annotated[str, typer.Argument(help="A cell: its id, or its folder RUN/cells/ID.")],
+    cell: Annotated[str, typer.Argument(help="A cell: its id, or its folder RUN/nodes/ID.")],
     to: Annotated[Literal["onnx", "torch-export", "safetensors"], typer.Option("--to", help="The format.")],
     run: Annotated[
         Path | None, typer.Option("--run", help="The run that holds the cell; default all in runs/.")

@@ -41,7 +41,7 @@ def run(
         Path | None,
         typer.Option(
             "--teacher-store",
-            help="Folder whose teachers/ runs share; default runs/ for a run in it, else the run itself.",
+            help="Folder whose teachers runs share; default runs/ for a run in it, else the run itself.",
         ),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,

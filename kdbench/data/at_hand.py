@@ -22,7 +22,7 @@ NAMED = 5
 class Comparison:
     """How the records of one dataset compare with the data that is at hand.
 
-    ``other`` are the records of other data, as ``cells/ID``; ``checksum`` is that of the data at hand, None
+    ``other`` are the records of other data, as ``nodes/ID``; ``checksum`` is that of the data at hand, None
     where it was not compared, for the reason ``uncompared``.
     """
 

@@ -164,6 +164,11 @@ class Distiller:
         return None
 
     @classmethod
+    def network_shapes(cls, hyper: Any, pair: Pair) -> FeatureShapes | None:
+        """Return the shapes of that model, so that the plan need not build it; None where it must."""
+        return None
+
+    @classmethod
     def soft_temperature(cls, hyper: Any) -> float | None:
         """Return the T of the targets softmax(z_t/T) that the student learns from, None where it has none."""
         return None

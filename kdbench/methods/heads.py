@@ -42,10 +42,10 @@ def pair_in(pair: Pair, classes: int) -> Pair:
 
 def check_heads(distiller: type[Distiller], hyper: Parameters, pair: Pair, heads: Mapping[str, int]) -> None:
     """Raise Refusal where a method cannot work with the further heads, given their numbers of classes."""
-    if heads and not distiller.reads_logits_only(hyper, pair.student):
-        raise Refusal("it takes more than logits, and features are shared by the heads")
     if heads and (distiller.has_own_network() or distiller.diagnose is not Distiller.diagnose):
         raise Refusal("it needs a network or a diagnosis of its own, and the heads share one model")
+    if heads and not distiller.reads_logits_only(hyper, pair.student):
+        raise Refusal("it takes more than logits, and features are shared by the heads")
     for head, classes in heads.items():
         try:
             check_pair(distiller, hyper, pair_in(pair, classes))

@@ -120,7 +120,7 @@ class Maker:
             seed=seed,
         )
         if start:
-            config["start"] = start.id
+            config |= {"start": start.id, **_network_in(start)}
         if shuffled:
             config["control"] = RANDOM_TEACHER
         tutor, fault = teacher, None
@@ -140,14 +140,13 @@ class Maker:
             config["tutor"] = tutor.id
         own_network = distiller.network(hyper, entry.opened(), tutor.entry.opened())
         kept = start.entry if start else entry
-        if own_network and not fault:
-            if start and start.compressions:
-                fault = "it builds a network around the student, whose structure a compressor has decided"
-            else:
-                kept = entry.beside(**own_network, label=label)
-                sketch = self._sketches.of("student", kept)
-                pair = self._pair((tutor.label, tutor.sketch), (entry.shown, sketch))
-                config["network"] = {"name": kept.name, "args": kept.args}
+        if own_network and start and not fault:
+            fault = "it builds a network around a student with fresh weights: it can only begin a chain"
+        elif own_network and not fault:
+            kept = entry.beside(**own_network, label=label)
+            sketch = self._sketches.of("student", kept, distiller.network_shapes(hyper, pair))
+            pair = self._pair((tutor.label, tutor.sketch), (entry.shown, sketch))
+            config["network"] = {"name": kept.name, "args": kept.args}
         node = self._node(
             "student",
             f"{entry.shown} by {registered.name}",
@@ -210,9 +209,8 @@ class Maker:
             student=model_config(entry, sketch),
             start=start.id if start else None,
             **method_config(registered, link.hyper),
+            **(_network_in(start) if start else {}),
         )
-        if start and "network" in start.config:
-            config["network"] = start.config["network"]
         return self._node(
             "student",
             f"{entry.shown} by {registered.name}",
@@ -269,6 +267,11 @@ class Maker:
 def _shown_as(entry: ModelEntry, label: str) -> ModelEntry:
     """Return a model without its weights, under another label."""
     return entry.model_copy(update={"label": label, "checkpoint": None})
+
+
+def _network_in(start: Node) -> dict[str, Any]:
+    """Return what a record says of a network that a method has built in the student's place."""
+    return {name: start.config[name] for name in ("network",) if name in start.config}
 
 
 def _refuse_after(before: Link | None) -> None:

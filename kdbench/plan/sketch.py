@@ -9,7 +9,8 @@ from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 from kdbench.models.index import CLASSES, INPUTS, Sketch, indexed, sketch_of
 from kdbench.models.registry import is_foreign
-from kdbench.models.shapes import Taps
+from kdbench.models.shapes import FeatureShapes, Taps
+from kdbench.store import content_id
 from kdbench.suite.schema import ModelEntry
 
 if TYPE_CHECKING:
@@ -29,8 +30,14 @@ class Sketches:
         self._known: dict[str, Sketch] = {}
         self._remarks: dict[str, list[str]] = {}
 
-    def of(self, role: str, entry: ModelEntry) -> Sketch:
-        """Return the sketch of a model; raises UserError, naming its role, where it cannot be used."""
+    def of(self, role: str, entry: ModelEntry, shapes: FeatureShapes | None = None) -> Sketch:
+        """Return the sketch of a model; raises UserError, naming its role, where it cannot be used.
+
+        One whose ``shapes`` are known, and whose taps its entry names, is not built.
+        """
+        if shapes and entry.taps:
+            taps = Taps(entry.taps.stages or (), entry.taps.pooled)
+            return Sketch(taps, shapes, content_id([entry.name, entry.args]))
         # A teacher that comes with its weights need not be one that can be trained.
         key = entry.model_dump_json(include={"name", "args", "checkpoint", "taps"})
         key += role if entry.checkpoint else ""

@@ -68,7 +68,7 @@ class CohortRun:
         except SharedFault:
             raise
         except Exception as error:  # a compressor may be a user's own
-            self._record_failure(node, _not_built(error), started)
+            self._record_lineage(node, error, started)
 
     def _train(self, nodes: Sequence[Node], room: Room) -> list[Node]:
         """Train as many students together as there is room for, from the first; return the rest."""
@@ -132,7 +132,7 @@ class CohortRun:
             except SharedFault:
                 raise
             except Exception as error:  # an assistant's method may be a user's own
-                self._record_failure(node, _not_built(error), started)
+                self._record_lineage(node, error, started)
         return tutors
 
     def _finish(
@@ -166,6 +166,12 @@ class CohortRun:
                 except Exception as error:  # a user's own method may also raise when it diagnoses
                     reason = f"could not be evaluated: {one_line(error)}"
                     self._record_failure(product, NodeFailed(reason, traceback.format_exc()), started)
+
+    def _record_lineage(self, node: Node, error: Exception, started: str) -> None:
+        """Record a node that cannot be built, and whatever it begins from that has no record yet."""
+        for one in node.lineage:
+            if one.role == "student" and self.run.record(one.id) is None:
+                self._record_failure(one, _not_built(error), started)
 
     def _record_failure(
         self, what: Product | Node, failure: NodeFailed, started: str, *, skipped: bool = False

@@ -98,12 +98,6 @@ class Follower:
         self._progress = progress
         self._begun = False
 
-    def begin(self, processes: int) -> None:
-        """Begin the stage of all works together."""
-        self._begun = True
-        count = len(self._epochs)
-        self._progress.begin(f"{count} cohorts in {processes} processes", sum(self._epochs.values()), "epoch")
-
     def tell(self, event: Event) -> None:
         """Show an event; those of works that show their own progress only end them."""
         if event.kind == "note":
@@ -111,9 +105,7 @@ class Follower:
         elif event.kind == "warning":
             self._progress.warn(event.content)
         elif event.kind == "begin":
-            self._begun = True
-            title = f"{len(self._epochs)} cohorts in {event.content} processes"
-            self._progress.begin(title, sum(self._epochs.values()), "epoch")
+            self._begin(event.content)
         elif self._begun:
             detail = ""
             if event.kind == "done":
@@ -128,3 +120,8 @@ class Follower:
         """End the stage."""
         if self._begun:
             self._progress.end()
+
+    def _begin(self, processes: int) -> None:
+        self._begun = True
+        count = len(self._epochs)
+        self._progress.begin(f"{count} cohorts in {processes} processes", sum(self._epochs.values()), "epoch")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdbench.errors import UserError
 from kdbench.heads import name_in
-from kdbench.plan import Loading, Node
+from kdbench.plan import Compression, Loading, Node
 from kdbench.runner.predictions import FILED, ByTask, read_predictions
 from kdbench.store import PREDICTIONS, RunDirectory
 
@@ -75,7 +75,8 @@ def refuse_not_finite(
 
 def not_finite(node: Node, broken: str, folder: Path | None = None) -> UserError:
     """Return the error that names what is not finite of a network that others need."""
-    mend = "mend the checkpoint" if isinstance(node.step, Loading) else "lower its lr, or set clip_norm"
+    mends: dict[type, str] = {Loading: "mend the checkpoint", Compression: "give its compressor other values"}
+    mend = mends.get(type(node.step), "lower its lr, or set clip_norm")
     where = f" (in {folder})" if folder else ""
     what = "network" if node.role == "student" else "teacher"
     return UserError(f"{what} '{node.label}'{where}: {broken}; {mend}.")

@@ -151,7 +151,7 @@ def test_several_runs_are_ranked(
     manifest = tmp_path / "copy" / "run.json"
     content = json.loads(manifest.read_text())
     for id in content["cells"]:
-        folder = (tmp_path / "copy" / "cells" / id).rename(tmp_path / "copy" / "cells" / f"other-{id}")
+        folder = (tmp_path / "copy" / "nodes" / id).rename(tmp_path / "copy" / "nodes" / f"other-{id}")
         record = json.loads((folder / "record.json").read_text())
         (folder / "record.json").write_text(json.dumps(record | {"id": folder.name}))
     cells = [f"other-{id}" for id in content["cells"]]
@@ -195,7 +195,7 @@ def test_check_finds_damage_and_exits_with_one(finished: Path, tmp_path: Path) -
 
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
-    victim = next(copy.glob("cells/*/history.csv"))
+    victim = next(copy.glob("nodes/*/history.csv"))
     victim.write_text(victim.read_text() + "\n")
     result = CliRunner().invoke(app, ["check", str(copy)])
     assert result.exit_code == 1 and "checksum differs" in " ".join(result.output.split())

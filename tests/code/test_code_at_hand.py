@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from kdbench.cli import app
 from kdbench.code.at_hand import compare_code
 from kdbench.code.factory import factory_fingerprint
-from kdbench.store import RunDirectory, write_json
+from kdbench.store import Record, RunDirectory, write_json
 
 
 @pytest.fixture
@@ -30,9 +30,8 @@ def run(tmp_path: Path) -> Path:
         "method": {"name": "mine"},
         "method_source": source["method.py:Mine"],
     }
-    record = {"id": "c1", "role": "student", "status": "ok", "config": config, "files": {}}
     path = tmp_path / "run"
-    write_json(path / "cells" / "c1" / "record.json", record)
+    RunDirectory(path).write(Record("c1", "student", "ok", "t", 0, config=config))
     write_json(path / "run.json", {"suite": "own", "teachers": [], "cells": ["c1"]})
     (path / "suite.yaml").write_text(f"paths_from: {own}\nmethods: [scratch, {{name: 'method.py:Mine'}}]\n")
     return path
@@ -57,7 +56,7 @@ def test_code_that_has_changed_is_a_finding_and_restored_it_is_none(run: Path, f
     edited.write_text(f"{before}\n# edited\n")
     (fault,) = filter(None, faults(run))
     assert fault.startswith(f"the code of {what}, or code that it imports, has changed since")
-    assert "(cells/c1)" in fault
+    assert "(nodes/c1)" in fault
     edited.write_text(before)
     assert faults(run) == [None] * 3
 

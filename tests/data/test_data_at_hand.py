@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,8 @@ from PIL import Image
 from kdbench.data import dataset_checksum, load_entry
 from kdbench.data.at_hand import compare_data, refuse_other_data
 from kdbench.errors import UserError
+from kdbench.store import Record
+from kdbench.store.record import Role
 from kdbench.suite.schema import DatasetEntry
 
 
@@ -26,9 +27,9 @@ def pets(path: Path) -> Path:
     return path
 
 
-def record(id: str, entry: DatasetEntry, checksum: str, role: str = "student") -> dict[str, Any]:
+def record(id: str, entry: DatasetEntry, checksum: str, role: Role = "student") -> Record:
     config = {"dataset": entry.model_dump(mode="json")}
-    return {"id": id, "role": role, "config": config, "provenance": {"data_checksum": checksum}}
+    return Record(id, role, "ok", "t", 0, config=config, provenance={"data_checksum": checksum})
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_records_of_other_data_are_named_with_both_checksums(tmp_path: Path) -> 
     (found,) = compare_data(records)
     assert found.fault == (
         f"7 of 8 finished records are of other data than '{entry.name}' holds now (checksum 000000000000 "
-        f"then, {now[:12]} now): cells/c0, cells/c1, cells/c2, cells/c3, cells/c4 and 2 more"
+        f"then, {now[:12]} now): nodes/c0, nodes/c1, nodes/c2, nodes/c3, nodes/c4 and 2 more"
     )
     with pytest.raises(UserError, match=r"changed since runs/x was begun: 7 of 8 .* choose another --out"):
         refuse_other_data(found, Path("runs/x"))
@@ -88,4 +89,4 @@ def test_what_is_not_at_hand_or_too_much_is_not_compared_and_nothing_is_fetched(
 
 
 def test_records_that_tell_nothing_of_their_data_are_left_out() -> None:
-    assert list(compare_data([{"id": "c", "role": "student", "provenance": {}}])) == []
+    assert list(compare_data([Record("c", "student", "ok", "t", 0)])) == []

@@ -112,7 +112,7 @@ def test_a_process_that_dies_costs_one_figure(monkeypatch: pytest.MonkeyPatch) -
 @LINUX
 def test_the_process_writes_what_it_found_or_why_not(tmp_path: Path) -> None:
     job = {
-        "model": {"name": "mlp_8", "args": {}, "checkpoint": None},
+        "model": {"name": "mlp_8", "args": {}, "checkpoint": None, "decisions": [], "weights": None},
         "inputs": InputSpec.image((1, 4, 4)).as_json(),
         "num_classes": 2,
         "device": "cpu",

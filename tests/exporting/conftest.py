@@ -41,5 +41,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def cells(run: Path) -> dict[tuple[str, str], str]:
     """Return the ids of a run's cells by student and method."""
-    records = (record for record in RunDirectory.open(run).records() if record["role"] == "student")
-    return {(record["student"], record["method"]): record["id"] for record in records}
+    records = (record for record in RunDirectory.open(run).records() if record.role == "student")
+    return {(record.student, record.method): record.id for record in records}

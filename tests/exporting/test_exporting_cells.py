@@ -30,7 +30,7 @@ def test_a_cell_is_found_by_its_folder_by_its_run_and_among_all_runs(
 ) -> None:
     id = cells(finished)["cnn_2", "scratch"]
     monkeypatch.chdir(copy.parents[1])
-    for found in (find_cell(f"{copy}/cells/{id}"), find_cell(f"runs/small/cells/{id}/"), find_cell(id, copy)):
+    for found in (find_cell(f"{copy}/nodes/{id}"), find_cell(f"runs/small/nodes/{id}/"), find_cell(id, copy)):
         assert (found[0].path.resolve(), found[1]) == (copy, id)
     assert find_cell(id)[0].path == Path("runs/small")
     shutil.copytree(copy, "runs/twin")
@@ -43,7 +43,7 @@ def test_an_unknown_cell_is_answered_with_the_nearest(
 ) -> None:
     id = cells(finished)["cnn_2", "scratch"]
     wrong = id[:-1] + ("0" if id[-1] != "0" else "1")
-    for arguments in ((wrong, finished), (f"{finished}/cells/{wrong}", None)):
+    for arguments in ((wrong, finished), (f"{finished}/nodes/{wrong}", None)):
         with pytest.raises(UserError, match=rf"unknown cell '{wrong}' in .*\. Did you mean '{id}'\?"):
             find_cell(*arguments)
     with pytest.raises(UserError, match=r"unknown cell 'scratch' .* list the ids"):
@@ -63,14 +63,14 @@ def test_the_card_says_what_a_user_needs(finished: Path) -> None:
     assert record is not None
     assert student.card["input_shape"] == [1, 8, 8]
     assert student.card["classes"] == [str(digit) for digit in range(10)]
-    assert student.card["top1"] == record["metrics"]["top1"]
+    assert student.card["top1"] == record.metrics["top1"]
     assert (student.card["student"], student.card["method"], student.card["epoch"]) == ("cnn_2", "scratch", 2)
     assert 0 < student.card["mean"][0] < 1 and 0 < student.card["std"][0] < 1
     assert not student.model.training
     best = trained_student(run, id, best=True)
     assert (best.card["epoch"], best.card["top1"]) == (
-        record["best_epoch"],
-        record["metrics"]["top1_best_val"],
+        record.best_epoch,
+        record.metrics["top1_best_val"],
     )
 
 
@@ -80,18 +80,18 @@ def test_a_run_from_before_the_normalisation_was_kept_reads_the_data_again(copy:
     manifest = read_json(copy / "run.json")
     write_json(copy / "run.json", {key: value for key, value in manifest.items() if key != "normalisation"})
     assert trained_student(RunDirectory(copy), id).card == before
-    record = read_json(copy / "cells" / id / "record.json")
+    record = read_json(copy / "nodes" / id / "record.json")
     record["provenance"]["data_checksum"] = "another"
-    write_json(copy / "cells" / id / "record.json", record)
+    write_json(copy / "nodes" / id / "record.json", record)
     with pytest.raises(UserError, match=r"is not what cell .* was trained on.*--data-root"):
         trained_student(RunDirectory(copy), id)
 
 
 def test_weights_that_changed_are_not_exported(copy: Path) -> None:
     id = cells(copy)["cnn_2", "scratch"]
-    weights = copy / "cells" / id / "student.safetensors"
+    weights = copy / "nodes" / id / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match=r"student\.safetensors: changed since it was recorded"):
+    with pytest.raises(UserError, match=r"weights\.safetensors: changed since it was recorded"):
         trained_student(RunDirectory(copy), id)
 
 
@@ -111,20 +111,20 @@ def test_what_simkd_keeps_has_the_logits_of_the_record(finished: Path) -> None:
     assert student.entry.name == "kdbench.models.reuse:build"
     data = load_dataset("digits", validation_fraction=0.2, args={"limit": 300, "limit_test": 200})
     found = predict(student.model, Batches(data.test, data.mean, data.std, device=torch.device("cpu")))
-    saved = safetensors.torch.load_file(finished / "cells" / id / "predictions.safetensors")["test_logits"]
+    saved = safetensors.torch.load_file(finished / "nodes" / id / "predictions.safetensors")["test_logits"]
     torch.testing.assert_close(found, saved, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_that_are_not_there_are_missed_in_one_line(copy: Path) -> None:
     id = cells(copy)["cnn_2", "scratch"]
-    (copy / "cells" / id / "student.safetensors").unlink()
-    with pytest.raises(UserError, match=r"no weights at .*student\.safetensors \(a published run has none\)"):
+    (copy / "nodes" / id / "weights.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no weights at .*weights\.safetensors \(a published run has none\)"):
         trained_student(RunDirectory(copy), id)
 
 
 def test_a_cell_without_a_model_says_why(copy: Path) -> None:
     id = cells(copy)["cnn_2", "scratch"]
-    file = copy / "cells" / id / "record.json"
+    file = copy / "nodes" / id / "record.json"
     record = json.loads(file.read_text())
     write_json(file, record | {"status": "failed", "reason": "diverged: the loss became NaN"})
     with pytest.raises(UserError, match="has no model, it is failed: diverged: the loss became NaN"):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdbench.inputs import InputSpec
 from kdbench.methods import Batch, Distiller, FeatureShapes, Networks, Outputs, Pair, check_pair, find_method
 from kdbench.models import Taps, build_model, feature_shapes, find_taps
+from kdbench.suite.schema import ModelEntry
 
 TINY = InputSpec.image((1, 2, 2))
 
@@ -89,6 +90,26 @@ def networks(
         labels=torch.arange(count) % of.num_classes,
         fresh=lambda role: build_model("mlp_4", inputs=TINY, num_classes=of.num_classes),
     )
+
+
+def as_seen(name: str, of: Pair) -> Pair:
+    """Return a pair as a method sees it in training: with ``simkd`` the student ends as its teacher does."""
+    entry = find_method(name)
+    shapes = entry.distiller.network_shapes(entry.parameters.model_construct(), of)
+    return replace(of, student_shapes=shapes or of.student_shapes)
+
+
+def network_that_trains(
+    name: str, hyper: Any, student: str, teacher: str, shape: tuple[int, int, int], classes: int
+) -> tuple[nn.Module, Taps]:
+    """Return what trains under a method where a student is asked for, and where it is tapped."""
+    models = (ModelEntry(name=student), ModelEntry(name=teacher))
+    own = find_method(name).distiller.network(hyper, *models)
+    if own is None:
+        model = build_model(student, inputs=InputSpec.image(shape), num_classes=classes)
+        return model, find_taps(model, InputSpec.image(shape))
+    model = build_model(own["name"], inputs=InputSpec.image(shape), num_classes=classes, args=own["args"])
+    return model, Taps(**own["taps"])
 
 
 def prepared(name: str, of: Pair | None = None, given: Networks | None = None, **hyper: object) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from kdbench.data import Batches
 from kdbench.data.dataset import Split
 from kdbench.inputs import InputSpec
 from kdbench.methods import FeatureShapes, Networks, Outputs, Pair, Refusal, check_pair, find_method, methods
-from kdbench.models import build_model, feature_shapes, find_taps
+from kdbench.models import Taps, build_model, feature_shapes, find_taps
 from kdbench.suite.schema import Recipe
 from kdbench.training.cohort import OnEpoch, train
 from kdbench.training.trainee import Trainee, Tutor
-from tests.methods.given import losses, make, networks, outputs, pair
+from tests.methods.given import losses, make, network_that_trains, networks, outputs, pair
 
 SHAPE = (1, 8, 8)
 INPUTS = InputSpec.image(SHAPE)
@@ -46,6 +47,13 @@ def data() -> Batches:
     return Batches(Split(images, torch.arange(COUNT) % CLASSES), (0.5,), (0.3,))
 
 
+def trainable(method: str, student: str, teacher: str) -> tuple[nn.Module, Taps]:
+    """Return what trains under a method, with its first weights."""
+    hyper = find_method(method).distiller.Parameters(**REQUIRED.get(method, {}))
+    torch.manual_seed(2)
+    return network_that_trains(method, hyper, student, teacher, SHAPE, CLASSES)
+
+
 def prepared(method: str, student_name: str, teacher_name: str) -> Trainee:
     """Return a student that is to train for two epochs of one step, in which staged methods change stage."""
     teacher, student = build(teacher_name, 1), build(student_name, 2)
@@ -53,8 +61,11 @@ def prepared(method: str, student_name: str, teacher_name: str) -> Trainee:
     distiller = find_method(method).distiller
     hyper = distiller.Parameters(**REQUIRED.get(method, {}))
     check_pair(distiller, hyper, of)
-    taps = {"student": find_taps(student, INPUTS), "teacher": find_taps(teacher, INPUTS)}
-    made = distiller(hyper, of)
+    student, own = trainable(method, student_name, teacher_name)
+    taps = {"student": own, "teacher": find_taps(teacher, INPUTS)}
+    shapes = feature_shapes(student, own, INPUTS)
+    assert distiller.network_shapes(hyper, of) in (None, shapes), "the plan takes it for another network"
+    made = distiller(hyper, replace(of, student_shapes=shapes))
     made.prepare(
         Networks(
             student=student,
@@ -117,7 +128,7 @@ def test_a_method_trains_every_kind_of_student_or_refuses_it(
             continue
         assert trainee.failure is None
         assert len(trainee.history) == 2
-        fresh = build(student, 2).state_dict()
+        fresh = trainable(method, student, teacher)[0].state_dict()
         now = trainee.model.state_dict()
         assert any(not torch.equal(now[name], fresh[name]) for name in fresh), "nothing was learnt"
         original = build(teacher, 1).state_dict()

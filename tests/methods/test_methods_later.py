@@ -11,6 +11,7 @@ from tests.methods.given import (
     MAP,
     TOKENS,
     WIDE,
+    as_seen,
     check,
     leaves,
     losses,
@@ -28,8 +29,9 @@ NAMES = ["crd", "reviewkd", "simkd", "cat_kd"]
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 @pytest.mark.parametrize("features", ["random", "zero", "constant", "huge"])
 def test_losses_and_gradients_are_finite(name: str, scale: float, features: str) -> None:
-    distiller = prepared(name, ce=1.0, kd=1.0)
-    student, teacher = outputs(MAP, scale=scale), outputs(WIDE, scale=scale, seed=1)
+    of = as_seen(name, pair())
+    distiller = prepared(name, of, ce=1.0, kd=1.0)
+    student, teacher = outputs(of.student_shapes, scale=scale), outputs(WIDE, scale=scale, seed=1)
     factor, shift = {"random": (1, 0), "zero": (0, 0), "constant": (0, 1), "huge": (1e4, 0)}[features]
     for found in (student, teacher):
         found.stages = tuple(stage * factor + shift for stage in found.stages)
@@ -44,9 +46,10 @@ def test_losses_and_gradients_are_finite(name: str, scale: float, features: str)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_teacher_gives_takes_no_gradient_from_what_it_owns(name: str) -> None:
-    given = networks()
-    distiller = prepared(name, given=given)
-    student, teacher = outputs(MAP), outputs(WIDE, seed=1)
+    of = as_seen(name, pair())
+    given = networks(of=of)
+    distiller = prepared(name, of, given)
+    student, teacher = outputs(of.student_shapes), outputs(WIDE, seed=1)
     inputs = leaves(student)
     torch.stack(list(losses(distiller, student, teacher, [0, 1, 2, 0, 1, 2]).values())).sum().backward()
     assert any(feature.grad is not None and feature.grad.abs().sum() > 0 for feature in inputs)
@@ -54,7 +57,7 @@ def test_what_the_teacher_gives_takes_no_gradient_from_what_it_owns(name: str) -
     assert all(parameter.grad is None for parameter in given.teacher.parameters())
 
 
-@pytest.mark.parametrize("name", ["crd", "reviewkd", "simkd"])
+@pytest.mark.parametrize("name", ["crd", "reviewkd"])
 def test_every_adapter_that_trains_gets_a_gradient(name: str) -> None:
     distiller = prepared(name)
     terms = losses(distiller, outputs(MAP), outputs(WIDE, seed=1), [0, 1, 2, 0, 1, 2])
@@ -67,6 +70,7 @@ def test_every_adapter_that_trains_gets_a_gradient(name: str) -> None:
 def test_methods_on_maps_take_tokens(name: str) -> None:
     for of in (pair(TOKENS, MAP), pair(WIDE, TOKENS), pair(TOKENS, TOKENS)):
         check(name, of)
+        of = as_seen(name, of)
         distiller = prepared(name, of)
         terms = losses(
             distiller, outputs(of.student_shapes), outputs(of.teacher_shapes, seed=1), [0, 1, 2] * 2

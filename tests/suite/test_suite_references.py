@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from kdbench.code.factory import load_factory
+from kdbench.code.factory import factory_fingerprint, load_factory
 from kdbench.data import load_dataset, measure_dataset
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 from kdbench.models import build_model
 from kdbench.plan import make_plan
-from kdbench.runner.amendments.costs import _sources
+from kdbench.runner.amendments.deployment import Deployed
 from kdbench.suite import Suite
 from kdbench.suite.yaml_source import read_value
 
@@ -185,7 +185,9 @@ def test_a_colon_in_an_argument_of_a_model_is_no_code(tmp_path: Path) -> None:
     suite = Suite.load(
         "quickstart", [f"students=[{{name: '{tmp_path}/nets.py:tiny', args: {{pool: 'adaptive:avg'}}}}]"]
     )
-    assert len(_sources(suite.students[0])) == 1
+    student = suite.students[0]
+    (source,) = Deployed(student.shown, student).key()[3:]
+    assert source == factory_fingerprint(f"{tmp_path}/nets.py:tiny")
 
 
 def test_an_assistant_at_the_wrong_place_is_one_line(

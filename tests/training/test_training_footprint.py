@@ -81,10 +81,6 @@ class ChangingMethod(Scratch):
         change()
         return super().adapters()
 
-    def inference_model(self, student: nn.Module) -> nn.Module:
-        change()
-        return super().inference_model(student)
-
 
 def shared() -> tuple[object, ...]:
     return torch.get_num_threads(), torch.get_default_dtype(), np.random.get_state()[1].tolist()

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from kdbench.deferred import F
-from kdbench.methods.alignment import require_classified_map, same_size
+from kdbench.methods.alignment import map_shapes, require_classified_map, same_size
 from kdbench.methods.base import Batch, Networks, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import Outputs, as_map
+from kdbench.models.shapes import FeatureShapes, Outputs, as_map
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +67,13 @@ class SimKD(Combined):
             if entry.taps and entry.taps.stages:
                 args[f"{role}_stage"] = entry.taps.stages[-1]
         return {"name": FACTORY, "args": args, "taps": {"stages": ("projector",), "pooled": "head"}}
+
+    @classmethod
+    def network_shapes(cls, hyper: Parameters, pair: Pair) -> FeatureShapes:
+        """Return those of the teacher's last stage, in the smaller of both sizes."""
+        (_, *mine), (channels, *theirs) = (map_shapes(pair, role)[-1] for role in ("student", "teacher"))
+        stage = (channels, *map(min, mine, theirs))
+        return FeatureShapes(pair.student_shapes.logits, pair.teacher_shapes.pooled, (stage,))
 
     def prepare(self, networks: Networks) -> None:
         """Put the teacher's classifier in, which does not train."""

@@ -52,7 +52,7 @@ def test_controls_leave_the_ids_of_everything_else_alone(small_suite: Load) -> N
 
 
 def test_published_runs_still_have_their_ids() -> None:
-    published = Path(__file__).parent.parent / "results" / "quickstart" / "run.json"
+    published = Path(__file__).parents[3] / "results" / "quickstart" / "run.json"
     assert ids(make_plan(Suite.load("quickstart"))) == json.loads(published.read_text())["cells"]
 
 
@@ -88,7 +88,7 @@ def test_cells_with_a_random_teacher_stand_beside_their_method(small_suite: Load
         ("dkd (random teacher)", "dkd"),
     ]
     assert len(set(ids(plan))) == len(plan.cells) and len({cell.cohort for cell in plan.cells}) == 1
-    assert mine[2].config == mine[1].config | {"control": "random_teacher"}
+    assert mine[2].node.config == mine[1].node.config | {"control": "random_teacher"}
     assert plan.rows()[2]["control_of"] == "kd" and plan.rows()[1]["control_of"] is None
     assert list(describe_controls(plan)) == [
         "Independent of teacher cnn_4: seed 1, which teaches none of its students.",
@@ -152,8 +152,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Suite]:
     return outcome.path, suite
 
 
-def logits(run_path: Path, kind: str, id: str) -> tuple[np.ndarray, np.ndarray]:
-    tensors = load_file(run_path / kind / id / "predictions.safetensors")
+def logits(run_path: Path, id: str) -> tuple[np.ndarray, np.ndarray]:
+    tensors = load_file(run_path / "nodes" / id / "predictions.safetensors")
     return tensors["test_logits"].argmax(1), tensors["test_labels"]
 
 
@@ -161,15 +161,14 @@ def test_every_student_is_scored_against_the_independent_teacher(finished: tuple
     path, suite = finished
     plan = make_plan(suite)
     other = plan.idle_teachers[0].id
-    theirs, labels = logits(path, "teachers", other)
+    theirs, labels = logits(path, other)
     records = list(RunDirectory.open(path).records())
-    assert [record["role"] for record in records] == ["teacher"] + ["student"] * 6, "it is in no table itself"
+    assert [record.role for record in records] == ["teacher"] + ["student"] * 6, "it is in no table itself"
     assert check(path) == []
     for record in records:
-        kind = "teachers" if record["role"] == "teacher" else "cells"
-        guesses, _ = logits(path, kind, record["id"])
-        metrics = record["metrics"]
-        assert record["independent_teacher"] == other
+        guesses, _ = logits(path, record.id)
+        metrics = record.metrics
+        assert record.amendments["independent"] == other
         assert metrics["agreement_independent"] == pytest.approx(np.mean(guesses == theirs))
         assert metrics["cohen_kappa_independent"] == pytest.approx(cohen_kappa_score(guesses, theirs))
         right, others_right = guesses == labels, theirs == labels
@@ -177,8 +176,8 @@ def test_every_student_is_scored_against_the_independent_teacher(finished: tuple
             cohen_kappa_score(right, others_right)
         )
         assert metrics["kl_independent"] > 0
-        if record["role"] == "teacher":
-            assert record["reasons"]["agreement_excess"] == "it is the teacher"
+        if record.role == "teacher":
+            assert record.reasons["agreement_excess"] == "it is the teacher"
         else:
             excess = metrics["agreement"] - metrics["agreement_independent"]
             assert metrics["agreement_excess"] == pytest.approx(excess)
@@ -186,12 +185,12 @@ def test_every_student_is_scored_against_the_independent_teacher(finished: tuple
 
 
 def test_a_control_cell_is_not_its_method(finished: tuple[Path, Suite]) -> None:
-    records = [r for r in RunDirectory.open(finished[0]).records() if r["seed"] == 0 and r["method"]]
-    by_method = {record["method"]: record for record in records}
+    records = [r for r in RunDirectory.open(finished[0]).records() if r.seed == 0 and r.method]
+    by_method = {record.method: record for record in records}
     kd, control = by_method["kd(temperature=2)"], by_method["kd(temperature=2) (random teacher)"]
-    assert control["control_of"] == "kd(temperature=2)" and kd["control_of"] is None
-    assert control["method_name"] == "kd" and control["cohort"] == kd["cohort"]
-    assert control["metrics"]["nll"] != kd["metrics"]["nll"]
+    assert control.control_of == "kd(temperature=2)" and kd.control_of is None
+    assert control.method_name == "kd" and control.cohort == kd.cohort
+    assert control.metrics["nll"] != kd.metrics["nll"]
 
 
 def test_columns_follow_the_suite_without_any_training(finished: tuple[Path, Suite], tmp_path: Path) -> None:
@@ -203,25 +202,25 @@ def test_columns_follow_the_suite_without_any_training(finished: tuple[Path, Sui
     run(plain, copy, progress=heard, teacher_store=path)
     directory = RunDirectory.open(copy)
     assert not NAMES & directory.columns().keys()
-    assert all(not NAMES & (r["metrics"].keys() | r["reasons"].keys()) for r in directory.records())
+    assert all(not NAMES & (r.metrics.keys() | r.reasons.keys()) for r in directory.records())
     run(suite, copy, progress=heard, teacher_store=path)
     assert set(heard.begun) == {"comparing with independent teachers"}
-    before = {r["id"]: r["metrics"] for r in RunDirectory.open(path).records()}
-    assert {r["id"]: r["metrics"] for r in directory.records()} == before
+    before = {r.id: r.metrics for r in RunDirectory.open(path).records()}
+    assert {r.id: r.metrics for r in directory.records()} == before
 
 
 def test_scoring_again_renews_what_rests_on_the_independent_teacher(
     finished: tuple[Path, Suite], tmp_path: Path
 ) -> None:
     directory = RunDirectory(Path(shutil.copytree(finished[0], tmp_path / "run")))
-    expected = {record["id"]: record["metrics"] for record in directory.records()}
+    expected = {record.id: record.metrics for record in directory.records()}
     (other,) = directory.supporting()
     for record in [*directory.records(), other]:
-        stale = {name: 0.123 for name in (*NAMES, "top1", "agreement") if name in record["metrics"]}
-        directory.amend(record, {"metrics": record["metrics"] | stale})
+        stale = {name: 0.123 for name in (*NAMES, "top1", "agreement") if name in record.metrics}
+        directory.amend(record, metrics=record.metrics | stale)
     assert rescore(directory.path) == 8, "the teacher, six students and the independent teacher"
-    assert {record["id"]: record["metrics"] for record in directory.records()} == expected
-    assert directory.record(other["id"])["metrics"] == other["metrics"]
+    assert {record.id: record.metrics for record in directory.records()} == expected
+    assert directory.record(other.id).metrics == other.metrics
     assert check(directory.path) == []
 
 
@@ -231,11 +230,11 @@ def test_damaged_logits_of_the_independent_teacher_are_refused(
 ) -> None:
     directory = RunDirectory(Path(shutil.copytree(finished[0], tmp_path / "run")))
     (other,) = directory.supporting()
-    file = directory.folder(other["id"]) / "predictions.safetensors"
+    file = directory.folder(other.id) / "predictions.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     assert [directory.path / finding.path for finding in check(directory.path)] == [file]
     for record in directory.records():
-        directory.amend(record, {"independent_teacher": "another"})
+        directory.amend(record, amendments=record.amendments | {"independent": "another"})
     with pytest.raises(UserError, match=r"predictions\.safetensors: changed since it was recorded"):
         if again == "run":
             run(finished[1], directory.path)
@@ -248,9 +247,9 @@ def test_an_independent_teacher_that_is_lost_is_missed_and_made_again(
 ) -> None:
     directory = RunDirectory(Path(shutil.copytree(finished[0], tmp_path / "run")))
     (other,) = directory.supporting()
-    shutil.rmtree(directory.folder(other["id"]))
+    shutil.rmtree(directory.folder(other.id))
     (finding,) = check(directory.path)
-    assert (finding.path, finding.what) == (f"teachers/{other['id']}", "teacher cnn_4, seed 1")
+    assert (finding.path, finding.what) == (f"nodes/{other.id}", "teacher cnn_4, seed 1")
     run(finished[1], directory.path)
     assert check(directory.path) == []
 
@@ -261,7 +260,7 @@ def test_a_control_keeps_to_the_method_that_it_repeats_when_that_is_renamed(
     copy, heard = Path(shutil.copytree(finished[0], tmp_path / "run")), Stages()
     renamed = "methods=[scratch, {name: kd, label: soft, temperature: 2}]"
     run(small_suite(BOTH, "students=[mlp_16]", renamed), copy, progress=heard)
-    repeated = {(record["method"], record.get("control_of")) for record in RunDirectory(copy).records()}
+    repeated = {(record.method, record.control_of) for record in RunDirectory(copy).records()}
     assert heard.begun == [] and ("soft (random teacher)", "soft") in repeated
     assert {method for method, _ in repeated} == {None, "scratch", "soft", "soft (random teacher)"}
 
@@ -272,14 +271,15 @@ def test_without_saved_logits_the_columns_are_null_with_the_reason(
     path, suite = finished
     copy = tmp_path / "run"
     shutil.copytree(path, copy)
-    for file in copy.glob("cells/*/predictions.safetensors"):
-        file.unlink()
-    for file in copy.glob("cells/*/record.json"):
-        file.write_text(file.read_text().replace('"independent_teacher": "', '"independent_teacher": "x'))
+    directory = RunDirectory(copy)
+    for record in directory.records():
+        directory.amend(record, amendments=record.amendments | {"independent": "another"})
+        if record.role == "student":
+            (directory.folder(record.id) / "predictions.safetensors").unlink()
     run(suite, copy, teacher_store=path)
     for record in RunDirectory.open(copy).records():
-        if record["role"] == "student":
-            assert {record["reasons"].get(name) for name in NAMES} == {"the logits were not kept"}
+        if record.role == "student":
+            assert {record.reasons.get(name) for name in NAMES} == {"the logits were not kept"}
 
 
 def test_a_teacher_from_a_checkpoint_needs_another_checkpoint(small_suite: Load, tmp_path: Path) -> None:
@@ -300,8 +300,8 @@ def test_a_teacher_from_a_checkpoint_needs_another_checkpoint(small_suite: Load,
     alone = small_suite(*base, "controls.independent_teacher=true")
     assert make_plan(alone).independent == {}
     record = list(RunDirectory.open(run(alone, tmp_path / "run").path).records())[-1]
-    assert record["metrics"]["agreement_excess"] is None
-    assert "comes from a checkpoint" in record["reasons"]["agreement_excess"]
+    assert record.metrics["agreement_excess"] is None
+    assert "comes from a checkpoint" in record.reasons["agreement_excess"]
     named = small_suite(*base, f"controls.independent_teacher={{checkpoint: {tmp_path}/1.safetensors}}")
     record = list(RunDirectory.open(run(named, tmp_path / "run").path).records())[-1]
-    assert record["metrics"]["agreement_excess"] is not None
+    assert record.metrics["agreement_excess"] is not None

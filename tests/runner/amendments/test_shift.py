@@ -28,7 +28,7 @@ from kdbench.plan import make_plan
 from kdbench.progress import Progress
 from kdbench.runner import run
 from kdbench.runner.shifts import Images
-from kdbench.store import RunDirectory, check, load
+from kdbench.store import Record, RunDirectory, check, load
 from kdbench.suite import Suite
 from kdbench.suite.measurements import RobustnessEntry
 from tests.conftest import SMALL
@@ -53,14 +53,12 @@ class Stages(Progress):
         self.begun.append(label)
 
 
-def records(path: Path) -> list[dict[str, Any]]:
+def records(path: Path) -> list[Record]:
     return list(RunDirectory(path).records())
 
 
 def scores(path: Path) -> dict[str, Any]:
-    return {
-        record["id"]: (record["metrics"], record["reasons"], record["tables"]) for record in records(path)
-    }
+    return {record.id: (record.metrics, record.reasons, record.tables) for record in records(path)}
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +85,15 @@ def shifted(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_columns_exist_only_where_the_suite_asks_for_them(plain: Path, shifted: Path) -> None:
     assert not NAMES & set(RunDirectory(plain).columns())
-    assert not any(NAMES & record["metrics"].keys() for record in records(plain))
+    assert not any(NAMES & record.metrics.keys() for record in records(plain))
     assert set(RunDirectory(shifted).columns()) >= NAMES and check(shifted) == []
     for record in records(shifted):
-        assert record["metrics"].keys() >= NAMES
-        null = {name for name, value in record["metrics"].items() if value is None}
-        assert null == record["reasons"].keys() & record["metrics"].keys()
+        assert record.metrics.keys() >= NAMES
+        null = {name for name, value in record.metrics.items() if value is None}
+        assert null == record.reasons.keys() & record.metrics.keys()
     assert load(shifted).corruption_accuracy_mean.notna().all()
     teacher = records(shifted)[0]
-    assert teacher["reasons"]["agreement_corrupted"] == "it is the teacher"
+    assert teacher.reasons["agreement_corrupted"] == "it is the teacher"
 
 
 def test_values_follow_from_the_stored_weights(shifted: Path) -> None:
@@ -104,10 +102,9 @@ def test_values_follow_from_the_stored_weights(shifted: Path) -> None:
     labels = data.test.labels[rows].numpy()
     assert (np.bincount(labels) == 12).all()
 
-    def probabilities(kind: str, record: dict[str, Any], images: torch.Tensor) -> np.ndarray:
-        stem, name = ("teacher", "cnn_4") if kind == "teachers" else ("student", record["student"])
-        model = build_model(name, inputs=InputSpec.image((1, 8, 8)), num_classes=10)
-        weights = safetensors.torch.load_file(shifted / kind / record["id"] / f"{stem}.safetensors")
+    def probabilities(record: Record, images: torch.Tensor) -> np.ndarray:
+        model = build_model(record.student or "cnn_4", inputs=InputSpec.image((1, 8, 8)), num_classes=10)
+        weights = safetensors.torch.load_file(shifted / record.place / "weights.safetensors")
         model.load_state_dict(weights)
         x = (images.float() / 255 - data.mean[0]) / data.std[0]
         with torch.no_grad():
@@ -115,23 +112,20 @@ def test_values_follow_from_the_stored_weights(shifted: Path) -> None:
 
     teacher, *students = records(shifted)
     for student in students:
-        table = student["tables"]["corruptions"]
+        table = student.tables["corruptions"]
         assert table["examples"] == 120 and table["severities"] == [1, 5]
         accuracies, agreements = [], []
         for name in ("gaussian_noise", "contrast"):
             for place, severity in enumerate((1, 5)):
                 images = corrupt(data.test.images[rows], name, severity, rows=rows)
-                mine, theirs = (
-                    probabilities("cells", student, images),
-                    probabilities("teachers", teacher, images),
-                )
+                mine, theirs = (probabilities(record, images) for record in (student, teacher))
                 accuracies.append(accuracy_score(labels, mine.argmax(1)))
                 agreements.append(np.mean(mine.argmax(1) == theirs.argmax(1)))
                 assert table["accuracy"][name][place] == pytest.approx(accuracies[-1])
                 assert table["nll"][name][place] == pytest.approx(log_loss(labels, mine), rel=1e-4)
                 assert table["agreement"][name][place] == pytest.approx(agreements[-1])
-        clean = accuracy_score(labels, probabilities("cells", student, data.test.images[rows]).argmax(1))
-        metrics = student["metrics"]
+        clean = accuracy_score(labels, probabilities(student, data.test.images[rows]).argmax(1))
+        metrics = student.metrics
         assert metrics["corruption_accuracy_mean"] == pytest.approx(np.mean(accuracies))
         assert metrics["corruption_accuracy_drop"] == pytest.approx(clean - np.mean(accuracies))
         assert metrics["agreement_corrupted"] == pytest.approx(np.mean(agreements))
@@ -161,7 +155,7 @@ def test_a_finished_run_is_given_it_later_and_loses_it_again(
 def test_other_severities_replace_what_was_found(copy: Path, small_suite: Load) -> None:
     run(small_suite(ONE_SEED, SHIFTS), copy)
     run(small_suite(ONE_SEED, "robustness={corruptions: jpeg, severities: [3]}"), copy)
-    table = records(copy)[1]["tables"]["corruptions"]
+    table = records(copy)[1].tables["corruptions"]
     assert table["accuracy"].keys() == {"jpeg"} and table["examples"] == 200
 
 
@@ -171,7 +165,7 @@ def test_a_run_that_was_stopped_goes_on_with_what_is_missing(
     with pytest.raises(KeyboardInterrupt):
         run(small_suite(ONE_SEED, SHIFTS), copy, progress=Stages(stop_at="4 models"))
     teacher, *students = records(copy)
-    assert "corruptions" in teacher["tables"] and not any(s["tables"].get("corruptions") for s in students)
+    assert "corruptions" in teacher.tables and not any(s.tables.get("corruptions") for s in students)
     heard = Stages()
     run(small_suite(ONE_SEED, SHIFTS), copy, progress=heard)
     assert not any("students" in stage for stage in heard.begun)
@@ -180,28 +174,26 @@ def test_a_run_that_was_stopped_goes_on_with_what_is_missing(
 
 
 def test_weights_that_changed_are_refused_and_stay_found(copy: Path, small_suite: Load) -> None:
-    weights = copy / "cells" / records(copy)[1]["id"] / "student.safetensors"
+    weights = copy / "nodes" / records(copy)[1].id / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match=r"student\.safetensors: changed since it was recorded"):
+    with pytest.raises(UserError, match=r"weights\.safetensors: changed since it was recorded"):
         run(small_suite(ONE_SEED, SHIFTS), copy)
     assert [copy / finding.path for finding in check(copy)] == [weights]
 
 
 def test_without_weights_it_is_null_with_the_reason(copy: Path, small_suite: Load) -> None:
     teacher, first, *others = records(copy)
-    (copy / "cells" / first["id"] / "student.safetensors").unlink()
-    (copy / "teachers" / teacher["id"] / "teacher.safetensors").unlink()
+    (copy / "nodes" / first.id / "weights.safetensors").unlink()
+    (copy / "nodes" / teacher.id / "weights.safetensors").unlink()
     run(small_suite(ONE_SEED, SHIFTS), copy)
     teacher, first, *others = records(copy)
     for record in (teacher, first):
-        assert {record["metrics"][name] for name in NAMES} == {None}
-        assert record["reasons"]["corruption_ece_mean"] == "its weights are not stored with this run"
-        assert "corruptions" not in record["tables"]
+        assert {record.metrics[name] for name in NAMES} == {None}
+        assert record.reasons["corruption_ece_mean"] == "its weights are not stored with this run"
+        assert "corruptions" not in record.tables
     for record in others:
-        assert record["metrics"]["corruption_accuracy_mean"] > 0
-        assert record["reasons"]["agreement_corrupted"] == (
-            "the teacher's weights are not stored with this run"
-        )
+        assert record.metrics["corruption_accuracy_mean"] > 0
+        assert record.reasons["agreement_corrupted"] == ("the teacher's weights are not stored with this run")
 
 
 def test_it_decides_no_id(small_suite: Load) -> None:
@@ -212,10 +204,10 @@ def test_it_decides_no_id(small_suite: Load) -> None:
 
 def test_a_field_that_came_later_changes_no_older_id(small_suite: Load) -> None:
     """The configuration of a cell of a suite without imbalance is the one that older versions hashed."""
-    config = make_plan(small_suite()).cells[0].config
+    config = make_plan(small_suite()).cells[0].node.config
     assert set(config["dataset"]) == {"name", "validation_fraction", "split_seed", "augment", "args"}
     tail = make_plan(small_suite("dataset.imbalance={factor: 10}")).cells[0]
-    assert tail.config["dataset"]["imbalance"] == {"factor": 10}
+    assert tail.node.config["dataset"]["imbalance"] == {"factor": 10}
     assert tail.id != make_plan(small_suite()).cells[0].id
 
 
@@ -250,17 +242,15 @@ def test_a_long_tail_is_trained_on_and_scored_by_group(small_suite: Load, tmp_pa
     data = load_dataset("digits", validation_fraction=0.2, imbalance_factor=30, args={"limit_test": 200})
     assert _normalisation(records(path)[-1], None, None) == {"mean": list(data.mean), "std": list(data.std)}
     for record in records(path):
-        assert record["dataset"] == manifest["dataset"]
-        recall = np.array(record["tables"]["recall_per_class"])
-        labels = safetensors.torch.load_file(
-            path / ("cells" if record["student"] else "teachers") / record["id"] / "predictions.safetensors"
-        )["train_labels"]
+        assert record.dataset == manifest["dataset"]
+        recall = np.array(record.tables["recall_per_class"])
+        labels = safetensors.torch.load_file(path / record.place / "predictions.safetensors")["train_labels"]
         sizes = np.bincount(labels, minlength=10)
-        assert record["reasons"]["accuracy_many"] == "no class has more than 100 training images"
+        assert record.reasons["accuracy_many"] == "no class has more than 100 training images"
         medium, few = recall[(sizes >= 20) & (sizes <= 100)].mean(), recall[sizes < 20].mean()
-        assert record["metrics"]["accuracy_medium"] == pytest.approx(medium)
-        assert record["metrics"]["accuracy_few"] == pytest.approx(few)
-        assert record["metrics"]["accuracy_few_best_val"] is not None
+        assert record.metrics["accuracy_medium"] == pytest.approx(medium)
+        assert record.metrics["accuracy_few"] == pytest.approx(few)
+        assert record.metrics["accuracy_few_best_val"] is not None
 
 
 def test_a_test_split_on_disk_is_shown_like_one_in_memory(tmp_path: Path) -> None:

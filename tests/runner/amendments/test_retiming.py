@@ -19,9 +19,11 @@ from kdbench.errors import UserError
 from kdbench.models import index
 from kdbench.plan import make_plan
 from kdbench.progress import Progress
-from kdbench.runner.amendments.costs import measure_costs
+from kdbench.runner.amendments.amendment import outdated
+from kdbench.runner.amendments.costs import Costs
+from kdbench.runner.amendments.measurement import measured
 from kdbench.runner.amendments.retiming import retime
-from kdbench.store import RunDirectory, load, read_json, write_json
+from kdbench.store import Record, RunDirectory, load, read_json, write_json
 from kdbench.suite import Suite
 
 PACES = np.array([1.0, 1.0, 1.25, 1.25, 1.5, 0.5, 4.0])
@@ -93,6 +95,7 @@ def run(tmp_path: Path) -> Path:
                 "method": method,
                 "seed": 0,
                 "cost_id": ID,
+                "config": {},
                 "metrics": metrics,
                 "reasons": {
                     name: text for name, text in content["reasons"][label].items() if metrics[name] is None
@@ -115,19 +118,18 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def records(run: Path) -> dict[str, dict[str, Any]]:
-    return {record["method"] or "teacher": record for record in RunDirectory.open(run).records()}
+def records(run: Path) -> dict[str, Record]:
+    return {record.method or "teacher": record for record in RunDirectory.open(run).records()}
 
 
 def test_the_figures_of_a_row_agree_after_it(run: Path) -> None:
     before = records(run)
     # As it was published: the ratio of the printed latencies is not the printed speed-up.
     assert (
-        before["teacher"]["metrics"][P50] / before["scratch"]["metrics"][P50]
-        != before["scratch"]["metrics"][SPEEDUP]
+        before["teacher"].metrics[P50] / before["scratch"].metrics[P50] != before["scratch"].metrics[SPEEDUP]
     )
     assert retime(run) == 3
-    found = {name: record["metrics"] for name, record in records(run).items()}
+    found = {name: record.metrics for name, record in records(run).items()}
     assert found["teacher"][P50] == 6.0 * 1.25
     for name, ratio in (("scratch", 3.0), ("simkd", 2.0)):
         assert found[name][SPEEDUP] == pytest.approx(ratio, rel=1e-12)
@@ -141,22 +143,20 @@ def test_nothing_else_changes_and_twice_is_once(run: Path) -> None:
     retime(run)
     once = records(run)
     for name, record in once.items():
-        kept = {key for key in record["metrics"] if not key.startswith(("latency", "throughput", "speedup"))}
+        kept = {key for key in record.metrics if not key.startswith(("latency", "throughput", "speedup"))}
         kept -= {"macs_uncounted", "theoretical_speedup"}
-        assert {key: record["metrics"][key] for key in kept} == {
-            key: before[name]["metrics"][key] for key in kept
-        }
-        assert record["files"] == before[name]["files"]
-        missing = {key for key, value in record["metrics"].items() if value is None}
-        assert missing == set(record["reasons"])
-    assert once["scratch"]["reasons"]["latency_cuda_b1_p50_ms"] == "not measured then"
+        assert {key: record.metrics[key] for key in kept} == {key: before[name].metrics[key] for key in kept}
+        assert record.files == before[name].files
+        missing = {key for key, value in record.metrics.items() if value is None}
+        assert missing == set(record.reasons)
+    assert once["scratch"].reasons["latency_cuda_b1_p50_ms"] == "not measured then"
     retime(run)
     assert records(run) == once
 
 
 def test_what_was_not_counted_then_makes_bounds(run: Path) -> None:
     retime(run)
-    found = {name: record["metrics"]["macs_uncounted"] for name, record in records(run).items()}
+    found = {name: record.metrics["macs_uncounted"] for name, record in records(run).items()}
     # A product of elements is none of matrices.
     assert found == {"teacher": 0, "scratch": 0, "simkd": 2}
     known = RunDirectory.open(run).columns()
@@ -206,28 +206,33 @@ def test_a_run_that_goes_on_counts_anew_where_the_code_that_counts_has_changed(
         conditions = {"reference": reference, "protocol": protocol.as_json(), "counts": {"mlp_16": {}}}
         return CostReport(metrics, reasons, samples().iloc[:0], conditions)
 
-    monkeypatch.setattr("kdbench.runner.amendments.costs.measure", counting)
+    monkeypatch.setattr("kdbench.runner.amendments.measurement.measure", counting)
     plan = make_plan(small_suite("students=[mlp_16]", "methods=[scratch]"))
-    (teacher,), model = plan.teachers, plan.cells[0].inference
+    (teacher,), node = plan.teachers, plan.cells[0].node
     directory = RunDirectory(tmp_path / "run")
-    id = measure_costs(plan, directory, Progress()).id(teacher.label)
+
+    def costs() -> Costs:
+        return Costs(plan, directory, 240, Progress())
+
+    id = measured(plan, teacher, directory, Progress()).id
     file = directory.path / "costs" / id / "cost.json"
     content = read_json(file)
     assert content["counter"] == index.counter_fingerprint()
     content["metrics"]["mlp_16"] |= {"macs": 24, P50: 1.5}
     del content["reasons"]["mlp_16"][P50]
-    record = {"metrics": content["metrics"]["mlp_16"], "cost_id": id}
     write_json(file, content)
-    assert measure_costs(plan, directory, Progress()).hold_for(record, teacher.label, model)
-    assert len(asked) == 1
+    directory.write(Record(node.id, "student", "ok", "cnn_4", 0, amendments={"costs": costs().key(node)}))
+    assert outdated(costs(), [node], directory) == [] and len(asked) == 1
 
     write_json(file, content | {"counter": "of another version"})
-    costs = measure_costs(plan, directory, Progress())
+    recounted = costs()
     assert [protocol.devices for protocol in asked[1:]] == [()]
     again = read_json(file)
     assert (again["metrics"]["mlp_16"]["macs"], again["metrics"]["mlp_16"][P50]) == (31_128, 1.5)
     assert "macs" in again["reasons"]["mlp_16"] and P50 not in again["reasons"]["mlp_16"]
     assert again["counter"] == index.counter_fingerprint()
     # A record that was written before no longer holds the costs of its model.
-    assert not costs.hold_for(record, teacher.label, model)
-    assert costs.hold_for(record | {"metrics": again["metrics"]["mlp_16"]}, teacher.label, model)
+    ((due, record),) = outdated(recounted, [node], directory)
+    assert due is node and record.cost_id == id
+    directory.amend(record, amendments={"costs": recounted.key(node)})
+    assert outdated(costs(), [node], directory) == [] and len(asked) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from kdbench.metrics.targets import teacher_entropy_norm
 from kdbench.progress import Progress
 from kdbench.runner import run
 from kdbench.runner.amendments.rescoring import rescore
-from kdbench.store import RunDirectory, check, load, sha256_of, write_json
+from kdbench.store import Record, RunDirectory, check, load, sha256_of, write_json
 from kdbench.suite import Suite
 from kdbench.targets import find_target
 from tests.conftest import SMALL
@@ -79,23 +80,23 @@ def age(directory: RunDirectory, *, features: bool) -> None:
         write_json(folder / "record.json", record)
 
 
-def cell(directory: RunDirectory, method: str) -> dict:
-    return next(record for record in directory.records() if record["method"] == method)
+def cell(directory: RunDirectory, method: str) -> Record:
+    return next(record for record in directory.records() if record.method == method)
 
 
 def test_a_run_scores_what_its_predictions_hold(finished: Path) -> None:
     directory = RunDirectory(finished)
     record, (teacher, *_) = cell(directory, "kd(temperature=2)"), directory.records()
     mine, theirs = (
-        safetensors.torch.load_file(directory.folder(kind, found["id"]) / "predictions.safetensors")
-        for kind, found in (("cells", record), ("teachers", teacher))
+        safetensors.torch.load_file(directory.folder(one.id) / "predictions.safetensors")
+        for one in (record, teacher)
     )
     assert mine["test_pooled"].shape == (200, 16) and mine["test_pooled"].dtype == torch.float32
     products = gram_products(mine["test_pooled"], theirs["test_pooled"])
-    assert record["metrics"]["cka_pooled"] == pytest.approx(cka_pooled(products), rel=1e-12)
+    assert record.metrics["cka_pooled"] == pytest.approx(cka_pooled(products), rel=1e-12)
     entropy = teacher_entropy_norm(theirs["test_logits"], torch.tensor(2.0))
-    assert record["metrics"]["teacher_entropy_norm"] == pytest.approx(entropy, rel=1e-12)
-    assert len(record["tables"]["class_delta"]) == 10
+    assert record.metrics["teacher_entropy_norm"] == pytest.approx(entropy, rel=1e-12)
+    assert len(record.tables["class_delta"]) == 10
     assert "cka_pooled_best_val" not in directory.columns()
 
 
@@ -103,24 +104,23 @@ def test_reasons_of_what_a_run_cannot_score(finished: Path) -> None:
     directory = RunDirectory(finished)
     scratch, (teacher, *_) = cell(directory, "scratch"), directory.records()
     assert (
-        scratch["reasons"]["teacher_entropy_norm"]
-        == "scratch has no targets that soften the teacher's logits"
+        scratch.reasons["teacher_entropy_norm"] == "scratch has no targets that soften the teacher's logits"
     )
     for name in ("agreement", "cka_pooled", "teacher_entropy_norm", "worst_class_drop", "kl_target_best_val"):
-        assert teacher["metrics"][name] is None
-        assert teacher["reasons"][name] == "it is the teacher"
-    assert "class_delta" not in teacher["tables"]
+        assert teacher.metrics[name] is None
+        assert teacher.reasons[name] == "it is the teacher"
+    assert "class_delta" not in teacher.tables
     for record in directory.records():
-        assert catalogue(find_target("single_label")).keys() <= record["metrics"].keys()
-        null = {name for name, value in record["metrics"].items() if value is None}
-        assert null <= record["reasons"].keys()
+        assert catalogue(find_target("single_label")).keys() <= record.metrics.keys()
+        null = {name for name, value in record.metrics.items() if value is None}
+        assert null <= record.reasons.keys()
 
 
 def test_scoring_again_gives_the_same(finished: Path, copied: RunDirectory) -> None:
     assert rescore(copied.path) == 3
     assert check(copied.path) == []
     for before, after in zip(RunDirectory(finished).records(), copied.records(), strict=True):
-        assert after["provenance"].pop("rescored")["kdbench"]
+        assert after.provenance.pop("rescored")["kdbench"]
         assert after == before
     assert copied.columns() == RunDirectory(finished).columns()
 
@@ -150,13 +150,13 @@ def test_a_run_from_before_outcomes_gets_them(finished: Path, copied: RunDirecto
 
 def test_predictions_without_features_have_no_cka(copied: RunDirectory) -> None:
     age(copied, features=False)
-    costs = cell(copied, "scratch")["metrics"]["params"]
+    costs = cell(copied, "scratch").metrics["params"]
     rescore(copied.path)
     record = cell(copied, "scratch")
-    assert record["metrics"]["cka_pooled"] is None
-    assert record["reasons"]["cka_pooled"].startswith("its predictions hold no features")
-    assert record["metrics"]["aurc"] is not None
-    assert record["metrics"]["params"] == costs > 0
+    assert record.metrics["cka_pooled"] is None
+    assert record.reasons["cka_pooled"].startswith("its predictions hold no features")
+    assert record.metrics["aurc"] is not None
+    assert record.metrics["params"] == costs > 0
 
 
 def test_a_metric_of_ones_own_is_scored_too(copied: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,30 +173,25 @@ def test_a_metric_of_ones_own_is_scored_too(copied: RunDirectory, monkeypatch: p
 
 def test_a_users_own_method_keeps_the_temperature_it_ran_with(copied: RunDirectory) -> None:
     record = cell(copied, "kd(temperature=2)")
-    entropy = record["metrics"]["teacher_entropy_norm"]
-    record["method_name"], record["config"]["method_source"] = "my_kd", "a hash"
-    write_json(copied.folder(record["id"]) / "record.json", record)
+    entropy = record.metrics["teacher_entropy_norm"]
+    config = record.config | {"method_source": "a hash"}
+    copied.write(replace(record, method_name="my_kd", config=config))
     rescore(copied.path)
-    assert copied.record(record["id"])["metrics"]["teacher_entropy_norm"] == entropy
+    assert copied.record(record.id).metrics["teacher_entropy_norm"] == entropy
 
 
 def test_failed_cells_stay_as_they_are(copied: RunDirectory) -> None:
-    record = cell(copied, "scratch") | {
-        "status": "failed",
-        "reason": "by design",
-        "metrics": {},
-        "reasons": {},
-    }
-    write_json(copied.folder(record["id"]) / "record.json", record)
+    record = replace(cell(copied, "scratch"), status="failed", reason="by design", metrics={}, reasons={})
+    copied.write(record)
     assert rescore(copied.path) == 2
-    assert copied.record(record["id"]) == record
+    assert copied.record(record.id) == record
 
 
-@pytest.mark.parametrize("kind", ["teachers", "cells"])
+@pytest.mark.parametrize("role", ["teacher", "student"])
 def test_without_predictions_nothing_changes(
-    copied: RunDirectory, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    copied: RunDirectory, role: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder, *_) = sorted((copied.path / kind).iterdir())
+    folder = copied.folder(next(record.id for record in copied.records() if record.role == role))
     (folder / "predictions.safetensors").unlink()
     before = contents(copied)
     monkeypatch.setattr("sys.argv", ["kdbench", "report", str(copied.path), "--rescore"])
@@ -204,13 +199,13 @@ def test_without_predictions_nothing_changes(
         main()
     assert exit.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{kind}/{folder.name}/predictions.safetensors is missing" in line
+    assert f"nodes/{folder.name}/predictions.safetensors is missing" in line
     assert line.endswith("Run the suite to make them.")
     assert contents(copied) == before
 
 
 def test_changed_predictions_are_refused(copied: RunDirectory) -> None:
-    (folder, *_) = sorted((copied.path / "cells").iterdir())
+    folder = copied.folder(cell(copied, "scratch").id)
     with (folder / "predictions.safetensors").open("ab") as file:
         file.write(b"x")
     with pytest.raises(UserError, match=r"predictions\.safetensors: changed since it was recorded"):
@@ -218,12 +213,12 @@ def test_changed_predictions_are_refused(copied: RunDirectory) -> None:
 
 
 def test_damage_to_other_files_is_not_papered_over(copied: RunDirectory) -> None:
-    (folder, *_) = sorted((copied.path / "cells").iterdir())
-    with (folder / "student.safetensors").open("ab") as file:
+    folder = copied.folder(cell(copied, "scratch").id)
+    with (folder / "weights.safetensors").open("ab") as file:
         file.write(b"x")
     rescore(copied.path)
     (finding,) = check(copied.path)
-    assert finding.path.endswith("student.safetensors")
+    assert finding.path.endswith("weights.safetensors")
 
 
 def test_a_run_in_use_is_left_alone(copied: RunDirectory) -> None:
