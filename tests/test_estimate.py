@@ -104,6 +104,25 @@ def test_assistants_train_once_a_chain_and_take_their_teachers_pass(small_suite:
     assert told(suite)["Training"].seconds == pytest.approx(teacher + 2 * assistant)
 
 
+def test_every_training_of_a_chain_counts_and_its_compressions_take_none(small_suite: Load) -> None:
+    chain = "methods=[kd, {chain: [kd, prune_magnitude, kd], label: chain}]"
+    found = told(small_suite(chain, "students=[mlp_16]", "seeds=[0]"))
+    teacher = 4 * (TRAIN * 1.0 + VALIDATION * 0.01)
+    student = 2 * (TRAIN * 1.1 + VALIDATION * 0.01)
+    assert found["Training"].seconds == pytest.approx(teacher + 2 * student)
+    pruned = TRAIN + VALIDATION + TEST  # it has no best epoch
+    scored = 3 * EVALUATION + pruned * 0.01 + 4 * 5.0
+    assert found["Scoring"].seconds == pytest.approx(scored)
+
+
+def test_the_students_of_all_cohorts_of_a_chain_are_told(small_suite: Load) -> None:
+    chain = "{chain: [kd, prune_magnitude, kd, cast], label: chain}"
+    suite = small_suite(f"methods=[scratch, {chain}]", "students=[mlp_16]", "seeds=[0]")
+    (cohort,) = estimate(make_plan(suite), memory_budget=10**9).cohorts.values()
+    # Scratch and the first link train together, then the third link; what is cast does not train.
+    assert cohort.parts == (2, 1) and cohort.bytes > 0
+
+
 def test_measuring_controls_and_corruptions_count_where_they_are_asked_for(small_suite: Load) -> None:
     found = told(
         small_suite(

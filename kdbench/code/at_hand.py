@@ -87,5 +87,11 @@ def _code_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def _method_references(run: RunDirectory, folder: Path | None) -> list[str]:
     entries = YamlSource.read(run.path / "suite.yaml").value.get("methods", [])
-    names = [entry if isinstance(entry, str) else entry["name"] for entry in entries]
+    links = [link for entry in entries for link in _links(entry)]
+    names = [link if isinstance(link, str) else link["name"] for link in links]
     return [located(name, folder) for name in names if is_code(name)]
+
+
+def _links(entry: str | Mapping[str, Any]) -> list[Any]:
+    """Return what follows one another in an entry of a suite: the links of a chain, or it alone."""
+    return [entry] if isinstance(entry, str) else entry.get("chain", [entry])

@@ -74,7 +74,13 @@ def estimate(
                 steps.step(entry.shown)
         timed = tuple(phases(plan, session, clock))
     firsts = [cohort for cohort in plan.cohorts if cohort.seed == plan.suite.seeds[0]]
-    return Estimate(timed, {cohort.label: _memory(cohort, session, memory_budget) for cohort in firsts})
+    taken: dict[str, CohortMemory] = {}
+    for cohort in firsts:
+        # Cohorts of one teacher and seed follow one another where chains begin from what others train.
+        before = taken.get(cohort.label, CohortMemory((), 0))
+        own = _memory(cohort, session, memory_budget)
+        taken[cohort.label] = CohortMemory(before.parts + own.parts, max(before.bytes, own.bytes))
+    return Estimate(timed, taken)
 
 
 def _trained(plan: Plan) -> Iterator[ModelEntry]:
@@ -105,4 +111,4 @@ def _memory(cohort: Cohort, session: Session, budget: int | None) -> CohortMemor
             rooms[-1].admits(*need)
         counts[-1] += 1
         trainee.reader.close()
-    return CohortMemory(tuple(counts), max(room.taken for room in rooms))
+    return CohortMemory(tuple(filter(None, counts)), max(room.taken for room in rooms))

@@ -132,13 +132,15 @@ class _Work:
         batch = self._plan.suite.recipe.batch_size
         return sum(self._sizes[split] for split in splits) / batch * self._clock.predict(entry, batch)
 
-    def _evaluation(self, entry: ModelEntry) -> float:
+    def _evaluation(self, node: Node) -> float:
         # The epoch that was best on validation goes over both held-out splits as well.
-        best = ("test", "validation") if self._sizes["validation"] else ()
-        return self._passes(entry, "test", "train", "validation", *best)
+        best = ("test", "validation") if self._sizes["validation"] and node.recipe else ()
+        return self._passes(node.entry, "test", "train", "validation", *best)
 
     def scoring(self) -> float:
-        passes = sum(self._evaluation(node.entry) for node in self._plan.compared.values())
+        idle = {node.id for node in self._plan.idle_teachers}
+        scored = [node for node in self._plan.nodes.values() if node.id not in idle]
+        passes = sum(map(self._evaluation, scored))
         labels, mine, theirs = self._session.labels, self._random(), self._random()
         once = self._clock.of(
             lambda: score_predictions(
@@ -150,7 +152,7 @@ class _Work:
             ),
             1,
         )
-        return passes + len(self._plan.compared) * once
+        return passes + len(scored) * once
 
     def _random(self) -> ByTask:
         outputs = sum(self._plan.outputs.values())
@@ -183,7 +185,7 @@ class _Work:
     def independent(self) -> float:
         total = 0.0
         for teacher in self._plan.idle_teachers:
-            total += self._training_of(teacher) + self._evaluation(teacher.entry)
+            total += self._training_of(teacher) + self._evaluation(teacher)
         test, labels = self._random()[""], self._session.data.test.labels
         tensors = {"logits": test.test, "teacher_logits": test.test, "labels": labels}
         once = self._clock.of(lambda: score(tensors, only=MEASURES), 1)

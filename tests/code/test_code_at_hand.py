@@ -71,3 +71,13 @@ def test_check_tells_of_changed_code_and_of_code_that_is_not_at_hand(run: Path) 
     result = CliRunner().invoke(app, ["check", str(run)])
     assert result.exit_code == 1
     assert "the code of model 'net.py:net', or code that it imports, has changed since" in result.output
+
+
+def test_the_code_of_a_link_is_compared_too(run: Path) -> None:
+    own = run.parent / "own"
+    chain = "{chain: [{name: kd}, {name: 'method.py:Mine'}], label: both}"
+    (run / "suite.yaml").write_text(f"paths_from: {own}\nmethods: [scratch, {chain}]\n")
+    assert faults(run) == [None] * 3
+    (own / "method.py").write_text("class Mine: pass  # edited\n")
+    (fault,) = filter(None, faults(run))
+    assert fault.startswith("the code of method 'mine'")

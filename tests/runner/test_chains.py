@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import safetensors.torch
 import torch
 from sklearn.metrics import accuracy_score
 from torch import Tensor
+from typer.testing import CliRunner
 
+from kdbench.cli import app
 from kdbench.data import Batches, load_dataset
 from kdbench.exporting import export, trained_student
 from kdbench.inputs import InputSpec
@@ -193,6 +196,20 @@ def test_what_is_exported_gives_the_recorded_logits(
     written = export(deployed, "safetensors", tmp_path / "deployed.safetensors")
     stored = safetensors.torch.load_file(written.path)
     assert all(torch.equal(value, stored[name]) for name, value in deployed.model.state_dict().items())
+
+
+def test_the_commands_take_a_run_with_chains(finished: RunDirectory, tmp_path: Path) -> None:
+    def shown(*arguments: object) -> str:
+        ran = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        assert ran.exit_code == 0, ran.output
+        return ran.stdout
+
+    shown("check", finished.path)
+    rows = json.loads(shown("compare", finished.path, "--json"))
+    assert {"prune 90 %, kd", FOUR, "cast"} <= {row["method"] for row in rows}
+    id = cell(finished, FOUR, student="cnn_2").id
+    shown("export", f"{finished.path}/nodes/{id}", "--to", "torch-export", "--out", tmp_path / "small.pt2")
+    assert torch.export.load(tmp_path / "small.pt2").module()(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
 
 
 class Stop(Progress):
