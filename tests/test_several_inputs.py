@@ -178,13 +178,13 @@ def test_a_field_alone_is_a_tensor_and_the_data_need_no_image(folder: Path) -> N
 
 
 def test_students_of_several_inputs_learn_and_are_counted(finished: Path) -> None:
-    records = RunDirectory.open(finished).records()
-    methods = {record["method"] for record in records if record["role"] == "student"}
+    records = list(RunDirectory.open(finished).records())
+    methods = {record.method for record in records if record.role == "student"}
     assert methods == {"scratch", "kd", "fitnet(layer=1)"}
     for record in records:
-        assert record["metrics"]["top1"] > 0.8, "the class stands in the sensor"
-        assert record["metrics"]["corruption_accuracy_mean"] > 0.8
-        assert record["metrics"]["macs"] == (36 * 9 + 3 + 9) * (4 if record["role"] == "student" else 8)
+        assert record.metrics["top1"] > 0.8, "the class stands in the sensor"
+        assert record.metrics["corruption_accuracy_mean"] > 0.8
+        assert record.metrics["macs"] == (36 * 9 + 3 + 9) * (4 if record.role == "student" else 8)
     manifest = RunDirectory.open(finished).manifest()
     assert list(InputSpec.recorded(manifest).fields) == ["image", "token", "sensor"]
     assert "input_shape" not in manifest
@@ -197,7 +197,7 @@ def test_a_zoo_model_takes_one_image_and_says_so(finished: Path) -> None:
 
 @pytest.mark.parametrize("to", ["onnx", "torch-export", "safetensors"])
 def test_a_student_of_several_inputs_is_exported(finished: Path, tmp_path: Path, to: str) -> None:
-    (id,) = (r["id"] for r in RunDirectory.open(finished).records() if r.get("method") == "kd")
+    (id,) = (r.id for r in RunDirectory.open(finished).records() if r.method == "kd")
     student = trained_student(RunDirectory.open(finished), id)
     exported = export(student, to, tmp_path / f"student.{to}")
     assert exported.parity.holds

@@ -159,7 +159,19 @@ def recipe_of(
         made = directory.record(made.start) if made.start else None
     if "network" in config:
         return ModelEntry.placed(config["network"], folder), tuple(decisions)
-    return _entry(model, folder), tuple(decisions)
+    return _of_first_schema(directory, record, folder) or _entry(model, folder), tuple(decisions)
+
+
+def _of_first_schema(directory: RunDirectory, record: Record, folder: Path | None) -> ModelEntry | None:
+    """Return the network that a method keeps in the student's place, which schema 1 did not record."""
+    tutor = directory.record(record.taught_by) if record.origin and record.taught_by else None
+    step = find_step(_method_name(directory, record.config)) if tutor else None
+    if step is None or tutor is None or not step.trains or not step.distiller.has_own_network():
+        return None
+    student, teacher = (_entry(model, folder) for model in (record.config["student"], tutor.config["model"]))
+    hyper = step.parameters(**{k: v for k, v in record.config["method"].items() if k != "name"})
+    fields = step.distiller.network(hyper, student.opened(), teacher.opened())
+    return student.beside(**fields) if fields else None
 
 
 def _outputs(content: Mapping[str, Any]) -> int:

@@ -12,6 +12,7 @@ from kdbench.models.index import Sketch
 from kdbench.plan.identity import ENGINE, dataset_config, method_config, model_config
 from kdbench.plan.nodes import Node
 from kdbench.plan.recipes import overridden
+from kdbench.plan.refusals import fault_of_link, in_chain
 from kdbench.plan.sketch import Sketches
 from kdbench.plan.steps import Compression, Loading, Step, Training
 from kdbench.plan.variants import Link, Variant
@@ -81,19 +82,13 @@ class Maker:
         elif entry.checkpoint and not variant.links[0].registered.trains:
             node = self._loaded(teacher, entry, seed)
         for place, link in enumerate(variant.links):
-            before = variant.links[place - 1] if place else None
-            try:
-                _refuse_after(before)
-                if not link.registered.trains:
-                    self._check_compressor(link, node)
-            except Refusal as reason:
-                refusal = refusal or _in_chain(variant, place, str(reason))
+            refusal = refusal or in_chain(variant, place, fault_of_link(variant, place, node))
             if not link.registered.trains:
                 node = self._compressed(teacher, entry, link, node, seed)
                 continue
             label = f"{entry.shown} by {variant.label}"
             node, fault = self._trained(teacher, entry, link, node, seed, recipe, shuffled, label)
-            refusal = refusal or (fault and _in_chain(variant, place, fault))
+            refusal = refusal or in_chain(variant, place, fault)
         assert node is not None
         return Made(node, refusal)
 
@@ -223,15 +218,6 @@ class Maker:
             origin=teacher,
         )
 
-    def _check_compressor(self, link: Link, start: Node | None) -> None:
-        registered = link.registered
-        if start is None:
-            raise Refusal(
-                "it changes a trained network, and the student has fresh weights: name 'teacher' as its "
-                "student, or put a method that trains before it in a chain"
-            )
-        registered.step.check(link.hyper, start.sketch)
-
     def _pair(self, teacher: tuple[str, Sketch], student: tuple[str, Sketch]) -> Pair:
         (their_name, theirs), (my_name, mine) = teacher, student
         whole = Pair(
@@ -272,15 +258,3 @@ def _shown_as(entry: ModelEntry, label: str) -> ModelEntry:
 def _network_in(start: Node) -> dict[str, Any]:
     """Return what a record says of a network that a method has built in the student's place."""
     return {name: start.config[name] for name in ("network",) if name in start.config}
-
-
-def _refuse_after(before: Link | None) -> None:
-    if before and not before.registered.trains and before.registered.step.last:
-        raise Refusal(f"{before.name} ends a chain: no later step can train or change what it makes")
-
-
-def _in_chain(variant: Variant, place: int, reason: str) -> str:
-    """Return a reason with the link that it is about, where there are several."""
-    if len(variant.links) == 1:
-        return reason
-    return f"link {place + 1} ({variant.links[place].name}): {reason}"

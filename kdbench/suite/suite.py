@@ -167,7 +167,9 @@ def folder_of_paths(run: Path) -> Path | None:
 
 
 def own_of(run: Path, field: Literal["metrics", "sections"]) -> tuple[str, ...]:
-    """Return what a run's suite names of a user's own, as it is found."""
+    """Return what a run's suite names of a user's own, as it is found; nothing where there is no suite."""
+    if not (run / "suite.yaml").is_file():
+        return ()
     names = YamlSource.read(run / "suite.yaml").value.get(field, [])
     return tuple(located(name, folder_of_paths(run)) for name in names)
 

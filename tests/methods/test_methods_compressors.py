@@ -28,7 +28,7 @@ def model_of(name: str) -> nn.Module:
 
 def compressed(name: str, model: nn.Module, **hyper: object) -> tuple[nn.Module, dict, object]:
     entry = COMPRESSORS.find(name)
-    maker = entry.compressor(entry.parameters(**hyper))
+    maker = entry.step(entry.parameters(**hyper))
     decision = maker.decide(model, [])
     return maker.apply(copy.deepcopy(model), json.loads(json.dumps(decision))), decision, maker
 
@@ -42,7 +42,7 @@ def test_every_compressor_is_rebuilt_from_its_decision_alone(name, model):
     assert all(torch.equal(before[key], value) for key, value in trained.state_dict().items())
     entry = COMPRESSORS.find(name)
     torch.manual_seed(1)
-    rebuilt = entry.compressor(entry.parameters()).apply(
+    rebuilt = entry.step(entry.parameters()).apply(
         build_model(model, inputs=INPUTS, num_classes=10), json.loads(json.dumps(decision))
     )
     rebuilt.load_state_dict(small.state_dict())

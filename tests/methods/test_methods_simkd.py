@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdbench.inputs import InputSpec
 from kdbench.methods import Networks, Pair, Refusal, find_method
 from kdbench.models import FeatureReader, build_model, feature_shapes
 from kdbench.suite.schema import ModelEntry, TapsEntry
