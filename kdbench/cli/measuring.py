@@ -13,9 +13,18 @@ from kdbench.inputs import InputSpec
 
 
 def measure(
-    models: Annotated[list[str], typer.Argument(help="Names that a suite accepts: resnet20, my.py:net, ...")],
-    image: Annotated[str, typer.Option("--input", help="Channels, height, width.")] = "3,32,32",
-    classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 1000,
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Names that a suite accepts: resnet20, my.py:net, ...; or nodes: RUN/nodes/ID."),
+    ],
+    image: Annotated[
+        str | None,
+        typer.Option("--input", help="Channels, height, width; default 3,32,32, or as in the node's run."),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", min=2, help="Number of classes; default 1000, or as in the node's run."),
+    ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Model that ratios refer to; default the first.")
     ] = None,
@@ -43,9 +52,10 @@ def measure(
 ) -> None:
     """Measure what models cost.
 
-    Parameters, multiply-adds, bytes and latency; ratios refer to the first model, or to --against.
+    Parameters, multiply-adds, bytes and latency; ratios refer to the first model, or to --against. Of a
+    node, its own trained and compressed network is measured.
     """
-    inputs = InputSpec.image(_integers("--input", image, 3))
+    inputs = InputSpec.image(_integers("--input", image or "3,32,32", 3))
     sizes = _integers("--batch-sizes", batches)
     from kdbench.cli.console import ConsoleProgress
     from kdbench.cli.cost_table import measure_rows, measure_table
@@ -53,13 +63,21 @@ def measure(
     from kdbench.efficiency import measure as measure_models
     from kdbench.efficiency.places import Dimensions, split_threads
     from kdbench.efficiency.repeats import Repeats
+    from kdbench.exporting.measured import is_node, node_jobs
     from kdbench.models.registry import find_builder
     from kdbench.progress import Progress
 
-    for name in models:
-        find_builder(name)
     reference = against or models[0]
     names = list(dict.fromkeys([reference, *models]))
+    nodes, outputs = [name for name in names if is_node(name)], classes or 1000
+    jobs = {name: ModelJob(name, name, {}) for name in names if name not in nodes}
+    for name in jobs:
+        find_builder(name)
+    if nodes:
+        if image or classes:
+            raise UserError("--input and --classes are those of the node's run: leave them out.")
+        own, inputs, outputs = node_jobs(nodes)
+        jobs |= own
     own_threads, further_threads = split_threads(_threads(threads))
     dimensions = Dimensions(_names(runtimes), _names(precision), further_threads, memory, energy)
     if counts_only and (repeat > 1 or dimensions != Dimensions()):
@@ -71,13 +89,15 @@ def measure(
     protocol = Protocol(batch_sizes=sizes, devices=devices, threads=own_threads, dimensions=dimensions)
     arguments: dict[str, Any] = {
         "inputs": inputs,
-        "num_classes": classes,
-        "reference": reference if len(names) > 1 else None,
+        "num_classes": outputs,
+        "reference": jobs[reference].label if len(names) > 1 else None,
         "protocol": protocol,
     }
-    jobs = [ModelJob(name, name, {}) for name in names]
     with nullcontext(Progress()) if quiet or as_json else ConsoleProgress(error_console) as progress:
-        reports = [measure_models(jobs, progress=progress, **arguments) for _ in range(repeat)]
+        reports = [
+            measure_models([jobs[name] for name in names], progress=progress, **arguments)
+            for _ in range(repeat)
+        ]
     found = Repeats(tuple(reports))
     known = columns(sizes, dimensions)
     rows = measure_rows(found, known)

@@ -103,7 +103,7 @@ def measure(
     conditions["memory_formats"] = result.memory_formats
     if result.gpu:
         conditions["gpu"] = result.gpu
-    trained = {model.label for model in models if model.checkpoint is not None}
+    trained = {model.label for model in models if model.checkpoint or model.weights}
     report = build_report(labels, reference, protocol, trained, result, conditions)
     if report.noise:
         progress.warn(f"the machine was not quiet: {describe_noise(report.noise)}")

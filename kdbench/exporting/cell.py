@@ -44,7 +44,7 @@ class TrainedStudent:
 
     def fresh(self) -> nn.Module:
         """Return another model of the same architecture, with fresh weights."""
-        built = _build(self.entry, self.inputs, _outputs(self.card))
+        built = _build(self.entry, self.inputs, outputs_of(self.card))
         return finished(*restructured(built, self.decisions))
 
 
@@ -120,7 +120,7 @@ def trained_student(
     inputs = InputSpec.recorded(manifest)
     folder = folder_of_paths(directory.path)
     entry, decisions = recipe_of(directory, record, folder)
-    model, compressors = restructured(_build(entry, inputs, _outputs(manifest)), decisions)
+    model, compressors = restructured(_build(entry, inputs, outputs_of(manifest)), decisions)
     load_checkpoint(model, file)
     normalisation = manifest.get("normalisation") or _normalisation(record, data_root, folder)
     card = _card(record, manifest, normalisation, best)
@@ -174,7 +174,7 @@ def _of_first_schema(directory: RunDirectory, record: Record, folder: Path | Non
     return student.beside(**fields) if fields else None
 
 
-def _outputs(content: Mapping[str, Any]) -> int:
+def outputs_of(content: Mapping[str, Any]) -> int:
     """Return how many logits a run's models give, from its manifest or a model's card."""
     return len(content["classes"]) + sum(map(len, content.get("tasks", {}).values()))
 
