@@ -195,7 +195,7 @@ def _check_robustness(suite: Suite, classes: int) -> None:
     entry = suite.robustness
     if entry is None:
         return
-    selected(entry.corruptions)
+    selected(entry.references)
     if entry.examples is not None and entry.examples < classes:
         raise UserError(
             f"robustness.examples is {entry.examples}: give at least one example a class ({classes})."

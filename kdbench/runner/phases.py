@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kdbench.data.corruptions import corrupt, selected
+from kdbench.data.corruptions import Corruption, corrupt, selected
 from kdbench.efficiency.duration import least_further_seconds, least_timing_seconds
 from kdbench.efficiency.places import DEVICES
 from kdbench.inputs import IMAGE
@@ -195,7 +195,7 @@ class _Work:
         entry = self._plan.suite.robustness
         assert entry is not None
         examples = min(entry.examples or self._sizes["test"], self._sizes["test"])
-        chosen = [found.name for found in selected(entry.corruptions)]
+        chosen = selected(entry.references)
         shifts = 1 + len(chosen) * len(entry.severities)
         entries = [node.entry for node in self._plan.compared.values()]
         shown = sum(self._passes(model, "test") for model in entries) / self._sizes["test"] * examples
@@ -206,11 +206,11 @@ class _Work:
         groups = len(self._plan.teachers) + len(self._plan.cohorts)
         return shifts * shown + groups * len(entry.severities) * one / CORRUPTED * examples
 
-    def _corrupting(self, images: torch.Tensor, names: Sequence[str], severity: int) -> float:
+    def _corrupting(self, images: torch.Tensor, kinds: Sequence[Corruption], severity: int) -> float:
         """Return how long it takes to corrupt images once in each way."""
 
         def call() -> None:
-            for name in names:
-                corrupt(images, name, severity)
+            for kind in kinds:
+                corrupt(images, kind, severity)
 
         return self._clock.of(call, 1)

@@ -43,7 +43,7 @@ class Images:
             self._rows = torch.from_numpy(balanced(test.labels.numpy(), entry.examples))
         self._session = session
         self.labels = test.labels[self._rows]
-        self._corruptions = [found.name for found in selected(entry.corruptions)]
+        self._corruptions = {kind.name: kind for kind in selected(entry.references)}
         self._severities = list(entry.severities)
         self.shifts = (CLEAN, *(Shift(name, s) for name in self._corruptions for s in self._severities))
 
@@ -53,7 +53,9 @@ class Images:
         for rows in self._rows.split(BATCH):
             images = self._clean(rows).to(device)
             if shift != CLEAN:
-                images = corrupt(images, shift.corruption, shift.severity, rows=rows, seed=SEED)
+                images = corrupt(
+                    images, self._corruptions[shift.corruption], shift.severity, rows=rows, seed=SEED
+                )
             fields = {name: values[rows] for name, values in data.test.fields.items()}
             split = Split(images, data.test.labels[rows], fields=fields)
             yield Batches(split, data.mean, data.std, device=device)

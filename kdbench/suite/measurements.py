@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from kdbench.suite.schema import File, Strict
+from kdbench.suite.references import Placed, located
+from kdbench.suite.schema import File, Name, Strict
 from kdbench.suite.seed import Seed
 
 Threads = Annotated[int, Field(ge=1)] | Literal["all"]
@@ -83,16 +84,21 @@ def _from_single(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-class RobustnessEntry(Strict):
+class RobustnessEntry(Placed, Strict):
     """The corruptions of the test images that every model is shown once it is trained.
 
-    ``corruptions`` is ``all`` or names of ``kdbench list corruptions``; ``examples`` is how many test images,
-    balanced over the classes, null for all of them.
+    ``corruptions`` is ``all``, or names of ``kdbench list corruptions`` and of a user's own; ``examples`` is
+    how many test images, balanced over the classes, null for all of them.
     """
 
-    corruptions: Annotated[tuple[str, ...], BeforeValidator(_from_single)] = Field(("all",), min_length=1)
+    corruptions: Annotated[tuple[Name, ...], BeforeValidator(_from_single)] = Field(("all",), min_length=1)
     severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2, 3, 4, 5), min_length=1)
     examples: int | None = Field(None, ge=1)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The corruptions as they are found from the suite's folder."""
+        return tuple(located(name, self.folder) for name in self.corruptions)
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> RobustnessEntry:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from kdbench.data.corruptions.chance import Chance
 from kdbench.deferred import torch
-from kdbench.errors import unknown
 from kdbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -66,17 +65,18 @@ def corruptions() -> dict[str, Corruption]:
 
 
 def selected(names: Sequence[str]) -> tuple[Corruption, ...]:
-    """Return the corruptions of these names, or every one for ``("all",)``; raises UserError for others."""
-    known = corruptions()
+    """Return the corruptions of these names, or every one for ``("all",)``; raises UserError for others.
+
+    A name may be that of a user's own, ``path/file.py:function``.
+    """
     if tuple(names) == ("all",):
-        return tuple(known.values())
-    for name in names:
-        if name not in known:
-            raise unknown("corruption", name, known)
-    return tuple(known[name] for name in names)
+        return tuple(corruptions().values())
+    return tuple(CORRUPTIONS.find(name) for name in names)
 
 
-def corrupt(images: Tensor, name: str, severity: int, *, rows: Tensor | None = None, seed: int = 0) -> Tensor:
+def corrupt(
+    images: Tensor, kind: str | Corruption, severity: int, *, rows: Tensor | None = None, seed: int = 0
+) -> Tensor:
     """Return a batch of images with one corruption at one severity, in the type and range of the input.
 
     Shapes: images (B, H, W, C), uint8 or floating in [0, 1], on any device; rows (B,), the places of the
@@ -92,14 +92,14 @@ def corrupt(images: Tensor, name: str, severity: int, *, rows: Tensor | None = N
     >>> corrupt(grey, "brightness", 1).flatten().tolist()
     [113, 113, 113, 113]
     """
-    (found,) = selected([name])
+    (corruption,) = selected([kind]) if isinstance(kind, str) else (kind,)
     if severity not in SEVERITIES:
         raise ValueError(f"severity is {severity}, expected 1 to 5")
     if rows is None:
         rows = torch.arange(len(images))
     whole = images.dtype == torch.uint8
     x = images.permute(0, 3, 1, 2).contiguous().to(torch.float32)
-    chance = Chance(f"{seed}/{name}/{severity}", rows, images.device)
-    y = found.function(x / 255 if whole else x, found.levels[severity - 1], chance).clamp(0, 1)
+    chance = Chance(f"{seed}/{corruption.name}/{severity}", rows, images.device)
+    y = corruption.function(x / 255 if whole else x, corruption.levels[severity - 1], chance).clamp(0, 1)
     y = (255 * y).round() if whole else y
     return y.permute(0, 2, 3, 1).to(images.dtype).contiguous()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from kdbench.code.factory import factory_fingerprint
 from kdbench.data.corruptions import selected
 from kdbench.metrics.robustness import COLUMNS, Point, corruption_means, shift_scores
 from kdbench.plan import Node, Plan
@@ -47,8 +48,10 @@ class CorruptionShift:
         self._entry = plan.suite.robustness
         self._key = None
         if self._entry is not None:
-            names = [corruption.name for corruption in selected(self._entry.corruptions)]
+            names = [corruption.name for corruption in selected(self._entry.references)]
             settings = self._entry.model_dump(mode="json") | {"corruptions": names}
+            if own := [factory_fingerprint(name) for name in self._entry.references if ":" in name]:
+                settings["sources"] = own
             self._key = content_id([DEFINITIONS, SEED, settings])
 
     def owns(self, name: str) -> bool:
