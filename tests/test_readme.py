@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from kdbench.cli import app
@@ -17,7 +18,9 @@ from kdbench.inputs import InputSpec
 from kdbench.methods import distillers, find_method
 from kdbench.methods.base import METHODS
 from kdbench.models import build_model
+from kdbench.plan import make_plan
 from kdbench.store import load
+from kdbench.suite import Suite
 from tests.registries import reopen
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -83,6 +86,43 @@ def test_the_loss_of_the_readme_is_one_short_file_that_runs(
     again = CliRunner().invoke(app, ["plan", "own.yaml", "--json"], catch_exceptions=False)
     after = {row["id"] for row in json.loads(again.output)}
     assert len(before & after) == 1, "only scratch keeps its id when the loss is edited"
+
+
+def test_the_metric_and_the_compressor_of_the_readme_are_short_files_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"surprise.py": block("python", "@metric"), "rounded.py": block("python", "@compressor")}
+    for name, text in files.items():
+        assert len(text.splitlines()) <= 25
+        (tmp_path / name).write_text(text)
+    entry = re.search(r"`(\{name: \"rounded.py:Rounded\".*?\})`", README)
+    metrics = re.search(r"`(metrics: .*?)` in a suite", README)
+    assert entry and metrics
+    (tmp_path / "own.yaml").write_text(
+        "dataset: {name: digits, args: {limit: 200, limit_test: 100}}\n"
+        "teachers: [cnn_4]\nstudents: [mlp_16, teacher]\n"
+        f"methods: [scratch, {entry.group(1)}, "
+        "{chain: [kd, 'rounded.py:Rounded', kd], students: [mlp_16]}]\n"
+        f"{metrics.group(1)}\n"
+        "seeds: [0]\nrecipe: {epochs: 2, batch_size: 20, precision: fp32}\nmeasure: {latency: false}\n"
+    )
+    ran = CliRunner().invoke(app, ["run", "own.yaml"], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    frame = load("runs/own").set_index("method")
+    assert (frame.surprise > 0).all() and frame.surprise_best_val.notna().sum() >= 3
+    for method in ("rounded", "kd → rounded → kd"):
+        file = tmp_path / "runs" / "own" / "nodes" / frame.id[method] / "weights.safetensors"
+        weights = [value for name, value in load_file(file).items() if name.endswith("weight")]
+        assert all(torch.allclose(20 * value, (20 * value).round(), atol=1e-4) for value in weights)
+
+
+def test_the_chains_of_the_readme_are_planned(tmp_path: Path) -> None:
+    text = block("yaml", "prune_magnitude")
+    (tmp_path / "chains.yaml").write_text(f"dataset: digits\nteachers: [cnn_16]\n{text}")
+    plan = make_plan(Suite.load(tmp_path / "chains.yaml"))
+    assert not any(cell.refusal for cell in plan.cells)
+    assert {cell.method for cell in plan.cells} >= {"prune 90 %, kd", "kd → cast"}
 
 
 def test_a_file_beside_the_methods_is_a_method_by_its_name(
