@@ -29,7 +29,7 @@ def independents(
             f"{len(teachers)} teachers: give each a suite of its own."
         )
     known = {teacher.id: teacher for teacher in teachers}
-    found = {}
+    others = {}
     for teacher in teachers:
         if teacher.entry.checkpoint and not asked.checkpoint:
             continue
@@ -42,8 +42,8 @@ def independents(
             raise UserError(
                 f"controls.independent_teacher: {same} is that of teacher '{teacher.label}'; give another."
             )
-        found[teacher.id] = known.setdefault(other.id, other)
-    return found
+        others[teacher.id] = known.setdefault(other.id, other)
+    return others
 
 
 def takes_random_teacher(made: Made) -> bool:

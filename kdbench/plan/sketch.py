@@ -58,8 +58,8 @@ class Sketches:
             return None
         if (self._inputs, self._classes) != (INPUTS, CLASSES):
             return None
-        found = indexed(entry.name)
-        return found.sketch if found else None
+        known = indexed(entry.name)
+        return known.sketch if known else None
 
     def _built(self, role: str, entry: ModelEntry) -> Sketch:
         from kdbench.models import feature_shapes, load_checkpoint
@@ -132,10 +132,10 @@ def _resolve_taps(model: nn.Module, entry: ModelEntry, inputs: InputSpec) -> Tap
     """Return the taps that a suite names, completed by those that are found."""
     from kdbench.models import find_taps
 
-    found = find_taps(model, inputs)
+    taps = find_taps(model, inputs)
     if entry.taps is None:
-        return found
+        return taps
     return Taps(
-        stages=found.stages if entry.taps.stages is None else entry.taps.stages,
-        pooled=found.pooled if entry.taps.pooled is None else entry.taps.pooled,
+        stages=taps.stages if entry.taps.stages is None else entry.taps.stages,
+        pooled=taps.pooled if entry.taps.pooled is None else entry.taps.pooled,
     )

@@ -113,10 +113,10 @@ def _label(entry: MethodEntry, registered: Method, shown: Mapping[str, Any]) -> 
     return f"{name}({detail})" if detail else name
 
 
-def _grid(registered: Method, given: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+def _grid(registered: Method, parameters: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
     """Yield the values of each hyper-parameter: a list is swept unless the parameter itself is a list."""
     fields = registered.parameters.model_fields
-    for key, value in given.items():
+    for key, value in parameters.items():
         listed = key in fields and any(
             get_origin(kind) in (list, tuple)
             for kind in (fields[key].annotation, *get_args(fields[key].annotation))
@@ -129,9 +129,9 @@ def _grid(registered: Method, given: Mapping[str, Any]) -> Iterator[tuple[str, l
         yield key, value if isinstance(value, list) and not listed else [value]
 
 
-def _hyper(registered: Method, given: dict[str, Any]) -> Parameters:
+def _hyper(registered: Method, parameters: dict[str, Any]) -> Parameters:
     try:
-        return registered.parameters(**given)
+        return registered.parameters(**parameters)
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])

@@ -137,9 +137,9 @@ def _fitting(asked: Evaluation, data_root: Path | None) -> tuple[str, ...]:
     outputs = classes + sum(map(len, tasks.values()))
     try:
         model = build_model(entry.reference, inputs=inputs, num_classes=outputs, args=entry.args)
-        found = run_example(model, inputs).shape[1]
-        if found != outputs:
-            raise UserError(f"it gives {found} classes, the dataset has {outputs}.")
+        logits = run_example(model, inputs).shape[1]
+        if logits != outputs:
+            raise UserError(f"it gives {logits} classes, the dataset has {outputs}.")
         return load_checkpoint(model, entry.checkpoint) if entry.checkpoint else ()
     except UserError as error:
         raise UserError(f"model '{entry.shown}': {error}") from None
@@ -164,23 +164,23 @@ def evaluated(
     _refuse(entry, broken_logits(predictions, ("test",)))
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    for task, found in predictions.items():
+    for task, of_task in predictions.items():
         named = target.tensors
-        tensors = {named["logits"]: found.test, named["labels"]: session.labels[task]["test"]}
+        tensors = {named["logits"]: of_task.test, named["labels"]: session.labels[task]["test"]}
         of_task, why = score(tensors, only=target.figures, target=target)
         values |= {name_in(task, name): value for name, value in of_task.items()}
         reasons |= {name_in(task, name): text for name, text in why.items()}
     guess = guessed_normalisation(dataset, data) if entry.checkpoint else None
-    told = [*remarks, guess] if guess else [*remarks]
+    said = [*remarks, guess] if guess else [*remarks]
     headline, order = values[target.headline], None
     if target.exclusive and headline is not None and headline < LOW:
         split = telling_split(data)
         logits = predict(model, session.validation if split == "validation" else session.train)
         order = class_order(logits[:, : data.num_classes], session.labels[PRIMARY][split], data.classes)
-        told += [order.text] if order else []
+        said += [order.text] if order else []
     chance = target.chance(data.test.labels, data.num_classes)
     if order is None and headline is not None and (doubt := near_chance(headline, chance)):
-        told.append(f"it {doubt}")
+        said.append(f"it {doubt}")
     return {
         "model": entry.shown,
         "checkpoint": None if entry.checkpoint is None else str(entry.checkpoint),
@@ -197,7 +197,7 @@ def evaluated(
         "device": session.device.type,
         "data_checksum": data.checksum,
         "reasons": reasons,
-        "remarks": told,
+        "remarks": said,
     }
 
 

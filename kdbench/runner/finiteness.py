@@ -27,9 +27,9 @@ def broken_weight(weights: Mapping[str, Tensor]) -> str | None:
 
 def broken_logits(predictions: ByTask, splits: Sequence[str] = SPLITS) -> str | None:
     """Name the first logits of the last epoch that are not finite, by task and split; None where all are."""
-    for task, found in predictions.items():
+    for task, of_task in predictions.items():
         for split in splits:
-            tensor = getattr(found, split)
+            tensor = getattr(of_task, split)
             text = None if tensor is None else _broken(f"{name_in(task, FILED[split])} are", tensor)
             if text:
                 return text

@@ -78,8 +78,8 @@ def write_files(
     files = write_recorded(folder / "weights.safetensors", _serialised(last))
     if best is not None:
         files |= write_recorded(folder / "weights_best.safetensors", _serialised(best))
-    for task, found in predictions.items():
-        content = found.tensors() | {
+    for task, of_task in predictions.items():
+        content = of_task.tensors() | {
             f"{name}_labels": _compact(value) for name, value in labels[task].items()
         }
         files |= write_recorded(folder / name_in(task, PREDICTIONS), _serialised(content))
@@ -112,21 +112,21 @@ def _serialised(tensors: Weights) -> bytes:
 
 def read_predictions(folder: Path, tasks: Iterable[str]) -> ByTask:
     """Read the logits and features that were written for a model, by task."""
-    found = {task: safetensors.torch.load_file(folder / name_in(task, PREDICTIONS)) for task in tasks}
+    filed = {task: safetensors.torch.load_file(folder / name_in(task, PREDICTIONS)) for task in tasks}
     return {
         task: Predictions(**{name: tensors[filed] for name, filed in FILED.items() if filed in tensors})
-        for task, tensors in found.items()
+        for task, tensors in filed.items()
     }
 
 
 def read_labels(folder: Path, tasks: Iterable[str]) -> Labels:
     """Read the labels of the splits that were written beside a model's logits, by task."""
-    found = {task: safetensors.torch.load_file(folder / name_in(task, PREDICTIONS)) for task in tasks}
+    filed = {task: safetensors.torch.load_file(folder / name_in(task, PREDICTIONS)) for task in tasks}
     return {
         task: {
             name.removesuffix("_labels"): value.long()
             for name, value in tensors.items()
             if name.endswith("_labels")
         }
-        for task, tensors in found.items()
+        for task, tensors in filed.items()
     }

@@ -173,7 +173,7 @@ class Session:
         ``on_pass`` is called after every pass over a split.
         """
 
-        def told(model: nn.Module, split: Batches) -> Tensor:
+        def logits_on(model: nn.Module, split: Batches) -> Tensor:
             logits = predict(model, split)
             on_pass()
             return logits
@@ -184,12 +184,12 @@ class Session:
         predictions = Predictions(
             test=test,
             pooled=pooled,
-            train=told(model, self.train),
-            validation=told(model, self.validation) if has_validation else None,
+            train=logits_on(model, self.train),
+            validation=logits_on(model, self.validation) if has_validation else None,
         )
         if at_best is not None:
-            predictions.test_best = told(at_best, self.test)
-            predictions.validation_best = told(at_best, self.validation) if has_validation else None
+            predictions.test_best = logits_on(at_best, self.test)
+            predictions.validation_best = logits_on(at_best, self.validation) if has_validation else None
         return predictions.by_task(self.data.outputs)
 
     def held_out_loss(self, model: nn.Module) -> float:

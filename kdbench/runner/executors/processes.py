@@ -56,17 +56,17 @@ class Processes:
             # This process only waits: the memory is all for those that train.
             here.workshop.release()
         site = here.shared_by(jobs, torch.get_num_threads())
-        given = {work.id: replace(work, site=site) for work in works}
+        shared = {work.id: replace(work, site=site) for work in works}
         context = multiprocessing.get_context("spawn")
         tasks, events = context.SimpleQueue(), context.Queue()
-        for id in (*given, *([None] * jobs)):
+        for id in (*shared, *([None] * jobs)):
             tasks.put(id)
-        processes = [context.Process(target=carry_out, args=(given, tasks, events)) for _ in range(jobs)]
+        processes = [context.Process(target=carry_out, args=(shared, tasks, events)) for _ in range(jobs)]
         try:
             for process in processes:
                 process.start()
             tell(Event("begin", "", jobs))
-            follow(given, processes, events, tell)
+            follow(shared, processes, events, tell)
         finally:
             for process in processes:
                 if process.pid is not None:
