@@ -164,9 +164,9 @@ def evaluated(
     _refuse(entry, broken_logits(predictions, ("test",)))
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    for task, of_task in predictions.items():
+    for task, predicted in predictions.items():
         named = target.tensors
-        tensors = {named["logits"]: of_task.test, named["labels"]: session.labels[task]["test"]}
+        tensors = {named["logits"]: predicted.test, named["labels"]: session.labels[task]["test"]}
         of_task, why = score(tensors, only=target.figures, target=target)
         values |= {name_in(task, name): value for name, value in of_task.items()}
         reasons |= {name_in(task, name): text for name, text in why.items()}
