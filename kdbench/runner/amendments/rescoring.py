@@ -139,6 +139,7 @@ def _scored(
         "reasons": again.reasons,
         "tables": record.tables | scores.tables,
         "provenance": record.provenance | {"rescored": stamp},
+        "amendments": record.amendments | {"scores": f"{stamp['kdbench']} {stamp['git']}"},
     }
 
 

@@ -120,8 +120,10 @@ def carry_out(works: dict[str, Work], tasks: Any, events: Any) -> None:
     # An interrupt reaches every process of a terminal; the first one stops the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    torch.set_num_threads(next(iter(works.values())).site.threads or torch.get_num_threads())
+    site = next(iter(works.values())).site
+    torch.set_num_threads(site.threads or torch.get_num_threads())
     try:
+        site.open(events.put)  # what speaks against going on is told before anything is waited for
         while (id := tasks.get()) is not None:
             _wait_while_measured(lambda text, id=id: events.put(Event("note", id, text)))
             works[id].carry_out(events.put)

@@ -230,7 +230,9 @@ def test_the_command_scores_before_it_reports(copied: RunDirectory, monkeypatch:
     age(copied, features=True)
     known: list[set[str]] = []
 
-    def write_report(path: Path, out: Path | None, page: str, *, failed: object, progress: Progress) -> Path:
+    def write_report(
+        path: Path, out: Path | None, page: str, *, failed: object, progress: Progress, sections: object
+    ) -> Path:
         known.append(set(RunDirectory(path).columns()))
         return copied.path / "report" / "index.html"
 

@@ -50,7 +50,7 @@ def test_two_processes_give_what_one_gives(small_suite: Load, tmp_path: Path) ->
     assert results(tmp_path / "two") == results(tmp_path / "one")
     assert ("2 cohorts in 2 processes", 4) in heard.stages
     assert 4 in heard.done
-    assert sum("top-1" in note for note in heard.notes) == 1  # the teacher is told of once
+    assert sum("Top-1" in note for note in heard.notes) == 1  # the teacher is told of once
 
 
 def test_a_killed_process_ends_the_run_and_the_next_one_goes_on(small_suite: Load, tmp_path: Path) -> None:
