@@ -120,7 +120,7 @@ def test_scoring_again_gives_the_same(finished: Path, copied: RunDirectory) -> N
     assert rescore(copied.path) == 3
     assert check(copied.path) == []
     for before, after in zip(RunDirectory(finished).records(), copied.records(), strict=True):
-        assert after.provenance.pop("rescored")["kdbench"]
+        assert after.provenance.pop("rescored")["kdbench"] in after.amendments.pop("scores")
         assert after == before
     assert copied.columns() == RunDirectory(finished).columns()
 
