@@ -6,18 +6,16 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.stored import Opened, Stored
+from kdbench.deferred import Tensor
 from kdbench.heads import PRIMARY
 from kdbench.inputs import IMAGE, Field, InputSpec
 from kdbench.targets import USUAL, Labels
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Description(NamedTuple):

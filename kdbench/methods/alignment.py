@@ -7,14 +7,9 @@ from the last backwards, so that the deepest of both models always correspond, w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from kdbench.deferred import F, torch
+from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.base import Pair, Refusal, Role
 from kdbench.models.shapes import map_shape
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ROLES: tuple[Role, Role] = ("teacher", "student")
 NO_DIRECTION = 1e-12

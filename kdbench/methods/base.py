@@ -17,14 +17,12 @@ from pydantic import BaseModel, ConfigDict
 
 from kdbench.code.factory import factory_fingerprint
 from kdbench.column import Column
-from kdbench.deferred import nn
+from kdbench.deferred import Tensor, nn
 from kdbench.models.shapes import FeatureShapes, Outputs, Taps
 from kdbench.registry import Registry
 from kdbench.targets import USUAL, find_target
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kdbench.suite.schema import ModelEntry
 
 Role = Literal["student", "teacher"]

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from kdbench.deferred import nn
+from kdbench.deferred import Tensor, nn
 from kdbench.heads import PRIMARY, name_in, slices
 from kdbench.methods.base import Batch, Distiller, Pair, Parameters, Refusal
 from kdbench.methods.conditions import check_pair
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)

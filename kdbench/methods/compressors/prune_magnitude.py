@@ -22,14 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from kdbench.deferred import nn, torch
+from kdbench.deferred import Tensor, nn, torch
 from kdbench.errors import UserError
 from kdbench.methods import base
 from kdbench.methods.compressor import Compressor, Decision, compressor
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kdbench.inputs import Inputs
 
 

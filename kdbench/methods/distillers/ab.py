@@ -26,18 +26,13 @@ AAAI 2019, arXiv 1811.03233.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
+from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import map_shapes, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Staged
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def boundary_loss(response: Tensor, active: Tensor, margin: float) -> Tensor:

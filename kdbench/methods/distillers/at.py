@@ -17,11 +17,9 @@ Networks via Attention Transfer", ICLR 2017, arXiv 1612.03928.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F, torch
+from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.alignment import (
     require_positions,
     same_size,
@@ -31,9 +29,6 @@ from kdbench.methods.alignment import (
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def attention(stage: Tensor, power: float) -> Tensor:

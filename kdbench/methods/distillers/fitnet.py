@@ -13,18 +13,15 @@ Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, arXiv 1412.6550.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn
+from kdbench.deferred import F, Tensor, nn
 from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method("fitnet", title="regress the teacher's features", source="Romero et al., ICLR 2015", year=2015)

@@ -21,18 +21,14 @@ Learning", CVPR 2017.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from kdbench.deferred import F, torch
+from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Staged
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def flow_matrix(first: Tensor, second: Tensor) -> Tensor:

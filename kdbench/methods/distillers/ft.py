@@ -27,18 +27,14 @@ arXiv 1802.04977.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
+from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import map_shapes, same_size
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SLOPE = 0.1
 SMALLEST_NORM = 1e-6

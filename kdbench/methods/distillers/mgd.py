@@ -17,18 +17,15 @@ Yang et al., "Masked Generative Distillation", ECCV 2022, arXiv 2205.01529.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
+from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import map_shapes, same_size
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def random_mask(features: Tensor, ratio: float, masked: Literal["positions", "channels"]) -> Tensor:

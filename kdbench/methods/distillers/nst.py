@@ -19,18 +19,13 @@ Huang, Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Trans
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import torch
+from kdbench.deferred import Tensor, torch
 from kdbench.methods.alignment import require_positions, same_size, stage_pairs, unit
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def mean_kernel(first: Tensor, second: Tensor) -> Tensor:

@@ -25,18 +25,14 @@ Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021, arXiv 2104.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
+from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import map_shapes, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, Shape, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 WIDEST = 512
 SIDES = (4, 2, 1)

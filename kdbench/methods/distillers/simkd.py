@@ -24,15 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from kdbench.deferred import F
+from kdbench.deferred import F, Tensor
 from kdbench.methods.alignment import require_classified_map, same_size
 from kdbench.methods.base import Batch, Networks, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kdbench.suite.schema import ModelEntry
 
 FACTORY = "kdbench.models.reuse:build"

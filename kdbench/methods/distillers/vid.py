@@ -18,18 +18,14 @@ Ahn et al., "Variational Information Distillation for Knowledge Transfer", CVPR 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
+from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import map_shapes, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FLOOR = 1e-5
 

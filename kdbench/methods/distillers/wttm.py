@@ -15,18 +15,13 @@ Zheng, Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICL
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F
+from kdbench.deferred import F, Tensor
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
 from kdbench.methods.distillers.ttm import transformed_divergence
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def power_sum(logits: Tensor, temperature: float) -> Tensor:
