@@ -210,15 +210,15 @@ class Distiller:
 
         Raises TypeError for a bare parameter or a list of modules, which would silently not be trained.
         """
-        found = {}
+        networks = {}
         for name, value in vars(self).items():
             if isinstance(value, nn.Module):
-                found[name] = value
+                networks[name] = value
             elif isinstance(value, nn.Parameter):
                 raise TypeError(f"'{name}' is a bare parameter: keep it in an nn.ParameterList")
             elif isinstance(value, list) and any(isinstance(entry, nn.Module) for entry in value):
                 raise TypeError(f"'{name}' is a list of modules: keep them in an nn.ModuleList")
-        return nn.ModuleDict(found)
+        return nn.ModuleDict(networks)
 
 
 @dataclass(frozen=True)
@@ -291,5 +291,5 @@ def find_method(name: str) -> Method:
 
     Raises UserError with the nearest right name, or where the class is no method.
     """
-    known = METHODS.find(name)
-    return replace(known, fingerprint=factory_fingerprint(name), reference=name) if ":" in name else known
+    entry = METHODS.find(name)
+    return replace(entry, fingerprint=factory_fingerprint(name), reference=name) if ":" in name else entry

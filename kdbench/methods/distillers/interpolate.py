@@ -104,7 +104,7 @@ class Interpolate(Distiller):
             mix(between, other, share)
             losses.append(loss(between))
         ends = [share * losses[-1] + (1 - share) * losses[0] for share in shares]
-        return {"interpolation_barrier": max(found - end for found, end in zip(losses, ends, strict=True))}
+        return {"interpolation_barrier": max(height - end for height, end in zip(losses, ends, strict=True))}
 
 
 def mix(student: nn.Module, teacher: nn.Module, share: float) -> None:

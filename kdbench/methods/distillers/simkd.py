@@ -28,7 +28,7 @@ from kdbench.deferred import F, Tensor
 from kdbench.methods.alignment import require_classified_map, same_size
 from kdbench.methods.base import Batch, Networks, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import Outputs, as_map
+from kdbench.models.shapes import Outputs
 
 if TYPE_CHECKING:
     from kdbench.suite.schema import ModelEntry
@@ -74,5 +74,5 @@ class SimKD(Combined):
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted error of the projected stage."""
-        f_s, f_t = same_size(as_map(student.stages[-1]), as_map(teacher.stages[-1]))
+        f_s, f_t = same_size(student.stages[-1], teacher.stages[-1])
         return {"feature": self.hyper.weight * F.mse_loss(f_s, f_t)}
