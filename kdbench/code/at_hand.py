@@ -36,9 +36,9 @@ class CodeComparison:
             return None
         count = len(self.records)
         more = f" and {count - NAMED} more" if count > NAMED else ""
-        made = "a finished record was made with it" if count == 1 else f"{count} records were made with it"
+        event = "a finished record was made with it" if count == 1 else f"{count} records were made with it"
         return (
-            f"the code of {self.what}, or code that it imports, has changed since {made} "
+            f"the code of {self.what}, or code that it imports, has changed since {event} "
             f"({', '.join(self.records[:NAMED])}{more}): restore the files, or run the suite "
             "again, which makes anew what rests on them"
         )

@@ -98,8 +98,8 @@ class Raw:
 
     def splits(self) -> dict[str, Examples]:
         """Return the splits that are there, by name."""
-        found = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: examples for name, examples in found.items() if examples is not None}
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: examples for name, examples in splits.items() if examples is not None}
 
     def placed(self, streamed: Collection[str], scratch: Path | None) -> Raw:
         """Return the splits with their images in memory, but for those named, which stay on disk.
@@ -136,7 +136,7 @@ class Raw:
             fields[IMAGE] = Field((channels, height, width))
         for name, values in self.train.fields.items():
             splits = [examples.fields[name] for examples in self.splits().values()]
-            low, high = min(found.min() for found in splits), max(found.max() for found in splits)
+            low, high = min(column.min() for column in splits), max(column.max() for column in splits)
             fields[name] = Field(values.shape[1:], values.dtype.name, low.item(), high.item())
         return InputSpec(fields)
 

@@ -82,11 +82,11 @@ def _upright(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith(_SIXTEEN_BITS):
         return image
-    values = np.asarray(image)
-    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    levels = np.asarray(image)
+    grey = Image.fromarray((levels >> 8).astype(np.uint8))
     clear = image.info.get("transparency")
     if clear is not None:
-        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        grey.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))
     return grey
 
 

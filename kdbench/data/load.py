@@ -165,13 +165,13 @@ def describe_dataset(
     is looked at.
     """
     source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {})
-    found = source.describe
-    if callable(found):
-        found = found(request)
-    elif found is None:
+    description = source.describe
+    if callable(description):
+        description = description(request)
+    elif description is None:
         raw = loaded(name, source, request)
-        found = Description(raw.inputs, len(raw.classes), raw.target)
-    return found._replace(inputs=request.options.fit(found.inputs))
+        description = Description(raw.inputs, len(raw.classes), raw.target)
+    return description._replace(inputs=request.options.fit(description.inputs))
 
 
 def describe_tasks(

@@ -38,12 +38,12 @@ class Quietness:
     @property
     def noise(self) -> str | None:
         """What is too much, in words; None for a quiet machine."""
-        found = []
+        disturbances = []
         if self.others is not None and self.others > MOST_OTHERS:
-            found.append(f"other processes used {self.others:.0%} of the processor time")
+            disturbances.append(f"other processes used {self.others:.0%} of the processor time")
         if self.spread is not None and self.spread > MOST_SPREAD:
-            found.append(f"a fixed piece of work varied by {self.spread:.0%}")
-        return " and ".join(found) or None
+            disturbances.append(f"a fixed piece of work varied by {self.spread:.0%}")
+        return " and ".join(disturbances) or None
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures and what is said of them."""

@@ -53,7 +53,7 @@ class CostReport:
     def noise(self) -> dict[str, str]:
         """What was not quiet, by the pass (``cpu_b1``) whose timings are therefore in doubt."""
         passes = self.conditions.get("quiet", {}).get("during", {})
-        return {name: found["noise"] for name, found in passes.items() if found["noise"]}
+        return {name: quietness["noise"] for name, quietness in passes.items() if quietness["noise"]}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def build_report(
     reasons: dict[str, dict[str, str]] = {}
     intervals: dict[str, dict[str, Bounds]] = {}
     has_cuda = bool(conditions["machine"]["gpus"])
-    known = columns(protocol.batch_sizes, protocol.dimensions)
+    cost_columns = columns(protocol.batch_sizes, protocol.dimensions)
     for label in labels:
         values: dict[str, Number] = {}
         why: dict[str, str] = {}
@@ -97,7 +97,7 @@ def build_report(
         without_unknown_bounds(values, why, _uncounted(result, reference))
         intervals[label] = _add_timings(values, why, result, label, reference, protocol, has_cuda)
         _add_passes(values, why, result, label, protocol, has_cuda)
-        metrics[label] = {column.name: values[column.name] for column in known}
+        metrics[label] = {column.name: values[column.name] for column in cost_columns}
         reasons[label] = {name: why[name] for name, value in metrics[label].items() if value is None}
     return CostReport(metrics, reasons, result.samples, conditions, intervals)
 
@@ -172,10 +172,10 @@ def _add_timings(
             for name in timing_names(place).values():
                 values[name], why[name] = None, missing
             continue
-        found = summarise(result.samples, label, reference, place)
-        values.update(found.values)
-        why.update(found.reasons)
-        intervals |= found.intervals
+        figures = summarise(result.samples, label, reference, place)
+        values.update(figures.values)
+        why.update(figures.reasons)
+        intervals |= figures.intervals
         lost = reference and _not_done(
             result.failures[reference], place.device, place.name, protocol, has_cuda
         )

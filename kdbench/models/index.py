@@ -61,15 +61,15 @@ def sketch_of(model: nn.Module, taps: Taps, shapes: FeatureShapes) -> Sketch:
 
 def indexed(name: str) -> Entry | None:
     """Return what the index says of a model, or None where it is not there or its code has changed."""
-    found = _index().get(name)
-    if found is None or found["source"] != fingerprint(found["file"]):
+    entry = _index().get(name)
+    if entry is None or entry["source"] != fingerprint(entry["file"]):
         return None
-    sketch = found["sketch"]
+    sketch = entry["sketch"]
     shapes = sketch["shapes"]
     return Entry(
         name,
-        found["params"],
-        found["macs"] if found.get("counter") == counter_fingerprint() else None,
+        entry["params"],
+        entry["macs"] if entry.get("counter") == counter_fingerprint() else None,
         Sketch(
             Taps(tuple(sketch["taps"]["stages"]), sketch["taps"]["pooled"]),
             FeatureShapes(

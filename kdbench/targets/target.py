@@ -142,7 +142,7 @@ def find_target(name: str) -> Target:
 
 def target_of(labels: Labels) -> Target | None:
     """Return the target that labels are of, by their shape and type; None where no target takes them."""
-    return next((known() for known in TARGETS.all().values() if known.takes(labels)), None)
+    return next((member() for member in TARGETS.all().values() if member.takes(labels)), None)
 
 
 def _fault(member: Any) -> str | None:

@@ -63,13 +63,13 @@ def corruptions() -> dict[str, Corruption]:
 
 def selected(names: Sequence[str]) -> tuple[Corruption, ...]:
     """Return the corruptions of these names, or every one for ``("all",)``; raises UserError for others."""
-    known = corruptions()
+    members = corruptions()
     if tuple(names) == ("all",):
-        return tuple(known.values())
+        return tuple(members.values())
     for name in names:
-        if name not in known:
-            raise unknown("corruption", name, known)
-    return tuple(known[name] for name in names)
+        if name not in members:
+            raise unknown("corruption", name, members)
+    return tuple(members[name] for name in names)
 
 
 def corrupt(images: Tensor, name: str, severity: int, *, rows: Tensor | None = None, seed: int = 0) -> Tensor:
@@ -88,7 +88,7 @@ def corrupt(images: Tensor, name: str, severity: int, *, rows: Tensor | None = N
     >>> corrupt(grey, "brightness", 1).flatten().tolist()
     [113, 113, 113, 113]
     """
-    (found,) = selected([name])
+    (entry,) = selected([name])
     if severity not in SEVERITIES:
         raise ValueError(f"severity is {severity}, expected 1 to 5")
     if rows is None:
@@ -96,6 +96,6 @@ def corrupt(images: Tensor, name: str, severity: int, *, rows: Tensor | None = N
     whole = images.dtype == torch.uint8
     x = images.permute(0, 3, 1, 2).contiguous().to(torch.float32)
     chance = Chance(f"{seed}/{name}/{severity}", rows, images.device)
-    y = found.function(x / 255 if whole else x, found.levels[severity - 1], chance).clamp(0, 1)
+    y = entry.function(x / 255 if whole else x, entry.levels[severity - 1], chance).clamp(0, 1)
     y = (255 * y).round() if whole else y
     return y.permute(0, 2, 3, 1).to(images.dtype).contiguous()

@@ -162,8 +162,8 @@ ARCHIVES = {
 def _load(archive: Archive, request: Request) -> Raw:
     """Read parquet files from ROOT/NAME, else torchvision's files from ROOT, else download these."""
     root = request.data_root()
-    if (found := _layout(request)) is not None:
-        return parquet.read(found, request)
+    if (layout := _layout(request)) is not None:
+        return parquet.read(layout, request)
     _further(archive, request)
     try:
         return archive.read(root, download=False, tasks=request.tasks)
@@ -191,8 +191,8 @@ def _layout(request: Request) -> parquet.Layout | None:
 
 def _extent(archive: Archive, request: Request) -> Extent:
     """Return what parquet files hold, which can be streamed, else the known numbers."""
-    found = _layout(request)
-    return archive.extent if found is None else parquet.read(found, request).extent()
+    layout = _layout(request)
+    return archive.extent if layout is None else parquet.read(layout, request).extent()
 
 
 def _further(archive: Archive, request: Request) -> Mapping[str, tuple[str, ...]]:
@@ -200,9 +200,9 @@ def _further(archive: Archive, request: Request) -> Mapping[str, tuple[str, ...]
 
     Raises UserError for a task that there are no labels of.
     """
-    found = _layout(request)
-    if found is not None:
-        return found.tasks()
+    layout = _layout(request)
+    if layout is not None:
+        return layout.tasks()
     for task in request.tasks:
         if task not in archive.further:
             raise unknown("column of labels", task, archive.further)
