@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from kdbench.deferred import Tensor
 from kdbench.heads import PRIMARY
 from kdbench.inputs import IMAGE, Field, InputSpec
 from kdbench.targets import USUAL, Labels
+
+Images = TypeVar("Images")
 
 
 class Description(NamedTuple):
@@ -147,34 +149,28 @@ class Raw:
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """One split as tensors; images, labels and fields are those of ``Examples``.
+class _Part(Generic[Images]):
+    """One split; images, labels and fields are those of ``Examples``, all but the images as tensors."""
+
+    images: Images
+    labels: Tensor
+    further: Mapping[str, Tensor] = field(default_factory=dict)
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.labels)
+
+
+class Split(_Part["Tensor | None"]):
+    """One split whose images are a tensor.
 
     Channels come last so that a gathered batch is in channels_last memory without a copy.
     """
 
-    images: Tensor | None
-    labels: Tensor
-    further: Mapping[str, Tensor] = field(default_factory=dict)
-    fields: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Streamed:
-    """One split whose images are read from disk again in every pass; all else is that of ``Split``."""
-
-    images: Opened
-    labels: Tensor
-    further: Mapping[str, Tensor] = field(default_factory=dict)
-    fields: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.labels)
+class Streamed(_Part[Opened]):
+    """One split whose images are read from disk again in every pass."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,12 +104,9 @@ def _opened(encoded: Encoded, format: str | None) -> Image.Image:
         raise UserError(f"{encoded.where} holds no image bytes: embed the images in the file.")
     content = io.BytesIO(encoded.content) if isinstance(encoded.content, bytes) else encoded.content
     try:
-        if format is not None:
-            try:
-                image = Image.open(content, formats=(format,))
-            except Image.UnidentifiedImageError:
-                image = Image.open(content)
-        else:
+        try:
+            image = Image.open(content, formats=(format,) if format else None)
+        except Image.UnidentifiedImageError:
             image = Image.open(content)
     except _BROKEN as error:
         raise _unreadable(encoded, error) from error

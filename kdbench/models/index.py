@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydantic import TypeAdapter
+
+from kdbench.deferred import nn
 from kdbench.inputs import InputSpec
 from kdbench.models.shapes import FeatureShapes, Taps
-
-if TYPE_CHECKING:
-    from torch import nn
 
 # The inputs at which the distillation literature counts its models.
 INPUTS = InputSpec.image((3, 32, 32))
@@ -41,6 +41,10 @@ class Sketch:
     taps: Taps
     shapes: FeatureShapes
     weights: str
+
+
+# Makes one of JSON, whose lists become tuples.
+_SKETCH = TypeAdapter(Sketch)
 
 
 @dataclass(frozen=True)
@@ -64,22 +68,8 @@ def indexed(name: str) -> Entry | None:
     entry = _index().get(name)
     if entry is None or entry["source"] != fingerprint(entry["file"]):
         return None
-    sketch = entry["sketch"]
-    shapes = sketch["shapes"]
-    return Entry(
-        name,
-        entry["params"],
-        entry["macs"] if entry.get("counter") == counter_fingerprint() else None,
-        Sketch(
-            Taps(tuple(sketch["taps"]["stages"]), sketch["taps"]["pooled"]),
-            FeatureShapes(
-                tuple(shapes["logits"]),
-                None if shapes["pooled"] is None else tuple(shapes["pooled"]),
-                tuple(tuple(stage) for stage in shapes["stages"]),
-            ),
-            sketch["weights"],
-        ),
-    )
+    macs = entry["macs"] if entry.get("counter") == counter_fingerprint() else None
+    return Entry(name, entry["params"], macs, _SKETCH.validate_python(entry["sketch"]))
 
 
 @cache

@@ -71,7 +71,7 @@ class Archive:
     """A dataset as torchvision reads it: its class there, and how to get pixels and labels out of it.
 
     ``named_classes``: it has names of classes, not the label values only. ``further`` are the classes of the
-    tasks that it has further labels of, and ``further_labels`` how to get these.
+    tasks that its files, which are CIFAR's then, have further labels of.
     """
 
     title: str
@@ -82,7 +82,6 @@ class Archive:
     arrays: Callable[[Any], tuple[Any, Any]]
     named_classes: bool = True
     further: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    further_labels: Callable[[Any, str], Any] | None = None
 
     def read(self, root: Path, *, download: bool, tasks: tuple[str, ...]) -> Raw:
         """Read both splits from torchvision's files under ``root``, with the labels of further tasks."""
@@ -99,11 +98,7 @@ class Archive:
             which = {"split": "train" if train else "test"} if kind is datasets.SVHN else {"train": train}
             loaded = kind(str(root), download=download, **which)
             images, labels = self.arrays(loaded)
-            further = {
-                task: np.asarray(self.further_labels(loaded, task), dtype=np.int64)
-                for task in tasks
-                if self.further_labels
-            }
+            further = {task: np.asarray(_cifar_column(loaded, task), dtype=np.int64) for task in tasks}
             splits.append(Examples(images, np.asarray(labels, dtype=np.int64), further))
         count = self.description.num_classes
         names = loaded.classes if self.named_classes else range(count)
@@ -145,7 +140,6 @@ ARCHIVES = {
         "CIFAR100",
         _cifar,
         further={"coarse_label": SUPERCLASSES},
-        further_labels=_cifar_column,
     ),
     "svhn": Archive(
         "99,289 house-number digits, 32×32 RGB (without the extra split)",

@@ -12,15 +12,13 @@ Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", 2019, arXiv 1
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from kdbench.deferred import nn, torch
 from kdbench.errors import UserError
+from kdbench.inputs import Inputs
 from kdbench.methods import base
 from kdbench.methods.compressor import Compressor, Decision, compressor
-
-if TYPE_CHECKING:
-    from kdbench.inputs import Inputs
 
 
 @compressor("cast", title="weights in 16 bits", source="Kalamkar et al. 2019, arXiv 1905.12322", year=2019)

@@ -18,17 +18,15 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from kdbench.deferred import Tensor, nn, torch
 from kdbench.errors import UserError
+from kdbench.inputs import Inputs
 from kdbench.methods import base
 from kdbench.methods.compressor import Compressor, Decision, compressor
-
-if TYPE_CHECKING:
-    from kdbench.inputs import Inputs
 
 
 @compressor(
