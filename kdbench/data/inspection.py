@@ -8,7 +8,7 @@ from kdbench.data.class_order import fields_of_classes, refuse_shared_classes
 from kdbench.data.dataset import Raw
 from kdbench.data.imbalance import long_tailed
 from kdbench.data.load import fitted, loaded
-from kdbench.data.registry import resolve
+from kdbench.data.registry import resolve_entry
 from kdbench.data.splits import parts
 from kdbench.data.stored import Stored
 from kdbench.errors import UserError
@@ -57,15 +57,7 @@ def inspect_entry(
     dataset that is not known.
     """
     inspection = Inspection()
-    source, request = resolve(
-        entry.name,
-        root=root,
-        base=entry.folder,
-        split_seed=entry.split_seed,
-        args=entry.args,
-        tasks=tuple(entry.tasks),
-        fault=inspection.fault,
-    )
+    source, request = resolve_entry(entry, root, fault=inspection.fault)
     if not decode and not callable(source.describe):
         return inspection
     try:

@@ -17,7 +17,7 @@ from kdbench.data.footprint import Footprint, footprint
 from kdbench.data.images import refit
 from kdbench.data.imbalance import long_tailed
 from kdbench.data.options import Options
-from kdbench.data.registry import Request, Source, resolve
+from kdbench.data.registry import Request, Source, resolve, resolve_entry
 from kdbench.data.splits import parts
 from kdbench.data.stored import Opened, Stored
 from kdbench.data.survey import survey
@@ -133,16 +133,7 @@ def dataset_checksum(entry: DatasetEntry, *, root: Path | None = None, most: int
     Images on disk are decoded one after the other and not held. Raises UserError as ``load_dataset`` does,
     for data that would have to be downloaded, and for images on disk of more than ``most`` bytes of pixels.
     """
-    seed, tasks = entry.split_seed, tuple(entry.tasks)
-    source, request = resolve(
-        entry.name,
-        root=root,
-        base=entry.folder,
-        split_seed=seed,
-        args=entry.args,
-        tasks=tasks,
-        download=False,
-    )
+    source, request = resolve_entry(entry, root, download=False)
     raw = fitted(loaded(entry.name, source, request), request.options)
     if entry.classes is not None:
         raw = raw.relabelled(places(entry.name, raw.classes, entry.classes))
@@ -220,19 +211,18 @@ def measure_dataset(
     are read; a factory has to be called. Raises UserError as ``load_dataset`` does for what is looked at.
     """
     source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {})
-    extent = source.extent
+    options, extent = request.options, source.extent
     if callable(extent):
         extent = extent(request)
     if extent is None:
         whole = loaded(name, source, request)
-        inputs, raw = request.options.fit(whole.inputs), fitted(whole, request.options)
-        return footprint(inputs, raw.extent(), validation_fraction, augment or Augment())
-    options = request.options
-    kept = extent._replace(
-        train=min(extent.train, options.limit or extent.train),
-        test=min(extent.test, options.limit_test or extent.test),
-    )
-    inputs = describe_dataset(name, root=root, folder=folder, args=args).inputs
+        inputs, kept = options.fit(whole.inputs), fitted(whole, options).extent()
+    else:
+        kept = extent._replace(
+            train=min(extent.train, options.limit or extent.train),
+            test=min(extent.test, options.limit_test or extent.test),
+        )
+        inputs = describe_dataset(name, root=root, folder=folder, args=args).inputs
     return footprint(inputs, kept, validation_fraction, augment or Augment())
 
 

@@ -14,6 +14,7 @@ from kdbench.data.options import Options
 from kdbench.errors import UserError, nearest, refuse, unknown
 from kdbench.registry import Registry
 from kdbench.suite.references import located, misplaced
+from kdbench.suite.schema import DatasetEntry
 
 ROOT_VARIABLE = "KDBENCH_DATA"
 MODULE_FACTORY = "package.module:factory"
@@ -150,6 +151,19 @@ def resolve(
     options = Options.parse(args, chosen.options)
     return chosen, Request(
         name, reference, root, split_seed, options, tasks, base=base, fault=fault, download=download
+    )
+
+
+def resolve_entry(entry: DatasetEntry, root: Path | None, **setting: Any) -> tuple[Source, Request]:
+    """Return source and request of a suite's dataset; ``setting`` are further arguments of ``resolve``."""
+    return resolve(
+        entry.name,
+        root=root,
+        split_seed=entry.split_seed,
+        args=entry.args,
+        tasks=tuple(entry.tasks),
+        base=entry.folder,
+        **setting,
     )
 
 

@@ -37,7 +37,7 @@ class Estimate:
     noise: str | None
 
 
-def spread(values: Floats) -> float:
+def spread(values: Floats | list[float]) -> float:
     """Return the interquartile range of values as a share of their median."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return float((high - low) / middle)

@@ -165,7 +165,7 @@ class _Session:
                     continue
                 # Whether there is a counter comes first: without one nothing is run.
                 counter = Gpu().joules if device == "cuda" else Rapl()
-                finish = torch.cuda.synchronize if device == "cuda" else _nothing
+                finish: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else lambda: None
                 inputs = example(self.job, batch, device)
                 call = prepare(built.model, inputs, Place(device, batch), built.trial)
 
@@ -207,10 +207,6 @@ class _Session:
             return Gpu().state()
         except UserError as error:
             return {"unknown": str(error)}
-
-
-def _nothing() -> None:
-    """Wait for nothing: on the CPU a call that returned is finished."""
 
 
 def _frame(timing: Timing[Subject]) -> pd.DataFrame:
