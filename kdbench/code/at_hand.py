@@ -74,11 +74,8 @@ def _compared(what: str, records: tuple[str, ...], references: Sequence[str], so
 
 def _code_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield the kind, the name and the fingerprint of all code of a user's own that decided a record."""
-    parts = [
-        ("dataset", config.get("dataset")),
-        *((("model", config.get(key))) for key in ("model", "student")),
-    ]
-    for kind, part in parts:
+    for kind, key in (("dataset", "dataset"), ("model", "model"), ("model", "student")):
+        part = config.get(key)
         if part and part.get("source"):
             yield kind, part["name"], part["source"]
     if config.get("method_source"):

@@ -21,6 +21,7 @@ from kdbench.data.registry import Request, Source, resolve, resolve_entry
 from kdbench.data.splits import parts
 from kdbench.data.stored import Opened, Stored
 from kdbench.data.survey import survey
+from kdbench.deferred import torch
 from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.progress import Progress
@@ -248,8 +249,6 @@ def fitted(raw: Raw, options: Options) -> Raw:
 
 
 def _split(examples: Examples) -> Split | Streamed:
-    import torch
-
     labels = torch.from_numpy(examples.labels.copy())
     further = {task: torch.from_numpy(column.copy()) for task, column in examples.further.items()}
     fields = {name: torch.from_numpy(values.copy()) for name, values in examples.fields.items()}

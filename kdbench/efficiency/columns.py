@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from kdbench.bounds import UNCOUNTED
 from kdbench.column import Column, Direction, Scale
@@ -115,6 +116,7 @@ def _of_counts(
     return Column(name, title, "cost", direction, unit, range, source, scale=scale)
 
 
+_ratio = partial(_of_counts, range="(0, ∞)", direction="higher", unit="×", scale="ratio")
 _COUNTS = [
     _of_counts("params", "Parameters kept at inference", "torch"),
     _of_counts("params_nonzero", "Parameters that are not zero", "torch", "[0, params]"),
@@ -149,22 +151,6 @@ _COUNTS = [
         "plain",
     ),
     _of_counts("size_bytes", "Size of the file", "safetensors", unit="bytes", scale="bytes"),
-    _of_counts(
-        "compression_ratio",
-        "Compression ratio",
-        "reference bytes / bytes (Blalock et al., 2020)",
-        "(0, ∞)",
-        "higher",
-        "×",
-        "ratio",
-    ),
-    _of_counts(
-        "theoretical_speedup",
-        "Theoretical speed-up",
-        "reference MACs / MACs (Blalock et al., 2020)",
-        "(0, ∞)",
-        "higher",
-        "×",
-        "ratio",
-    ),
+    _ratio("compression_ratio", "Compression ratio", "reference bytes / bytes (Blalock et al., 2020)"),
+    _ratio("theoretical_speedup", "Theoretical speed-up", "reference MACs / MACs (Blalock et al., 2020)"),
 ]

@@ -47,15 +47,12 @@ class Cast(Compressor):
 
     def apply(self, model: nn.Module, decision: Decision) -> nn.Module:
         """Return the network in the format, between two conversions."""
-        return _between_conversions(model, _torch_dtype(decision["dtype"]))
+        # The class needs torch at its definition, which the plan does without.
+        from kdbench.models.converted import Converted
+
+        dtype = _torch_dtype(decision["dtype"])
+        return Converted(model.to(dtype), dtype)
 
 
 def _torch_dtype(name: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}[name]
-
-
-def _between_conversions(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    # The class needs torch at its definition, which the plan does without.
-    from kdbench.models.converted import Converted
-
-    return Converted(model.to(dtype), dtype)
