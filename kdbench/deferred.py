@@ -1,8 +1,8 @@
 """torch, imported when it is first used.
 
 What is planned, listed and compared needs the methods' names, defaults and conditions, but not torch,
-whose import takes longer than all of that. A file that says ``from kdbench.deferred import F, nn, torch``
-can be imported without it, as long as it uses them inside functions only.
+whose import takes longer than all of that. A file that says ``from kdbench.deferred import F, Tensor, nn``
+can be imported without it, as long as it uses them inside functions only, and ``Tensor`` in annotations only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
     import torch.nn.functional as F
-    from torch import nn
+    from torch import Tensor, nn
 else:
 
     class _Deferred:
@@ -25,8 +25,9 @@ else:
         def __getattr__(self, attribute: str) -> Any:
             return getattr(importlib.import_module(self._name), attribute)
 
+    Tensor = Any
     torch = _Deferred("torch")
     nn = _Deferred("torch.nn")
     F = _Deferred("torch.nn.functional")
 
-__all__ = ["F", "nn", "torch"]
+__all__ = ["F", "Tensor", "nn", "torch"]

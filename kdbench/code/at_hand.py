@@ -36,9 +36,9 @@ class CodeComparison:
             return None
         count = len(self.records)
         more = f" and {count - NAMED} more" if count > NAMED else ""
-        made = "a finished record was made with it" if count == 1 else f"{count} records were made with it"
+        event = "a finished record was made with it" if count == 1 else f"{count} records were made with it"
         return (
-            f"the code of {self.what}, or code that it imports, has changed since {made} "
+            f"the code of {self.what}, or code that it imports, has changed since {event} "
             f"({', '.join(self.records[:NAMED])}{more}): restore the files, or run the suite "
             "again, which makes anew what rests on them"
         )
@@ -74,11 +74,8 @@ def _compared(what: str, records: tuple[str, ...], references: Sequence[str], so
 
 def _code_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield the kind, the name and the fingerprint of all code of a user's own that decided a record."""
-    parts = [
-        ("dataset", config.get("dataset")),
-        *((("model", config.get(key))) for key in ("model", "student")),
-    ]
-    for kind, part in parts:
+    for kind, key in (("dataset", "dataset"), ("model", "model"), ("model", "student")):
+        part = config.get(key)
         if part and part.get("source"):
             yield kind, part["name"], part["source"]
     if config.get("method_source"):

@@ -38,12 +38,12 @@ def load_factory(reference: str) -> Callable[..., Any]:
         module = (
             _import_file(_file(place), reference) if _is_file(place) else _import_module(place, reference)
         )
-    found = getattr(module, name, None)
-    if callable(found):
-        return found
+    member = getattr(module, name, None)
+    if callable(member):
+        return member
     public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
     hint = nearest(name, public) or (f" It has: {', '.join(sorted(public))}." if public else "")
-    fault = "no" if found is None else "no function or class"
+    fault = "no" if member is None else "no function or class"
     raise UserError(f"there is {fault} '{name}' in {place}.{hint}")
 
 

@@ -97,7 +97,7 @@ def is_library(file: Path) -> bool:
     return bool(_INSTALLED & set(resolved.parts)) or any(resolved.is_relative_to(at) for at in _STANDARD)
 
 
-def found_by_python(name: str) -> ModuleSpec | None:
+def spec_of_python(name: str) -> ModuleSpec | None:
     """Return where Python itself finds a top-level module, leaving aside the folders of users' files."""
     for finder in sys.meta_path:
         if hasattr(finder, "find_spec") and not getattr(finder, "of_users", False):
@@ -128,7 +128,7 @@ class _Finder:
 
     def __init__(self, roots: Sequence[str]) -> None:
         self._roots = list(roots)
-        self._known: dict[str, _Place | None] = {}
+        self._places: dict[str, _Place | None] = {}
 
     def add(self, name: str, modules: dict[str, Path]) -> Iterator[tuple[Path, str]]:
         """Add a module to those that are needed; yield its file and package if it is new and a user's."""
@@ -139,10 +139,10 @@ class _Finder:
         yield place.file, name if place.parts is not None else name.rpartition(".")[0]
 
     def _find(self, name: str) -> _Place | None:
-        if name not in self._known:
+        if name not in self._places:
             parent, _, tail = name.rpartition(".")
-            self._known[name] = self._part(parent, tail) if parent else self._top(name)
-        return self._known[name]
+            self._places[name] = self._part(parent, tail) if parent else self._top(name)
+        return self._places[name]
 
     def _top(self, name: str) -> _Place | None:
         if name == "kdbench":
@@ -150,7 +150,7 @@ class _Finder:
         place = _Place.of(PathFinder.find_spec(name, self._roots))
         if place is not None and place.file is not None:
             return place
-        spec = found_by_python(name)
+        spec = spec_of_python(name)
         elsewhere = _Place.of(spec)
         if spec is None or (elsewhere is not None and elsewhere.file is None):
             return place or elsewhere  # a folder without __init__.py, as nothing else has the name

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from kdbench.code.imports import Code, found_by_python, imports_of
+from kdbench.code.imports import Code, imports_of, spec_of_python
 from kdbench.errors import SharedFault
 
 _LOCK = threading.RLock()
@@ -30,13 +30,13 @@ def workspace_of(folder: Path) -> Workspace:
     with _LOCK:
         if _FINDER not in sys.meta_path:
             sys.meta_path.insert(0, _FINDER)
-        known = _WORKSPACES.get(folder)
-        if known is None or known.outdated():
-            roots = known.roots if known else [str(folder)]
-            if known is not None:
-                known.withdraw()  # the modules of the old files
-            known = _WORKSPACES[folder] = Workspace(folder, roots)
-        return known
+        workspace = _WORKSPACES.get(folder)
+        if workspace is None or workspace.outdated():
+            roots = workspace.roots if workspace else [str(folder)]
+            if workspace is not None:
+                workspace.withdraw()  # the modules of the old files
+            workspace = _WORKSPACES[folder] = Workspace(folder, roots)
+        return workspace
 
 
 def refuse_stale(code: Code) -> None:
@@ -136,7 +136,7 @@ class Workspace:
             if first:
                 self._note_roots()
             spec = PathFinder.find_spec(name, self.roots)
-            if spec is None or ((not first or spec.origin is None) and found_by_python(name)):
+            if spec is None or ((not first or spec.origin is None) and spec_of_python(name)):
                 return None
         elif name.rpartition(".")[0] in self._names:
             spec = PathFinder.find_spec(name, path)
@@ -149,8 +149,8 @@ class Workspace:
         return spec
 
     def _note_roots(self) -> None:
-        known = {*self._usual_path, *self.roots}
-        self.roots += [path for path in dict.fromkeys(sys.path) if path not in known]
+        earlier = {*self._usual_path, *self.roots}
+        self.roots += [path for path in dict.fromkeys(sys.path) if path not in earlier]
 
     def _put_in(self) -> None:
         for package in self._own - self._names:
@@ -192,8 +192,8 @@ class Loader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the file; what it imports later, in functions, comes from the workspace as well."""
-        lazy = (found for found in imports_of(Path(self.path)) if found.lazy)
-        if any(found.module.partition(".")[0] not in sys.stdlib_module_names for found in lazy):
+        lazy = (statement for statement in imports_of(Path(self.path)) if statement.lazy)
+        if any(statement.module.partition(".")[0] not in sys.stdlib_module_names for statement in lazy):
             module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self._workspace.import_}
         super().exec_module(module)
 

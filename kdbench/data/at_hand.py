@@ -75,9 +75,9 @@ def compare_data(
 
 def compared(entry: DatasetEntry, records: Iterable[Record], checksum: str) -> Comparison:
     """Return how records compare with data of a checksum that is known."""
-    known = {record.place: record.provenance["data_checksum"] for record in records}
-    other = {name: then for name, then in known.items() if then != checksum}
-    return Comparison(entry.shown, len(known), other, checksum)
+    checksums = {record.place: record.provenance["data_checksum"] for record in records}
+    other = {name: then for name, then in checksums.items() if then != checksum}
+    return Comparison(entry.shown, len(checksums), other, checksum)
 
 
 def refuse_other_data(comparison: Comparison, run: Path) -> None:

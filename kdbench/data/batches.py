@@ -82,13 +82,13 @@ class Batches:
         the loop and the same seed means the same epoch on every device.
         """
         draws = drawn(len(self), self._augment, generator)
-        return self._made(draws[: self.steps(batch_size) * batch_size], batch_size)
+        return self._in_batches(draws[: self.steps(batch_size) * batch_size], batch_size)
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
         """Return every example in the order of the split, unchanged but for normalisation."""
-        return self._made(centred(len(self), self._augment), batch_size)
+        return self._in_batches(centred(len(self), self._augment), batch_size)
 
-    def _made(self, draws: Draws, batch_size: int) -> Iterator[Batch]:
+    def _in_batches(self, draws: Draws, batch_size: int) -> Iterator[Batch]:
         order = draws.order.to(self.device)
         labels = self._labels.index_select(0, order)
         images = self._normalised(draws, batch_size)

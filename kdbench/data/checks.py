@@ -46,10 +46,10 @@ def check(
         counts = of_tasks.counts(raw.train.further[task], len(classes))
         _check_classes(f"{task} in {name}", classes, counts, fault)
     if isinstance(expected, Description):
-        found = Description(raw.inputs, num_classes, raw.target)
-        if found != expected:
+        description = Description(raw.inputs, num_classes, raw.target)
+        if description != expected:
             fault(
-                f"the files of {name} hold {num_classes} classes of images of {found.inputs}, not "
+                f"the files of {name} hold {num_classes} classes of images of {description.inputs}, not "
                 f"{expected.num_classes} of {expected.inputs}: they are of another dataset."
             )
 
@@ -67,7 +67,7 @@ def _check_fields(where: str, examples: Examples) -> None:
 
 
 def _check_shapes(where: str, examples: Examples, train: Examples, fault: Fault) -> None:
-    mine, theirs = (_shapes(found) for found in (examples, train))
+    mine, theirs = _shapes(examples), _shapes(train)
     if list(mine) != list(theirs):
         raise UserError(f"{where} has {', '.join(mine)} and train {', '.join(theirs)}: make them alike.")
     for name, shape in mine.items():

@@ -33,10 +33,10 @@ def check_classes(
         _check_count(entry.name, num_classes, entry.classes)
 
 
-def refuse_shared_classes(dataset: str, target: str, asked: Mapping[str, bool]) -> None:
+def refuse_shared_classes(dataset: str, target: str, fields: Mapping[str, bool]) -> None:
     """Raise UserError for a field that is asked for and has no meaning where classes are not exclusive."""
-    for field, is_asked in asked.items():
-        if is_asked and not find_target(target).exclusive:
+    for field, is_set in fields.items():
+        if is_set and not find_target(target).exclusive:
             raise UserError(
                 f"{field}: it is not defined for {dataset}, whose target is {target}: leave it out."
             )

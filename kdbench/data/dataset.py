@@ -6,18 +6,18 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.data.stored import Opened, Stored
+from kdbench.deferred import Tensor
 from kdbench.heads import PRIMARY
 from kdbench.inputs import IMAGE, Field, InputSpec
 from kdbench.targets import USUAL, Labels
 
-if TYPE_CHECKING:
-    from torch import Tensor
+Images = TypeVar("Images")
 
 
 class Description(NamedTuple):
@@ -100,8 +100,8 @@ class Raw:
 
     def splits(self) -> dict[str, Examples]:
         """Return the splits that are there, by name."""
-        found = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: examples for name, examples in found.items() if examples is not None}
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: examples for name, examples in splits.items() if examples is not None}
 
     def placed(self, streamed: Collection[str], scratch: Path | None) -> Raw:
         """Return the splits with their images in memory, but for those named, which stay on disk.
@@ -138,7 +138,7 @@ class Raw:
             fields[IMAGE] = Field((channels, height, width))
         for name, values in self.train.fields.items():
             splits = [examples.fields[name] for examples in self.splits().values()]
-            low, high = min(found.min() for found in splits), max(found.max() for found in splits)
+            low, high = min(column.min() for column in splits), max(column.max() for column in splits)
             fields[name] = Field(values.shape[1:], values.dtype.name, low.item(), high.item())
         return InputSpec(fields)
 
@@ -149,34 +149,28 @@ class Raw:
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """One split as tensors; images, labels and fields are those of ``Examples``.
+class _Part(Generic[Images]):
+    """One split; images, labels and fields are those of ``Examples``, all but the images as tensors."""
+
+    images: Images
+    labels: Tensor
+    further: Mapping[str, Tensor] = field(default_factory=dict)
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.labels)
+
+
+class Split(_Part["Tensor | None"]):
+    """One split whose images are a tensor.
 
     Channels come last so that a gathered batch is in channels_last memory without a copy.
     """
 
-    images: Tensor | None
-    labels: Tensor
-    further: Mapping[str, Tensor] = field(default_factory=dict)
-    fields: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Streamed:
-    """One split whose images are read from disk again in every pass; all else is that of ``Split``."""
-
-    images: Opened
-    labels: Tensor
-    further: Mapping[str, Tensor] = field(default_factory=dict)
-    fields: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.labels)
+class Streamed(_Part[Opened]):
+    """One split whose images are read from disk again in every pass."""
 
 
 @dataclass(frozen=True, eq=False)

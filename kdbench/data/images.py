@@ -82,11 +82,11 @@ def _upright(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith(_SIXTEEN_BITS):
         return image
-    values = np.asarray(image)
-    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    levels = np.asarray(image)
+    grey = Image.fromarray((levels >> 8).astype(np.uint8))
     clear = image.info.get("transparency")
     if clear is not None:
-        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        grey.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))
     return grey
 
 
@@ -104,12 +104,9 @@ def _opened(encoded: Encoded, format: str | None) -> Image.Image:
         raise UserError(f"{encoded.where} holds no image bytes: embed the images in the file.")
     content = io.BytesIO(encoded.content) if isinstance(encoded.content, bytes) else encoded.content
     try:
-        if format is not None:
-            try:
-                image = Image.open(content, formats=(format,))
-            except Image.UnidentifiedImageError:
-                image = Image.open(content)
-        else:
+        try:
+            image = Image.open(content, formats=(format,) if format else None)
+        except Image.UnidentifiedImageError:
             image = Image.open(content)
     except _BROKEN as error:
         raise _unreadable(encoded, error) from error

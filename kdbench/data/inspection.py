@@ -8,7 +8,7 @@ from kdbench.data.class_order import fields_of_classes, refuse_shared_classes
 from kdbench.data.dataset import Raw
 from kdbench.data.imbalance import long_tailed
 from kdbench.data.load import fitted, loaded
-from kdbench.data.registry import resolve
+from kdbench.data.registry import resolve_entry
 from kdbench.data.splits import parts
 from kdbench.data.stored import Stored
 from kdbench.errors import UserError
@@ -56,50 +56,42 @@ def inspect_entry(
     not read, and a source is only looked at where that is a matter of listing files. Raises UserError for a
     dataset that is not known.
     """
-    found = Inspection()
-    source, request = resolve(
-        entry.name,
-        root=root,
-        base=entry.folder,
-        split_seed=entry.split_seed,
-        args=entry.args,
-        tasks=tuple(entry.tasks),
-        fault=found.fault,
-    )
+    inspection = Inspection()
+    source, request = resolve_entry(entry, root, fault=inspection.fault)
     if not decode and not callable(source.describe):
-        return found
+        return inspection
     try:
         whole = loaded(entry.name, source, request)
         raw = fitted(whole, request.options)
         if decode:
-            _decode(raw, found, progress or Progress())
+            _decode(raw, inspection, progress or Progress())
         request.options.fit(whole.inputs)
         rest, _ = parts(raw, entry.validation_fraction, entry.split_seed)
-        asked = fields_of_classes(entry.classes, entry.imbalance_factor)
-        refuse_shared_classes(entry.name, raw.target, asked)
+        shared = fields_of_classes(entry.classes, entry.imbalance_factor)
+        refuse_shared_classes(entry.name, raw.target, shared)
         if entry.imbalance_factor != 1:
             long_tailed(
                 raw.train.labels[rest], len(raw.classes), entry.imbalance_factor, seed=entry.split_seed
             )
     except UserError as error:
-        found.fault(str(error))
-    return found
+        inspection.fault(str(error))
+    return inspection
 
 
-def _decode(raw: Raw, found: Inspection, progress: Progress) -> None:
+def _decode(raw: Raw, inspection: Inspection, progress: Progress) -> None:
     splits = raw.splits()
     progress.begin("reading the data", sum(map(len, splits.values())), "image")
     for split, examples in splits.items():
         if not isinstance(examples.images, Stored):
-            found.images += len(examples)
+            inspection.images += len(examples)
             continue
         try:
             for count, faults in examples.images.faults():
-                found.images += count
-                progress.advance(found.images, split)
+                inspection.images += count
+                progress.advance(inspection.images, split)
                 for text in faults:
-                    found.fault(text)
+                    inspection.fault(text)
         except UserError as error:
             # A file that holds many images and ends too early.
-            found.fault(str(error))
-    progress.end(f"{found.images:,} images")
+            inspection.fault(str(error))
+    progress.end(f"{inspection.images:,} images")

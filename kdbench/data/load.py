@@ -17,10 +17,11 @@ from kdbench.data.footprint import Footprint, footprint
 from kdbench.data.images import refit
 from kdbench.data.imbalance import long_tailed
 from kdbench.data.options import Options
-from kdbench.data.registry import Request, Source, resolve
+from kdbench.data.registry import Request, Source, resolve, resolve_entry
 from kdbench.data.splits import parts
 from kdbench.data.stored import Opened, Stored
 from kdbench.data.survey import survey
+from kdbench.deferred import torch
 from kdbench.errors import UserError
 from kdbench.memory import as_text
 from kdbench.progress import Progress
@@ -133,16 +134,7 @@ def dataset_checksum(entry: DatasetEntry, *, root: Path | None = None, most: int
     Images on disk are decoded one after the other and not held. Raises UserError as ``load_dataset`` does,
     for data that would have to be downloaded, and for images on disk of more than ``most`` bytes of pixels.
     """
-    seed, tasks = entry.split_seed, tuple(entry.tasks)
-    source, request = resolve(
-        entry.name,
-        root=root,
-        base=entry.folder,
-        split_seed=seed,
-        args=entry.args,
-        tasks=tasks,
-        download=False,
-    )
+    source, request = resolve_entry(entry, root, download=False)
     raw = fitted(loaded(entry.name, source, request), request.options)
     if entry.classes is not None:
         raw = raw.relabelled(places(entry.name, raw.classes, entry.classes))
@@ -165,13 +157,13 @@ def describe_dataset(
     is looked at.
     """
     source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {})
-    found = source.describe
-    if callable(found):
-        found = found(request)
-    elif found is None:
+    description = source.describe
+    if callable(description):
+        description = description(request)
+    elif description is None:
         raw = loaded(name, source, request)
-        found = Description(raw.inputs, len(raw.classes), raw.target)
-    return found._replace(inputs=request.options.fit(found.inputs))
+        description = Description(raw.inputs, len(raw.classes), raw.target)
+    return description._replace(inputs=request.options.fit(description.inputs))
 
 
 def describe_tasks(
@@ -220,19 +212,18 @@ def measure_dataset(
     are read; a factory has to be called. Raises UserError as ``load_dataset`` does for what is looked at.
     """
     source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {})
-    extent = source.extent
+    options, extent = request.options, source.extent
     if callable(extent):
         extent = extent(request)
     if extent is None:
         whole = loaded(name, source, request)
-        inputs, raw = request.options.fit(whole.inputs), fitted(whole, request.options)
-        return footprint(inputs, raw.extent(), validation_fraction, augment or Augment())
-    options = request.options
-    kept = extent._replace(
-        train=min(extent.train, options.limit or extent.train),
-        test=min(extent.test, options.limit_test or extent.test),
-    )
-    inputs = describe_dataset(name, root=root, folder=folder, args=args).inputs
+        inputs, kept = options.fit(whole.inputs), fitted(whole, options).extent()
+    else:
+        kept = extent._replace(
+            train=min(extent.train, options.limit or extent.train),
+            test=min(extent.test, options.limit_test or extent.test),
+        )
+        inputs = describe_dataset(name, root=root, folder=folder, args=args).inputs
     return footprint(inputs, kept, validation_fraction, augment or Augment())
 
 
@@ -258,8 +249,6 @@ def fitted(raw: Raw, options: Options) -> Raw:
 
 
 def _split(examples: Examples) -> Split | Streamed:
-    import torch
-
     labels = torch.from_numpy(examples.labels.copy())
     further = {task: torch.from_numpy(column.copy()) for task, column in examples.further.items()}
     fields = {name: torch.from_numpy(values.copy()) for name, values in examples.fields.items()}

@@ -14,6 +14,7 @@ from kdbench.data.options import Options
 from kdbench.errors import UserError, nearest, refuse, unknown
 from kdbench.registry import Registry
 from kdbench.suite.references import located, misplaced
+from kdbench.suite.schema import DatasetEntry
 
 ROOT_VARIABLE = "KDBENCH_DATA"
 MODULE_FACTORY = "package.module:factory"
@@ -116,8 +117,8 @@ def source(
 
 def dataset_sources() -> dict[str, Source]:
     """Return every source by the name that a suite writes: the fixed datasets first, then the patterns."""
-    known = SOURCES.all()
-    return {name: known[name] for name in sorted(known, key=lambda name: (":" in name, name))}
+    sources = SOURCES.all()
+    return {name: sources[name] for name in sorted(sources, key=lambda name: (":" in name, name))}
 
 
 def resolve(
@@ -138,7 +139,7 @@ def resolve(
     """
     chosen, reference = _find(name)
     if tasks and chosen.further is None:
-        having = [known.name for known in dataset_sources().values() if known.further]
+        having = [entry.name for entry in dataset_sources().values() if entry.further]
         raise UserError(
             f"dataset.tasks: {name} has one column of labels only; use one of {', '.join(having)}, "
             "or leave tasks out."
@@ -153,22 +154,35 @@ def resolve(
     )
 
 
+def resolve_entry(entry: DatasetEntry, root: Path | None, **setting: Any) -> tuple[Source, Request]:
+    """Return source and request of a suite's dataset; ``setting`` are further arguments of ``resolve``."""
+    return resolve(
+        entry.name,
+        root=root,
+        split_seed=entry.split_seed,
+        args=entry.args,
+        tasks=tuple(entry.tasks),
+        base=entry.folder,
+        **setting,
+    )
+
+
 def _find(name: str) -> tuple[Source, str]:
-    known = dataset_sources()
+    sources = dataset_sources()
     kind, colon, reference = name.partition(":")
     if not colon:
-        if name in known and ":" not in name:
-            return known[name], ""
-        raise unknown("dataset", name, known)
-    patterns = {key.partition(":")[0]: found for key, found in known.items() if key.endswith(":PATH")}
+        if name in sources and ":" not in name:
+            return sources[name], ""
+        raise unknown("dataset", name, sources)
+    patterns = {key.partition(":")[0]: entry for key, entry in sources.items() if key.endswith(":PATH")}
     if kind in patterns:
         if not reference:
             raise UserError(f"dataset '{name}' names no folder: write {kind}:PATH.")
         return patterns[kind], reference
     left = name.rpartition(":")[0]
     if left.endswith(".py"):
-        return known[FILE_FACTORY], name
+        return sources[FILE_FACTORY], name
     # A misspelt 'folder' would otherwise be reported as a module that cannot be imported.
     if nearest(kind, patterns) and kind.isidentifier() and importlib.util.find_spec(kind) is None:
         raise unknown("kind of dataset", kind, patterns)
-    return known[MODULE_FACTORY], name
+    return sources[MODULE_FACTORY], name

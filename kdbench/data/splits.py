@@ -109,18 +109,18 @@ def balanced(labels: NDArray[np.int64], limit: int) -> NDArray[np.intp]:
     return np.sort(by_class[np.lexsort((ordered, rank))[:limit]])
 
 
-def roles(found: Collection[str], where: str) -> dict[str, str]:
+def roles(names: Collection[str], where: str) -> dict[str, str]:
     """Return which of the split names found on disk serves as train, test and validation.
 
     A validation split is the test split where there is no other, as papers use ImageNet's.
     Raises UserError where the training or the test split is missing.
     """
-    validation = next((name for name in VALIDATION_NAMES if name in found), None)
-    assigned = {name: name for name in ("train", "test") if name in found}
+    validation = next((name for name in VALIDATION_NAMES if name in names), None)
+    assigned = {name: name for name in ("train", "test") if name in names}
     if validation is not None:
         assigned["validation" if "test" in assigned else "test"] = validation
     for role in ("train", "test"):
         if role not in assigned:
-            has = f"only {', '.join(sorted(found))}" if found else "no split"
+            has = f"only {', '.join(sorted(names))}" if names else "no split"
             raise UserError(f"{where} has no {role} split ({has}): add '{role}'.")
     return assigned

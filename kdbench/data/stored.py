@@ -39,9 +39,17 @@ class OpenShelf(Shelf, Protocol):
     def __getitem__(self, row: int) -> Encoded:
         """Return the image at ``row``."""
 
+    def __iter__(self) -> Iterator[Encoded]:
+        """Yield the images in their order."""
+        return (self[row] for row in range(len(self)))
+
+    def opened(self, scratch: Path | None) -> Self:
+        """Return itself: any image is at hand."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
-class Files:
+class Files(OpenShelf):
     """A shelf of image files: ``names`` are their paths below ``folder``."""
 
     folder: Path
@@ -56,17 +64,9 @@ class Files:
         path = self.folder / str(self.names[row])
         return Encoded(str(path), path)
 
-    def __iter__(self) -> Iterator[Encoded]:
-        """Yield the images in their order."""
-        return (self[row] for row in range(len(self)))
-
-    def take(self, rows: NDArray[np.intp]) -> Files:
+    def take(self, rows: NDArray[np.intp]) -> Self:
         """Return the shelf of the images at ``rows``, in that order."""
-        return Files(self.folder, self.names[rows])
-
-    def opened(self, scratch: Path | None) -> Files:
-        """Return itself: a file system gives any file at once."""
-        return self
+        return replace(self, names=self.names[rows])
 
 
 class _Pack:
@@ -89,7 +89,7 @@ def _delete(path: Path, owner: int) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class Packed(OpenShelf):
     """A shelf in one temporary file: for each image what errors call it, then its bytes.
 
     ``bounds``, int64 (N, 3), says where the one begins, the other begins, and it ends.
@@ -139,17 +139,9 @@ class Packed:
             where, content = file.read(middle - start), file.read(stop - middle)
         return Encoded(where.decode(), content)
 
-    def __iter__(self) -> Iterator[Encoded]:
-        """Read the images in their order."""
-        return (self[row] for row in range(len(self)))
-
-    def take(self, rows: NDArray[np.intp]) -> Packed:
+    def take(self, rows: NDArray[np.intp]) -> Self:
         """Return the shelf of the images at ``rows``, in that order."""
-        return Packed(self.pack, self.bounds[rows])
-
-    def opened(self, scratch: Path | None) -> Packed:
-        """Return itself."""
-        return self
+        return replace(self, bounds=self.bounds[rows])
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,8 +61,8 @@ class Stream:
         arriving = iter(loader)
         for begin in range(0, len(draws), batch_size):
             size = min(batch_size, len(draws) - begin)
-            found = [self._arrived(next(arriving)) for _ in range(0, size, PIECE)]
-            yield found[0] if len(found) == 1 else torch.cat(found)
+            pieces = [self._arrived(next(arriving)) for _ in range(0, size, PIECE)]
+            yield pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _arrived(self, piece: Tensor | UserError) -> Tensor:
         if isinstance(piece, UserError):
@@ -91,18 +91,18 @@ class _Pictures(Dataset[Tensor | UserError]):
         An error is returned, not raised: it would arrive with the worker's traceback as its text.
         """
         _, height, width, channels = self._images.shape
-        made = torch.empty((len(piece), height, width, channels), dtype=torch.uint8)
-        values = zip(*(x.tolist() for x in (piece.order, piece.top, piece.left, piece.flipped)), strict=True)
+        images = torch.empty((len(piece), height, width, channels), dtype=torch.uint8)
+        windows = zip(*(x.tolist() for x in (piece.order, piece.top, piece.left, piece.flipped)), strict=True)
         try:
-            for place, (row, top, left, flipped) in enumerate(values):
+            for place, (row, top, left, flipped) in enumerate(windows):
                 image = torch.tensor(self._images.image(row)).permute(2, 0, 1)
                 if self._margin:
                     image = tv.crop(tv.pad(image, [self._margin] * 4), top, left, height, width)
                 image = tv.horizontal_flip(image) if flipped else image
-                made[place] = image.permute(1, 2, 0)
+                images[place] = image.permute(1, 2, 0)
         except UserError as error:
             return error
-        return made.flatten(1)
+        return images.flatten(1)
 
 
 def _cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from kdbench.bounds import UNCOUNTED
 from kdbench.column import Column, Direction, Scale
@@ -13,6 +14,20 @@ from kdbench.place import Place
 _MLPERF = "calls on the reference's pace; as many as MLPerf Inference's early stopping needs"
 # Written out in ``rounds``.
 _FOOTING = "median over rounds of the round's median / the reference's pace in that round"
+_FRESH = "weights included, fresh process"
+# What memory is taken of on a device: title and source.
+_MEMORY = {
+    "cpu": {
+        "peak": (
+            "Peak memory of inference",
+            "growth of resident memory over the loaded model, fresh process",
+        )
+    },
+    "cuda": {
+        "allocated": ("Peak memory allocated", f"torch.cuda.max_memory_allocated, {_FRESH}"),
+        "reserved": ("Peak memory reserved", f"torch.cuda.max_memory_reserved, {_FRESH}"),
+    },
+}
 
 
 def columns(batch_sizes: Sequence[int], dimensions: Dimensions | None = None) -> list[Column]:
@@ -33,8 +48,7 @@ def timing_names(place: Place) -> dict[str, str]:
 
 def memory_names(device: str, batch: int) -> tuple[str, ...]:
     """Return the names of the memory columns of one device and batch size."""
-    quantities = ("peak",) if device == "cpu" else ("allocated", "reserved")
-    return tuple(f"memory_{device}_b{batch}_{quantity}_bytes" for quantity in quantities)
+    return tuple(f"memory_{device}_b{batch}_{quantity}_bytes" for quantity in _MEMORY[device])
 
 
 def energy_name(device: str, batch: int) -> str:
@@ -43,93 +57,51 @@ def energy_name(device: str, batch: int) -> str:
 
 
 def _memory_columns(device: str, batch: int) -> list[Column]:
-    place = Place(device, batch)
-    quantities = {
-        "cpu": [
-            (
-                "memory_peak",
-                "Peak memory of inference",
-                "growth of resident memory over the loaded model, fresh process",
-            )
-        ],
-        "cuda": [
-            (
-                "memory_allocated",
-                "Peak memory allocated",
-                "torch.cuda.max_memory_allocated, weights included, fresh process",
-            ),
-            (
-                "memory_reserved",
-                "Peak memory reserved",
-                "torch.cuda.max_memory_reserved, weights included, fresh process",
-            ),
-        ],
-    }[device]
+    place, quantities = Place(device, batch), _MEMORY[device].items()
     return [
-        Column(
-            name,
-            f"{title}, {place.words}",
-            "cost",
-            "lower",
-            "bytes",
-            "[0, ∞)",
-            source,
-            scale="bytes",
-            quantity=quantity,
-            place=place,
-        )
-        for name, (quantity, title, source) in zip(memory_names(device, batch), quantities, strict=True)
+        _of_place(place, name, title, "bytes", source, "bytes", f"memory_{quantity}", range="[0, ∞)")
+        for name, (quantity, (title, source)) in zip(memory_names(device, batch), quantities, strict=True)
     ]
 
 
 def _energy_column(device: str, batch: int) -> Column:
-    place = Place(device, batch)
-    return Column(
-        energy_name(device, batch),
-        f"Energy of one example, {place.words}",
-        "cost",
-        "lower",
-        "J",
-        "(0, ∞)",
-        {
-            "cpu": "RAPL, all packages, idle power included",
-            "cuda": "NVML, the whole GPU, idle power included",
-        }[device],
-        scale="joule",
-        quantity="energy",
-        place=place,
-    )
+    source = {"cpu": "RAPL, all packages", "cuda": "NVML, the whole GPU"}[device] + ", idle power included"
+    name, title = energy_name(device, batch), "Energy of one example"
+    return _of_place(Place(device, batch), name, title, "J", source, "joule", "energy")
 
 
 def _timing_columns(place: Place) -> list[Column]:
     names = timing_names(place)
-
-    def timed(key: str, title: str, direction: Direction, unit: str, source: str, scale: Scale) -> Column:
-        quantity = key if key in ("throughput", "speedup") else f"latency_{key}"
-        title = f"{title}, {place.words}"
-        return Column(
-            names[key],
-            title,
-            "cost",
-            direction,
-            unit,
-            "(0, ∞)",
-            source,
-            scale=scale,
-            quantity=quantity,
-            place=place,
-        )
-
     latencies = [
-        timed(f"p{percent}", f"Latency p{percent}", "lower", "ms", source, "ms")
+        _of_place(
+            place, names[f"p{percent}"], f"Latency p{percent}", "ms", source, "ms", f"latency_p{percent}"
+        )
         for percent, source in zip(SAMPLES_NEEDED, (_FOOTING, _MLPERF, _MLPERF), strict=True)
     ]
     ratio = "latency p50 of the reference / latency p50, same run"
-    return [
-        *latencies,
-        timed("throughput", "Throughput", "higher", "examples/s", "batch / latency p50", "rate"),
-        timed("speedup", "Measured speed-up", "higher", "×", ratio, "ratio"),
+    ratios: tuple[tuple[str, str, str, str, Scale], ...] = (
+        ("throughput", "Throughput", "examples/s", "batch / latency p50", "rate"),
+        ("speedup", "Measured speed-up", "×", ratio, "ratio"),
+    )
+    return latencies + [
+        _of_place(place, names[quantity], title, unit, source, scale, quantity, "higher")
+        for quantity, title, unit, source, scale in ratios
     ]
+
+
+def _of_place(
+    place: Place,
+    name: str,
+    title: str,
+    unit: str,
+    source: str,
+    scale: Scale,
+    quantity: str,
+    direction: Direction = "lower",
+    range: str = "(0, ∞)",
+) -> Column:
+    title = f"{title}, {place.words}"
+    return Column(name, title, "cost", direction, unit, range, source, scale, quantity, place=place)
 
 
 def _of_counts(
@@ -144,6 +116,7 @@ def _of_counts(
     return Column(name, title, "cost", direction, unit, range, source, scale=scale)
 
 
+_ratio = partial(_of_counts, range="(0, ∞)", direction="higher", unit="×", scale="ratio")
 _COUNTS = [
     _of_counts("params", "Parameters kept at inference", "torch"),
     _of_counts("params_nonzero", "Parameters that are not zero", "torch", "[0, params]"),
@@ -178,22 +151,6 @@ _COUNTS = [
         "plain",
     ),
     _of_counts("size_bytes", "Size of the file", "safetensors", unit="bytes", scale="bytes"),
-    _of_counts(
-        "compression_ratio",
-        "Compression ratio",
-        "reference bytes / bytes (Blalock et al., 2020)",
-        "(0, ∞)",
-        "higher",
-        "×",
-        "ratio",
-    ),
-    _of_counts(
-        "theoretical_speedup",
-        "Theoretical speed-up",
-        "reference MACs / MACs (Blalock et al., 2020)",
-        "(0, ∞)",
-        "higher",
-        "×",
-        "ratio",
-    ),
+    _ratio("compression_ratio", "Compression ratio", "reference bytes / bytes (Blalock et al., 2020)"),
+    _ratio("theoretical_speedup", "Theoretical speed-up", "reference MACs / MACs (Blalock et al., 2020)"),
 ]

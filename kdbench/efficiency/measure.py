@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -167,22 +168,32 @@ def _run_worker(
             passed + min(part, 1), " ".join(str(event[key]) for key in ("step", "label") if key in event)
         )
 
+    reason = _run("kdbench.efficiency.worker", job, folder, protocol.timeout_s, on_line)
+    return reason, culprit or TurnFile.read(folder)
+
+
+def _run(
+    module: str,
+    job: dict[str, Any],
+    folder: Path,
+    timeout_s: float,
+    on_line: Callable[[str], None] = lambda line: None,
+) -> str | None:
+    """Run a module of kdbench on a job in a process of its own; return None, or why it did not succeed."""
     write_json(folder / "job.json", job)
-    reason = supervise(
-        module_command("kdbench.efficiency.worker", folder),
+    return supervise(
+        module_command(module, folder),
         on_line=on_line,
-        timeout_s=protocol.timeout_s,
+        timeout_s=timeout_s,
         stderr=folder / "stderr.txt",
         environment=module_environment(),
     )
-    return reason, culprit or TurnFile.read(folder)
 
 
 def add_memory(job: dict[str, Any], devices: Sequence[str], result: WorkerResult, progress: Progress) -> None:
     """Take the memory of every model at every batch size, each in a fresh process; add it to a result."""
-    sizes, timeout_s = job["protocol"]["batch_sizes"], job["protocol"]["timeout_s"]
     entries = [entry for entry in job["models"] if BUILD not in result.failures[entry["label"]]]
-    cells = [(entry, device, batch) for entry in entries for device in devices for batch in sizes]
+    cells = list(product(entries, devices, job["protocol"]["batch_sizes"]))
     if not cells:
         return
     progress.begin("taking memory", len(cells), "process")
@@ -190,14 +201,7 @@ def add_memory(job: dict[str, Any], devices: Sequence[str], result: WorkerResult
         own = {**job, "model": entry, "device": device, "batch": batch, "threads": result.threads}
         with tempfile.TemporaryDirectory(prefix="kdbench-memory-") as name:
             folder = Path(name)
-            write_json(folder / "job.json", own)
-            reason = supervise(
-                module_command("kdbench.efficiency.memory", folder),
-                on_line=lambda line: None,
-                timeout_s=timeout_s,
-                stderr=folder / "stderr.txt",
-                environment=module_environment(),
-            )
+            reason = _run("kdbench.efficiency.memory", own, folder, job["protocol"]["timeout_s"])
             content: dict[str, Any] = (
                 {"reason": reason} if reason is not None else read_json(folder / "memory.json")
             )

@@ -37,16 +37,16 @@ def peak_memory(built: Built, inputs: Inputs) -> dict[str, int]:
         torch.cuda.reset_peak_memory_stats()
         _run(call)
         torch.cuda.synchronize()
-        found = (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved())
-        return dict(zip(memory_names("cuda", batch), found, strict=True))
+        peaks = (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved())
+        return dict(zip(memory_names("cuda", batch), peaks, strict=True))
     return dict(zip(memory_names("cpu", batch), (resident_growth(lambda: _run(call)),), strict=True))
 
 
 def resident_growth(work: Call) -> int:
     """Return by how many bytes resident memory rose at most during a piece of work; see ``watch``."""
-    told = watch(torch.device("cpu"))
+    peak = watch(torch.device("cpu"))
     work()
-    return told()
+    return peak()
 
 
 def _run(call: Call) -> None:

@@ -43,7 +43,7 @@ def watch(device: torch.device) -> Callable[[], int]:
 
 
 def _resident(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", _STATUS.read_text())
-    if found is None:
+    match = re.search(rf"{field}:\s+(\d+) kB", _STATUS.read_text())
+    if match is None:
         raise UserError(f"/proc/self/status does not tell {field}")
-    return int(found[1]) * 1024
+    return int(match[1]) * 1024

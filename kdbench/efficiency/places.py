@@ -74,26 +74,26 @@ class Dimensions:
         ]
 
 
-def split_threads(given: Sequence[int | str]) -> tuple[int | None, tuple[int, ...]]:
+def split_threads(counts: Sequence[int | str]) -> tuple[int | None, tuple[int, ...]]:
     """Return a protocol's own number of threads (None: all) and the further ones, from a list: 1, all.
 
     One entry is the number that everything is timed with; of several, one has to be ``all``, to which the
     columns belong that name no number. Raises UserError.
     """
-    if len(given) == 1 or not given:
-        return (None if not given or given[0] == "all" else int(given[0])), ()
-    if "all" not in given:
-        listed = ", ".join(map(str, given))
+    if len(counts) == 1 or not counts:
+        return (None if not counts or counts[0] == "all" else int(counts[0])), ()
+    if "all" not in counts:
+        listed = ", ".join(map(str, counts))
         raise UserError(f"threads {listed}: of several numbers one must be 'all'. Write for example 1, all.")
-    return None, tuple(int(count) for count in given if count != "all")
+    return None, tuple(int(count) for count in counts if count != "all")
 
 
-def _check(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise unknown(kind, name, known)
-    if known[0] not in given or len(set(given)) != len(given):
+def _check(kind: str, names: Sequence[str], allowed: Sequence[str]) -> None:
+    for name in names:
+        if name not in allowed:
+            raise unknown(kind, name, allowed)
+    if allowed[0] not in names or len(set(names)) != len(names):
         raise UserError(
-            f"{kind}s must be distinct and have {known[0]} among them, which the others are compared with, "
-            f"not {list(given)}."
+            f"{kind}s must be distinct and have {allowed[0]} among them, which the others are compared with, "
+            f"not {list(names)}."
         )

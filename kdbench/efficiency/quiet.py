@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import psutil
+
+from kdbench.efficiency.rounds import spread
 
 # Beyond these a timing is noisy: the share of all cores that others use, and the spread of the loop.
 MOST_OTHERS = 0.10
@@ -38,12 +39,12 @@ class Quietness:
     @property
     def noise(self) -> str | None:
         """What is too much, in words; None for a quiet machine."""
-        found = []
+        disturbances = []
         if self.others is not None and self.others > MOST_OTHERS:
-            found.append(f"other processes used {self.others:.0%} of the processor time")
+            disturbances.append(f"other processes used {self.others:.0%} of the processor time")
         if self.spread is not None and self.spread > MOST_SPREAD:
-            found.append(f"a fixed piece of work varied by {self.spread:.0%}")
-        return " and ".join(found) or None
+            disturbances.append(f"a fixed piece of work varied by {self.spread:.0%}")
+        return " and ".join(disturbances) or None
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures and what is said of them."""
@@ -69,13 +70,8 @@ class Watch:
         wall, busy, own = (now - then for now, then in zip(_clocks(), self._started, strict=True))
         cores = psutil.cpu_count() or 1
         others = min(1.0, max(0.0, busy - own) / (wall * cores)) if wall >= _LEAST_SECONDS else None
-        return Quietness(round(wall, 3), None if others is None else round(others, 4), self._spread())
-
-    def _spread(self) -> float | None:
-        if not self.loops_ms:
-            return None
-        low, middle, high = np.percentile(self.loops_ms, [25, 50, 75])
-        return round(float((high - low) / middle), 4)
+        loops = round(spread(self.loops_ms), 4) if self.loops_ms else None
+        return Quietness(round(wall, 3), None if others is None else round(others, 4), loops)
 
 
 def probe(seconds: float) -> Quietness:

@@ -37,8 +37,8 @@ class Repeats:
 
     def values(self, label: str, column: str) -> list[float]:
         """Return the figures that the repeats gave; those that gave none are left out."""
-        found = (report.metrics[label].get(column) for report in self.reports)
-        return [value for value in found if value is not None]
+        figures = (report.metrics[label].get(column) for report in self.reports)
+        return [value for value in figures if value is not None]
 
     @property
     def reference(self) -> str | None:
@@ -70,13 +70,13 @@ class Repeats:
         """Return the figure of a timing column; None where no repeat has it and both latencies."""
         assert self.reference is not None and column.place is not None
         latency = timing_names(column.place)["p50"]
-        found = [
+        timed = [
             (report.metrics[label].get(column.name), own, reference)
             for report in self.reports
             if (own := report.metrics[label].get(latency)) is not None
             and (reference := report.metrics[self.reference].get(latency)) is not None
         ]
-        rows = [(value, own, reference) for value, own, reference in found if value is not None]
+        rows = [(value, own, reference) for value, own, reference in timed if value is not None]
         if not rows:
             return None
         pace = median(reference for _, _, reference in rows)
@@ -99,7 +99,7 @@ class Repeats:
     @property
     def noise(self) -> dict[str, str]:
         """What was not quiet in any repeat, by pass; of several repeats the first that tells."""
-        found: dict[str, str] = {}
+        noise: dict[str, str] = {}
         for report in self.reports:
-            found = report.noise | found
-        return found
+            noise = report.noise | noise
+        return noise

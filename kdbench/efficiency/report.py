@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -53,7 +54,7 @@ class CostReport:
     def noise(self) -> dict[str, str]:
         """What was not quiet, by the pass (``cpu_b1``) whose timings are therefore in doubt."""
         passes = self.conditions.get("quiet", {}).get("during", {})
-        return {name: found["noise"] for name, found in passes.items() if found["noise"]}
+        return {name: quietness["noise"] for name, quietness in passes.items() if quietness["noise"]}
 
 
 @dataclass(frozen=True)
@@ -88,54 +89,107 @@ def build_report(
     reasons: dict[str, dict[str, str]] = {}
     intervals: dict[str, dict[str, Bounds]] = {}
     has_cuda = bool(conditions["machine"]["gpus"])
-    known = columns(protocol.batch_sizes, protocol.dimensions)
+    cost_columns = columns(protocol.batch_sizes, protocol.dimensions)
     for label in labels:
-        values: dict[str, Number] = {}
-        why: dict[str, str] = {}
-        _add_counts(values, why, result, label, label in trained)
-        _add_ratios(values, why, result, label, reference)
-        without_unknown_bounds(values, why, _uncounted(result, reference))
-        intervals[label] = _add_timings(values, why, result, label, reference, protocol, has_cuda)
-        _add_passes(values, why, result, label, protocol, has_cuda)
-        metrics[label] = {column.name: values[column.name] for column in known}
-        reasons[label] = {name: why[name] for name, value in metrics[label].items() if value is None}
+        figures = _Figures(label, reference, protocol, result, has_cuda)
+        figures.add_counts(label in trained)
+        figures.add_ratios()
+        without_unknown_bounds(figures.values, figures.why, _uncounted(result, reference))
+        intervals[label] = figures.add_timings()
+        figures.add_passes()
+        metrics[label] = {column.name: figures.values[column.name] for column in cost_columns}
+        reasons[label] = {name: figures.why[name] for name, value in metrics[label].items() if value is None}
     return CostReport(metrics, reasons, result.samples, conditions, intervals)
 
 
-def _add_counts(
-    values: dict[str, Number], why: dict[str, str], result: WorkerResult, label: str, trained: bool
-) -> None:
-    counts = result.counts.get(label)
-    for name in COUNTED:
-        values[name] = counts[name] if counts else None
-        if values[name] is None:
-            why[name] = _not_counted(result, label, name)
-    values[UNCOUNTED] = _uncounted(result, label) if counts else None
-    if counts is None:
-        why[UNCOUNTED] = _not_counted(result, label, "macs")
-    if counts and not trained:
-        values["params_nonzero"] = None
-        why["params_nonzero"] = "the model was measured at its initial weights"
-    for name in ("params_adapter", "params_training"):
-        values[name], why[name] = None, "a model by itself says nothing of how it is trained"
+@dataclass
+class _Figures:
+    """The figures of one model, and why there is none of a column."""
 
+    label: str
+    reference: str | None
+    protocol: Protocol
+    result: WorkerResult
+    has_cuda: bool
+    values: dict[str, Number] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
 
-def _add_ratios(
-    values: dict[str, Number], why: dict[str, str], result: WorkerResult, label: str, reference: str | None
-) -> None:
-    for name, quantity in (("compression_ratio", "size_bytes"), ("theoretical_speedup", "macs")):
-        own = values[quantity]
-        other = result.counts.get(reference, {}).get(quantity) if reference is not None else None
-        values[name] = other / own if own and other is not None else None
-        if reference is None:
-            why[name] = NO_REFERENCE
-        elif own is None:
-            why[name] = why[quantity]
-        elif other is None:
-            cause = _not_counted(result, reference, quantity)
-            why[name] = f"the reference '{reference}' has no {quantity}: {cause}"
-        else:
-            why[name] = f"the model's {quantity} is zero"
+    def add_counts(self, trained: bool) -> None:
+        counts = self.result.counts.get(self.label)
+        for name in COUNTED:
+            self.values[name] = counts[name] if counts else None
+            if self.values[name] is None:
+                self.why[name] = self._not_counted(self.label, name)
+        self.values[UNCOUNTED] = _uncounted(self.result, self.label) if counts else None
+        if counts is None:
+            self.why[UNCOUNTED] = self._not_counted(self.label, "macs")
+        if counts and not trained:
+            self._leave_out("params_nonzero", "the model was measured at its initial weights")
+        for name in ("params_adapter", "params_training"):
+            self._leave_out(name, "a model by itself says nothing of how it is trained")
+
+    def add_ratios(self) -> None:
+        for name, quantity in (("compression_ratio", "size_bytes"), ("theoretical_speedup", "macs")):
+            own, other = self.values[quantity], self.result.counts.get(self.reference or "", {}).get(quantity)
+            self.values[name] = other / own if own and other is not None else None
+            if self.reference is None:
+                self.why[name] = NO_REFERENCE
+            elif own is None:
+                self.why[name] = self.why[quantity]
+            elif other is None:
+                cause = self._not_counted(self.reference, quantity)
+                self.why[name] = f"the reference '{self.reference}' has no {quantity}: {cause}"
+            else:
+                self.why[name] = f"the model's {quantity} is zero"
+
+    def add_timings(self) -> dict[str, Bounds]:
+        """Add the timings of every place and return their intervals."""
+        intervals: dict[str, Bounds] = {}
+        for place in self.protocol.dimensions.places(self.protocol.batch_sizes):
+            names = timing_names(place)
+            missing = self._not_done(self.label, place.device, place.name)
+            if missing is not None:
+                for name in names.values():
+                    self._leave_out(name, missing)
+                continue
+            figures = summarise(self.result.samples, self.label, self.reference, place)
+            self.values.update(figures.values)
+            self.why.update(figures.reasons)
+            intervals |= figures.intervals
+            lost = self.reference and self._not_done(self.reference, place.device, place.name)
+            if lost:
+                self._leave_out(names["speedup"], f"the reference '{self.reference}' was not timed: {lost}")
+        return intervals
+
+    def add_passes(self) -> None:
+        """Add memory and energy."""
+        measured = self.result.measured.get(self.label, {})
+        for device, batch in product(DEVICES, self.protocol.batch_sizes):
+            steps = dict.fromkeys(memory_names(device, batch), memory_step(device, batch))
+            steps[energy_name(device, batch)] = energy_step(device, batch)
+            for name, step in steps.items():
+                self.values[name] = measured.get(name)
+                if self.values[name] is None:
+                    self.why[name] = self._not_done(self.label, device, step) or "it was not asked for"
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.values[name], self.why[name] = None, reason
+
+    def _not_done(self, label: str, device: str, step: str) -> str | None:
+        """Return why a step of a model on a device was not carried out; None where it was."""
+        if device not in self.protocol.devices:
+            quantity = step.partition("_")[0] if step.startswith(("memory_", "energy_")) else "latency"
+            return f"{quantity} on {device} was not asked for"
+        if device == "cuda" and not self.has_cuda:
+            return NO_CUDA
+        failures = self.result.failures[label]
+        return failures.get(BUILD) or failures.get(step)
+
+    def _not_counted(self, label: str, quantity: str) -> str:
+        if label in self.result.counts:
+            return self.result.counts[label]["reasons"][quantity]
+        failures = self.result.failures[label]
+        return failures[BUILD] if BUILD in failures else failures[COUNT]
 
 
 def without_unknown_bounds(
@@ -153,73 +207,3 @@ def without_unknown_bounds(
 def _uncounted(result: WorkerResult, label: str | None) -> int:
     counts = result.counts.get(label or "", {})
     return sum(counts.get("uncounted", {}).values())
-
-
-def _add_timings(
-    values: dict[str, Number],
-    why: dict[str, str],
-    result: WorkerResult,
-    label: str,
-    reference: str | None,
-    protocol: Protocol,
-    has_cuda: bool,
-) -> dict[str, Bounds]:
-    """Add the timings of every place and return their intervals."""
-    intervals: dict[str, Bounds] = {}
-    for place in protocol.dimensions.places(protocol.batch_sizes):
-        missing = _not_done(result.failures[label], place.device, place.name, protocol, has_cuda)
-        if missing is not None:
-            for name in timing_names(place).values():
-                values[name], why[name] = None, missing
-            continue
-        found = summarise(result.samples, label, reference, place)
-        values.update(found.values)
-        why.update(found.reasons)
-        intervals |= found.intervals
-        lost = reference and _not_done(
-            result.failures[reference], place.device, place.name, protocol, has_cuda
-        )
-        if lost:
-            name = timing_names(place)["speedup"]
-            values[name], why[name] = None, f"the reference '{reference}' was not timed: {lost}"
-    return intervals
-
-
-def _add_passes(
-    values: dict[str, Number],
-    why: dict[str, str],
-    result: WorkerResult,
-    label: str,
-    protocol: Protocol,
-    has_cuda: bool,
-) -> None:
-    """Add memory and energy."""
-    measured = result.measured.get(label, {})
-    for device in DEVICES:
-        for batch in protocol.batch_sizes:
-            steps = dict.fromkeys(memory_names(device, batch), memory_step(device, batch))
-            steps[energy_name(device, batch)] = energy_step(device, batch)
-            for name, step in steps.items():
-                values[name] = measured.get(name)
-                if values[name] is None:
-                    reason = _not_done(result.failures[label], device, step, protocol, has_cuda)
-                    why[name] = reason or "it was not asked for"
-
-
-def _not_done(
-    failures: Mapping[str, str], device: str, step: str, protocol: Protocol, has_cuda: bool
-) -> str | None:
-    """Return why a step on a device was not carried out; None where it was."""
-    if device not in protocol.devices:
-        quantity = step.partition("_")[0] if step.startswith(("memory_", "energy_")) else "latency"
-        return f"{quantity} on {device} was not asked for"
-    if device == "cuda" and not has_cuda:
-        return NO_CUDA
-    return failures.get(BUILD) or failures.get(step)
-
-
-def _not_counted(result: WorkerResult, label: str, quantity: str) -> str:
-    if label in result.counts:
-        return result.counts[label]["reasons"][quantity]
-    failed = result.failures[label]
-    return failed[BUILD] if BUILD in failed else failed[COUNT]

@@ -33,13 +33,13 @@ def restate(content: Mapping[str, Any], samples: pd.DataFrame) -> dict[str, Any]
         for place in protocol.dimensions.places(protocol.batch_sizes):
             if (label, place.name) not in timed:
                 continue
-            found = summarise(samples, label, reference, place)
-            values |= found.values
-            for name in found.values:
+            figures = summarise(samples, label, reference, place)
+            values |= figures.values
+            for name in figures.values:
                 reasons[label].pop(name, None)
-            reasons[label] |= found.reasons
-            intervals[label] |= found.intervals
-    counts = {label: _may_multiply(found) for label, found in conditions.get("counts", {}).items()}
+            reasons[label] |= figures.reasons
+            intervals[label] |= figures.intervals
+    counts = {label: _may_multiply(counted) for label, counted in conditions.get("counts", {}).items()}
     for label, calls in counts.items():
         metrics[label][UNCOUNTED] = calls
         without_unknown_bounds(metrics[label], reasons[label], counts.get(reference, 0))

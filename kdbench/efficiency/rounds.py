@@ -37,7 +37,7 @@ class Estimate:
     noise: str | None
 
 
-def spread(values: Floats) -> float:
+def spread(values: Floats | list[float]) -> float:
     """Return the interquartile range of values as a share of their median."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return float((high - low) / middle)
@@ -142,10 +142,10 @@ def _judged(value: float, interval: Bounds | None, noise: str | None) -> Estimat
     return Estimate(value, None if noise else interval, noise)
 
 
-def _noise(found: float, what: str) -> str | None:
-    if found <= MOST_SPREAD:
+def _noise(share: float, what: str) -> str | None:
+    if share <= MOST_SPREAD:
         return None
     return (
-        f"the machine was too noisy: the middle half of {what} spreads over {found:.0%} of their median; "
+        f"the machine was too noisy: the middle half of {what} spreads over {share:.0%} of their median; "
         f"up to {MOST_SPREAD:.0%} a figure is shown"
     )

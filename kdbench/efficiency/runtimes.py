@@ -103,14 +103,14 @@ def check_parity(call: Call, eager: Call, place: Place) -> None:
         restore(eager)
         expected = _tensor(eager())
         restore(call)
-        found = _tensor(call())
-    if found.shape != expected.shape:
+        output = _tensor(call())
+    if output.shape != expected.shape:
         raise UserError(
-            f"{RUNTIME_TITLES[place.runtime]} gives an output of shape {tuple(found.shape)}, "
+            f"{RUNTIME_TITLES[place.runtime]} gives an output of shape {tuple(output.shape)}, "
             f"eager mode {tuple(expected.shape)}"
         )
     largest = float(expected.abs().max())
-    apart = float((found - expected).abs().max())
+    apart = float((output - expected).abs().max())
     # Written so that NaN on either side is no parity.
     if not apart <= TOLERANCE[place.precision] * largest:
         raise UserError(
@@ -173,7 +173,7 @@ def _onnx(model: nn.Module, inputs: Inputs) -> Call:
         file = Path(folder) / "model.onnx"
         program.save(str(file))
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    names = [found.name for found in session.get_inputs()]
+    names = [entry.name for entry in session.get_inputs()]
     fed = (tensor.contiguous().numpy() for tensor in tensors(inputs))
     return partial(session.run, None, dict(zip(names, fed, strict=True)))
 

@@ -58,7 +58,7 @@ def measure_job(job: Mapping[str, Any], out: Path, emit: Emit) -> None:
     protocol = session.protocol
     devices = [device for device in protocol.devices if device == "cpu" or torch.cuda.is_available()]
     if devices:
-        session.quiet["before"] = [found.as_json() for found in wait_for_quiet(protocol.probe_seconds)]
+        session.quiet["before"] = [probe.as_json() for probe in wait_for_quiet(protocol.probe_seconds)]
     for device in devices:
         for batch in protocol.batch_sizes:
             for threads in protocol.dimensions.thread_counts(device):
@@ -115,8 +115,8 @@ class _Session:
         for label, built in models.items():
             with self._step(label, COUNT) as wanted:
                 if wanted:
-                    found = asdict(count(built.model, inputs))
-                    counts[label] = found | {"outputs": outputs(built.model, inputs)}
+                    counted = asdict(count(built.model, inputs))
+                    counts[label] = counted | {"outputs": outputs(built.model, inputs)}
         return counts
 
     def time(self, models: Mapping[str, Built], device: str, batch: int, threads: int | None) -> pd.DataFrame:
@@ -165,7 +165,7 @@ class _Session:
                     continue
                 # Whether there is a counter comes first: without one nothing is run.
                 counter = Gpu().joules if device == "cuda" else Rapl()
-                finish = torch.cuda.synchronize if device == "cuda" else _nothing
+                finish: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else lambda: None
                 inputs = example(self.job, batch, device)
                 call = prepare(built.model, inputs, Place(device, batch), built.trial)
 
@@ -207,10 +207,6 @@ class _Session:
             return Gpu().state()
         except UserError as error:
             return {"unknown": str(error)}
-
-
-def _nothing() -> None:
-    """Wait for nothing: on the CPU a call that returned is finished."""
 
 
 def _frame(timing: Timing[Subject]) -> pd.DataFrame:

@@ -57,9 +57,9 @@ def find_cell(cell: str, run: Path | None = None) -> tuple[RunDirectory, str]:
     """
     path = Path(cell)
     if path.parent.name in HOMES:
-        return _known(RunDirectory.open(path.parents[1]), path.name)
+        return _planned(RunDirectory.open(path.parents[1]), path.name)
     if run is not None:
-        return _known(RunDirectory.open(run), cell)
+        return _planned(RunDirectory.open(run), cell)
     runs = [RunDirectory(file.parent) for file in sorted(RUNS.glob("*/run.json"))]
     if not runs:
         raise UserError(f"there is no run in {RUNS}/ to look for cell '{cell}' in: name one with --run.")
@@ -78,7 +78,7 @@ def _nodes(directory: RunDirectory) -> list[str]:
     return [*manifest["cells"], *manifest["teachers"], *directory.supporting_ids()]
 
 
-def _known(directory: RunDirectory, cell: str) -> tuple[RunDirectory, str]:
+def _planned(directory: RunDirectory, cell: str) -> tuple[RunDirectory, str]:
     if cell in _nodes(directory):
         return directory, cell
     if directory.record(cell) is not None:
@@ -149,14 +149,14 @@ def recipe_of(
     config = record.config
     model = config.get("student") or config["model"]
     _refuse_changed(model, _entry(model, folder))
-    made: Record | None = record
-    while made is not None:
-        if DECISION in made.files:
-            method = _compressor(directory, made.config)
-            hyper = {name: value for name, value in made.config["method"].items() if name != "name"}
-            content = read_json(directory.recorded_file(made, DECISION))
+    node: Record | None = record
+    while node is not None:
+        if DECISION in node.files:
+            method = _compressor(directory, node.config)
+            hyper = {name: value for name, value in node.config["method"].items() if name != "name"}
+            content = read_json(directory.recorded_file(node, DECISION))
             decisions.insert(0, Decided(method, hyper, content))
-        made = directory.record(made.start) if made.start else None
+        node = directory.record(node.start) if node.start else None
     if "network" in config:
         return ModelEntry.placed(config["network"], folder), tuple(decisions)
     return _of_first_schema(directory, record, folder) or _entry(model, folder), tuple(decisions)

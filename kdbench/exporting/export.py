@@ -57,7 +57,7 @@ def export(student: TrainedStudent, to: str, out: Path | None = None) -> Exporte
         # Beside the target, so that the file can be moved there in one step.
         with tempfile.TemporaryDirectory(prefix=".kdbench-", dir=path.parent) as folder:
             partial = Path(folder) / f"model{format.suffix}"
-            found = _write_and_compare(student, to, partial)
+            comparison = _write_and_compare(student, to, partial)
             size = partial.stat().st_size
             card = path.with_suffix(".json") if format.card_beside else None
             if card is not None:
@@ -65,7 +65,7 @@ def export(student: TrainedStudent, to: str, out: Path | None = None) -> Exporte
             partial.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}. Choose another --out.") from error
-    return Exported(path, size, found, card)
+    return Exported(path, size, comparison, card)
 
 
 def _write_and_compare(student: TrainedStudent, to: str, path: Path) -> Parity:
@@ -74,7 +74,7 @@ def _write_and_compare(student: TrainedStudent, to: str, path: Path) -> Parity:
             # Exporters warn of what they do themselves; whether it went well is what is compared.
             warnings.simplefilter("ignore")
             FORMATS[to].write(student, path)
-            found = parity(student.model, FORMATS[to].read(student, path), student.inputs)
+            comparison = parity(student.model, FORMATS[to].read(student, path), student.inputs)
     except (UserError, OSError):
         raise
     except Exception as error:  # exporters raise anything, and a model may be a user's own
@@ -82,9 +82,9 @@ def _write_and_compare(student: TrainedStudent, to: str, path: Path) -> Parity:
         raise UserError(
             f"cell '{student.id}' cannot be exported to {to}: {type(error).__name__}: {reason}"
         ) from error
-    if not found.holds:
+    if not comparison.holds:
         raise UserError(
-            f"cell '{student.id}' was not written to {to}, for its logits differ: {found}; "
+            f"cell '{student.id}' was not written to {to}, for its logits differ: {comparison}; "
             f"{TOLERANCE:g} of the largest logit is allowed."
         )
-    return found
+    return comparison

@@ -54,10 +54,10 @@ def parity(model: nn.Module, other: Callable[[Inputs], Tensor], inputs: InputSpe
     with torch.no_grad():
         # Copies, for a model may write into what it is shown.
         expected = torch.cat([model(copied(batch)) for batch in batches])
-        found = torch.cat([other(copied(batch)) for batch in batches])
+        exported = torch.cat([other(copied(batch)) for batch in batches])
     return Parity(
         inputs=len(expected),
-        difference=(found - expected).abs().max().item(),
+        difference=(exported - expected).abs().max().item(),
         scale=expected.abs().max().item(),
-        agreement=(found.argmax(1) == expected.argmax(1)).float().mean().item(),
+        agreement=(exported.argmax(1) == expected.argmax(1)).float().mean().item(),
     )

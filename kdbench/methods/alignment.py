@@ -7,14 +7,9 @@ from the last backwards, so that the deepest of both models always correspond, w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from kdbench.deferred import F, torch
+from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.base import Pair, Refusal, Role
-from kdbench.models.shapes import map_shape
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.models.shapes import Outputs, as_map, map_shape
 
 ROLES: tuple[Role, Role] = ("teacher", "student")
 NO_DIRECTION = 1e-12
@@ -30,6 +25,12 @@ def stage_pairs(pair: Pair) -> list[tuple[int, int]]:
 def map_shapes(pair: Pair, role: Role) -> list[tuple[int, int, int]]:
     """Return the shapes (C, H, W) of all stages of one model, which ``require_stages`` has checked."""
     return [shape for stage in pair.shapes(role).stages if (shape := map_shape(stage)) is not None]
+
+
+def met_channels(pair: Pair) -> list[tuple[int, int]]:
+    """Return how many channels the stages that meet have, as (student, teacher)."""
+    students, teachers = map_shapes(pair, "student"), map_shapes(pair, "teacher")
+    return [(students[mine][0], teachers[theirs][0]) for mine, theirs in stage_pairs(pair)]
 
 
 def require_stages(pair: Pair, count: int = 1) -> None:
@@ -79,8 +80,14 @@ def require_positions(pair: Pair) -> None:
     )
 
 
+def met_stages(pair: Pair, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+    """Return the stages that meet, as maps of the same size, of (student, teacher)."""
+    return [same_size(student.stages[mine], teacher.stages[theirs]) for mine, theirs in stage_pairs(pair)]
+
+
 def same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Average-pool the larger of two maps (B, C, H, W) to the height and width of the smaller."""
+    """Return two stages as maps (B, C, H, W), the larger average-pooled to the size of the smaller."""
+    first, second = as_map(first), as_map(second)
     height = min(first.shape[2], second.shape[2])
     width = min(first.shape[3], second.shape[3])
     if first.shape[2:] != (height, width):
@@ -88,6 +95,12 @@ def same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     if second.shape[2:] != (height, width):
         second = F.adaptive_avg_pool2d(second, (height, width))
     return first, second
+
+
+def convolution(inputs: int, outputs: int, size: int = 1) -> nn.Sequential:
+    """Return a convolution that keeps height and width, and batch-norm in place of its bias."""
+    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
 def unit(vectors: Tensor, dim: int) -> Tensor:

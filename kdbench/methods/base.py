@@ -17,14 +17,12 @@ from pydantic import BaseModel, ConfigDict
 
 from kdbench.code.factory import factory_fingerprint
 from kdbench.column import Column
-from kdbench.deferred import nn
+from kdbench.deferred import Tensor, nn
 from kdbench.models.shapes import FeatureShapes, Outputs, Taps
 from kdbench.registry import Registry
 from kdbench.targets import USUAL, find_target
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kdbench.suite.schema import ModelEntry
 
 Role = Literal["student", "teacher"]
@@ -217,15 +215,15 @@ class Distiller:
 
         Raises TypeError for a bare parameter or a list of modules, which would silently not be trained.
         """
-        found = {}
+        networks = {}
         for name, value in vars(self).items():
             if isinstance(value, nn.Module):
-                found[name] = value
+                networks[name] = value
             elif isinstance(value, nn.Parameter):
                 raise TypeError(f"'{name}' is a bare parameter: keep it in an nn.ParameterList")
             elif isinstance(value, list) and any(isinstance(entry, nn.Module) for entry in value):
                 raise TypeError(f"'{name}' is a list of modules: keep them in an nn.ModuleList")
-        return nn.ModuleDict(found)
+        return nn.ModuleDict(networks)
 
 
 @dataclass(frozen=True)
@@ -298,5 +296,5 @@ def find_method(name: str) -> Method:
 
     Raises UserError with the nearest right name, or where the class is no method.
     """
-    known = METHODS.find(name)
-    return replace(known, fingerprint=factory_fingerprint(name), reference=name) if ":" in name else known
+    entry = METHODS.find(name)
+    return replace(entry, fingerprint=factory_fingerprint(name), reference=name) if ":" in name else entry

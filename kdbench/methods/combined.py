@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
+from kdbench.deferred import Tensor
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, Pair, Refusal
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Combined(Distiller):

@@ -15,17 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from kdbench.code.factory import factory_fingerprint, load_factory
 from kdbench.deferred import nn
 from kdbench.errors import unknown
+from kdbench.inputs import Inputs
 from kdbench.methods.base import METHODS, Method, Parameters, S, find_method, registering
+from kdbench.models.index import Sketch
 from kdbench.registry import Registry
-
-if TYPE_CHECKING:
-    from kdbench.inputs import Inputs
-    from kdbench.models.index import Sketch
 
 Decision = dict[str, Any]
 

@@ -14,8 +14,8 @@ def check_pair(distiller: type[Distiller], hyper: Any, pair: Pair) -> None:
     Its ``targets`` are looked at first, then what it ``requires`` of both models, then its own ``check``.
     """
     if distiller.targets is not None and pair.target not in distiller.targets:
-        known = " and ".join(sorted(distiller.targets))
-        raise Refusal(f"it is for {known} data, and student '{pair.student}' is to learn {pair.target} data")
+        kinds = " and ".join(sorted(distiller.targets))
+        raise Refusal(f"it is for {kinds} data, and student '{pair.student}' is to learn {pair.target} data")
     required = distiller.requires(hyper)
     if "stages" in required:
         require_stages(pair)

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from kdbench.deferred import nn
+from kdbench.deferred import Tensor, nn
 from kdbench.heads import PRIMARY, name_in, slices
 from kdbench.methods.base import Batch, Distiller, Pair, Parameters, Refusal
 from kdbench.methods.conditions import check_pair
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -64,12 +60,12 @@ class PerHead(Distiller):
             pair: the pair in the dataset's own head.
             heads: every head in the order of the logits, the dataset's own first.
         """
-        self.parts = {head: make(pair_in(pair, known.classes)) for head, known in heads.items()}
+        self.parts = {name: make(pair_in(pair, head.classes)) for name, head in heads.items()}
         own = self.parts[PRIMARY]
         super().__init__(own.hyper, pair)
         self.heads = heads
         self.needs, self.uses_teacher = own.needs, own.uses_teacher
-        self._slices = dict(slices({head: known.classes for head, known in heads.items()}))
+        self._slices = dict(slices({name: head.classes for name, head in heads.items()}))
 
     @property
     def widths(self) -> list[int]:

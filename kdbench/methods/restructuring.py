@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kdbench.deferred import nn
 from kdbench.methods.compressor import Compressor, Decision, find_step
 from kdbench.shared_state import kept_settings
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,10 @@ def _chosen(
     """
     possible = layouts(content, expected)
     if not possible:
-        found = type(content).__name__
+        kind = type(content).__name__
         if isinstance(content, Mapping) and content:
-            found += f" with the entries {', '.join(map(str, list(content)[:5]))}"
-        raise UserError(f"checkpoint {path} holds {found}, not weights by name (a state_dict).")
+            kind += f" with the entries {', '.join(map(str, list(content)[:5]))}"
+        raise UserError(f"checkpoint {path} holds {kind}, not weights by name (a state_dict).")
     fitting: dict[tuple[int, ...], Layout] = {}
     for layout in possible:
         if layout.fits(expected, counters):

@@ -62,21 +62,21 @@ def _pairs(model: nn.Module, example: Inputs) -> list[tuple[str, str]]:
     Modules that run more than once are left out.
     """
     calls: Counter[str] = Counter()
-    made: dict[int, tuple[str, Tensor]] = {}
+    outputs: dict[int, tuple[str, Tensor]] = {}
     pairs: list[tuple[str, str]] = []
 
     def convolved(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
             calls[name] += 1
-            made[id(output)] = (name, output)  # held, so that no other tensor takes its id
+            outputs[id(output)] = (name, output)  # held, so that no other tensor takes its id
 
         return hook
 
     def normalising(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             calls[name] += 1
-            if id(inputs[0]) in made:
-                pairs.append((made[id(inputs[0])][0], name))
+            if id(inputs[0]) in outputs:
+                pairs.append((outputs[id(inputs[0])][0], name))
 
         return hook
 
@@ -99,8 +99,8 @@ def _pairs(model: nn.Module, example: Inputs) -> list[tuple[str, str]]:
     ]
 
 
-def _alike(expected: Tensor, found: Tensor) -> bool:
-    return bool((expected - found).abs().max() <= TOLERANCE * expected.abs().max())
+def _alike(expected: Tensor, logits: Tensor) -> bool:
+    return bool((expected - logits).abs().max() <= TOLERANCE * expected.abs().max())
 
 
 @torch.no_grad()

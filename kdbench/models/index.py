@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydantic import TypeAdapter
+
+from kdbench.deferred import nn
 from kdbench.inputs import InputSpec
 from kdbench.models.shapes import FeatureShapes, Taps
-
-if TYPE_CHECKING:
-    from torch import nn
 
 # The inputs at which the distillation literature counts its models.
 INPUTS = InputSpec.image((3, 32, 32))
@@ -43,6 +43,10 @@ class Sketch:
     weights: str
 
 
+# Makes one of JSON, whose lists become tuples.
+_SKETCH = TypeAdapter(Sketch)
+
+
 @dataclass(frozen=True)
 class Entry:
     """A model of the zoo at the literature's shape; ``macs`` is None where they are counted otherwise now."""
@@ -61,25 +65,11 @@ def sketch_of(model: nn.Module, taps: Taps, shapes: FeatureShapes) -> Sketch:
 
 def indexed(name: str) -> Entry | None:
     """Return what the index says of a model, or None where it is not there or its code has changed."""
-    found = _index().get(name)
-    if found is None or found["source"] != fingerprint(found["file"]):
+    entry = _index().get(name)
+    if entry is None or entry["source"] != fingerprint(entry["file"]):
         return None
-    sketch = found["sketch"]
-    shapes = sketch["shapes"]
-    return Entry(
-        name,
-        found["params"],
-        found["macs"] if found.get("counter") == counter_fingerprint() else None,
-        Sketch(
-            Taps(tuple(sketch["taps"]["stages"]), sketch["taps"]["pooled"]),
-            FeatureShapes(
-                tuple(shapes["logits"]),
-                None if shapes["pooled"] is None else tuple(shapes["pooled"]),
-                tuple(tuple(stage) for stage in shapes["stages"]),
-            ),
-            sketch["weights"],
-        ),
-    )
+    macs = entry["macs"] if entry.get("counter") == counter_fingerprint() else None
+    return Entry(name, entry["params"], macs, _SKETCH.validate_python(entry["sketch"]))
 
 
 @cache

@@ -121,9 +121,7 @@ def is_foreign(name: str) -> bool:
 def find_builder(name: str) -> tuple[Builder, tuple[str, ...]]:
     """Return the function behind a model's name and what the name gives it; raises UserError if unknown."""
     if name.startswith("torchvision:"):
-        from kdbench.models.torchvision_zoo import builder_of
-
-        return builder_of(name.removeprefix("torchvision:")), ()
+        return _torchvision_builder(name.removeprefix("torchvision:")), ()
     if ":" in name:
         from kdbench.code.factory import load_factory
 
@@ -133,6 +131,24 @@ def find_builder(name: str) -> tuple[Builder, tuple[str, ...]]:
         if match:
             return entry.build, match.groups()
     raise unknown("model", name, model_names())
+
+
+def _torchvision_builder(name: str) -> Builder:
+    import torchvision
+
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        raise unknown("torchvision model", name, names)
+    builder = torchvision.models.get_model_builder(name)
+
+    def build(num_classes: int, **args: object) -> nn.Module:
+        # googlenet and inception_v3 return a tuple in training unless their auxiliary heads are left out
+        if name in ("googlenet", "inception_v3"):
+            args.setdefault("aux_logits", False)
+            args.setdefault("init_weights", True)
+        return builder(weights=None, num_classes=num_classes, **args)
+
+    return build
 
 
 def source_of(name: str) -> str | None:

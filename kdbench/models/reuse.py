@@ -165,10 +165,10 @@ def _last_stage(
     name: str, model: nn.Module, taps: Taps, stage: str | None, inputs: InputSpec
 ) -> tuple[str, Stage]:
     """Return which module gives the last stage of a model, and its shape."""
-    found = (stage,) if stage else taps.stages[-1:]
-    if not found:
+    stages = (stage,) if stage else taps.stages[-1:]
+    if not stages:
         raise UserError(f"'{name}' has no stages.")
-    return found[0], feature_shapes(model, Taps(found), inputs).stages[0]
+    return stages[0], feature_shapes(model, Taps(stages), inputs).stages[0]
 
 
 def _as_map_shape(stage: Stage) -> Shape:

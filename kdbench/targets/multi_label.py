@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdbench.deferred import F, torch
+from kdbench.deferred import F, Tensor, torch
 from kdbench.errors import UserError
 from kdbench.targets.target import Labels, Tally, Target, target
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Label sets of no more labels than this are their own numbers, one bit a label.
 BITS = 64

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdbench.deferred import F, torch
+from kdbench.deferred import F, Tensor, torch
 from kdbench.targets.target import ROLES, USUAL, Labels, Tally, Target, target
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdbench.deferred import Tensor
 from kdbench.registry import Registry
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # The target of a dataset that says nothing of it.
 USUAL = "single_label"
@@ -144,7 +142,7 @@ def find_target(name: str) -> Target:
 
 def target_of(labels: Labels) -> Target | None:
     """Return the target that labels are of, by their shape and type; None where no target takes them."""
-    return next((known() for known in TARGETS.all().values() if known.takes(labels)), None)
+    return next((member() for member in TARGETS.all().values() if member.takes(labels)), None)
 
 
 def _fault(member: Any) -> str | None:

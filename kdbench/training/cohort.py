@@ -84,8 +84,8 @@ def train(
             for trainee in active:
                 if trainee.failure is None:
                     with _leaving(trainee):
-                        given = shown[trainee.tutor] if trainee.tutor else None
-                        trainee.step(x, y, places, given, step)
+                        outputs = shown[trainee.tutor] if trainee.tutor else None
+                        trainee.step(x, y, places, outputs, step)
         for trainee in active:
             if trainee.failure is None:
                 with _leaving(trainee):

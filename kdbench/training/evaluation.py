@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from kdbench.data import Batches
 from kdbench.models.features import FeatureReader
@@ -101,20 +102,6 @@ def recompute_batch_norm(model: nn.Module, batches: Batches) -> None:
 
     Needed after weights were changed other than by training: the old statistics belong to other weights.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if not layers:
-        return
-    momenta = [layer.momentum for layer in layers]
-    training = model.training
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # a cumulative average instead of an exponential one
-    model.train()
     reseed("batch-norm")
-    with kept_settings(), torch.no_grad():
-        for x, y, _ in batches.ordered(BATCH):
-            if len(y) > 1:
-                model(x)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    model.train(training)
+    with kept_settings():
+        update_bn((x for x, y, _ in batches.ordered(BATCH) if len(y) > 1), model)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from kdbench.data.corruptions.chance import Chance
 from kdbench.data.corruptions.geometry import moved, pixels
 from kdbench.data.corruptions.registry import corruption
-from kdbench.deferred import F, torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from kdbench.data.corruptions.chance import Chance
+from kdbench.deferred import F, Tensor, torch
 
 # Points a pixel, along each axis, at which the disc of defocus is sampled.
 FINENESS = 16

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
-from kdbench.deferred import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.deferred import Tensor, torch
 
 # Numbers are drawn for so many rows at a time: a change of it changes every random corruption.
 BLOCK = 64

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from kdbench.data.corruptions.chance import Chance
 from kdbench.data.corruptions.geometry import moved, pixels, smooth_field
 from kdbench.data.corruptions.jpeg import quantised
 from kdbench.data.corruptions.registry import CIFAR_10_C, corruption
-from kdbench.deferred import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from kdbench.data.corruptions.chance import Chance
+from kdbench.deferred import Tensor, torch
 
 # Elastic displacements are given at so many points along each side, and are smooth in between.
 NODES = 6

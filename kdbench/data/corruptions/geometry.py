@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from kdbench.deferred import F, torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.deferred import F, Tensor, torch
 
 
 def pixels(length: float, x: Tensor) -> float:

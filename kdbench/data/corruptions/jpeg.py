@@ -11,12 +11,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
 
-from kdbench.deferred import F, torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.deferred import F, Tensor, torch
 
 BLOCK = 8
 LUMA = (

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
 
+from kdbench.data.corruptions.chance import Chance
 from kdbench.data.corruptions.registry import CIFAR_10_C, corruption
-from kdbench.deferred import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from kdbench.data.corruptions.chance import Chance
+from kdbench.deferred import Tensor, torch
 
 
 @corruption(

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from kdbench.data.corruptions.chance import Chance
-from kdbench.deferred import torch
+from kdbench.deferred import Tensor, torch
 from kdbench.registry import Registry
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    Function = Callable[[Tensor, float, Chance], Tensor]
+Function = Callable[[Tensor, float, Chance], Tensor]
 
 SEVERITIES = (1, 2, 3, 4, 5)
 # The families of the literature, in its order.

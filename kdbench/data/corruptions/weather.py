@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from kdbench.data.corruptions.chance import Chance
 from kdbench.data.corruptions.geometry import smooth_field
 from kdbench.data.corruptions.registry import CIFAR_10_C, corruption
-from kdbench.deferred import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from kdbench.data.corruptions.chance import Chance
+from kdbench.deferred import Tensor, torch
 
 # The depth of haze is given at so many points along each side, and is smooth in between.
 NODES = 4

@@ -71,7 +71,7 @@ class Archive:
     """A dataset as torchvision reads it: its class there, and how to get pixels and labels out of it.
 
     ``named_classes``: it has names of classes, not the label values only. ``further`` are the classes of the
-    tasks that it has further labels of, and ``further_labels`` how to get these.
+    tasks that its files, which are CIFAR's then, have further labels of.
     """
 
     title: str
@@ -82,7 +82,6 @@ class Archive:
     arrays: Callable[[Any], tuple[Any, Any]]
     named_classes: bool = True
     further: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    further_labels: Callable[[Any, str], Any] | None = None
 
     def read(self, root: Path, *, download: bool, tasks: tuple[str, ...]) -> Raw:
         """Read both splits from torchvision's files under ``root``, with the labels of further tasks."""
@@ -99,11 +98,7 @@ class Archive:
             which = {"split": "train" if train else "test"} if kind is datasets.SVHN else {"train": train}
             loaded = kind(str(root), download=download, **which)
             images, labels = self.arrays(loaded)
-            further = {
-                task: np.asarray(self.further_labels(loaded, task), dtype=np.int64)
-                for task in tasks
-                if self.further_labels
-            }
+            further = {task: np.asarray(_cifar_column(loaded, task), dtype=np.int64) for task in tasks}
             splits.append(Examples(images, np.asarray(labels, dtype=np.int64), further))
         count = self.description.num_classes
         names = loaded.classes if self.named_classes else range(count)
@@ -145,7 +140,6 @@ ARCHIVES = {
         "CIFAR100",
         _cifar,
         further={"coarse_label": SUPERCLASSES},
-        further_labels=_cifar_column,
     ),
     "svhn": Archive(
         "99,289 house-number digits, 32×32 RGB (without the extra split)",
@@ -162,8 +156,8 @@ ARCHIVES = {
 def _load(archive: Archive, request: Request) -> Raw:
     """Read parquet files from ROOT/NAME, else torchvision's files from ROOT, else download these."""
     root = request.data_root()
-    if (found := _layout(request)) is not None:
-        return parquet.read(found, request)
+    if (layout := _layout(request)) is not None:
+        return parquet.read(layout, request)
     _further(archive, request)
     try:
         return archive.read(root, download=False, tasks=request.tasks)
@@ -191,8 +185,8 @@ def _layout(request: Request) -> parquet.Layout | None:
 
 def _extent(archive: Archive, request: Request) -> Extent:
     """Return what parquet files hold, which can be streamed, else the known numbers."""
-    found = _layout(request)
-    return archive.extent if found is None else parquet.read(found, request).extent()
+    layout = _layout(request)
+    return archive.extent if layout is None else parquet.read(layout, request).extent()
 
 
 def _further(archive: Archive, request: Request) -> Mapping[str, tuple[str, ...]]:
@@ -200,9 +194,9 @@ def _further(archive: Archive, request: Request) -> Mapping[str, tuple[str, ...]
 
     Raises UserError for a task that there are no labels of.
     """
-    found = _layout(request)
-    if found is not None:
-        return found.tasks()
+    layout = _layout(request)
+    if layout is not None:
+        return layout.tasks()
     for task in request.tasks:
         if task not in archive.further:
             raise unknown("column of labels", task, archive.further)

@@ -77,17 +77,17 @@ def _target(name: str, labels: Mapping[str, np.ndarray]) -> Target:
     """Return the target that the labels of all splits are of."""
     targets = {}
     for part, values in labels.items():
-        known = target_of(values)
-        if known is None:
+        target = target_of(values)
+        if target is None:
             raise UserError(
                 f"labels of {part} of {name} are {values.dtype} of shape {values.shape}: return whole "
                 "numbers, shape (N,), or 0 and 1 for each label, shape (N, K)."
             )
-        targets[part] = known
-    for part, known in targets.items():
-        if known.name != targets["train"].name:
+        targets[part] = target
+    for part, target in targets.items():
+        if target.name != targets["train"].name:
             raise UserError(
-                f"labels of {part} of {name} are {known.name} and those of train {targets['train'].name}: "
+                f"labels of {part} of {name} are {target.name} and those of train {targets['train'].name}: "
                 "return one kind."
             )
     return targets["train"]

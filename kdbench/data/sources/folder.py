@@ -45,8 +45,8 @@ class _Classes:
         real = link.resolve()
         other = self._holding.get(real)
         for place in (real, *real.parents):
-            if (found := self._own.get(place, of_class)) != of_class:
-                other = found
+            if (owner := self._own.get(place, of_class)) != of_class:
+                other = owner
         if other:
             raise UserError(
                 f"{link} is a link to {real}, so that images of the class folder {other} would count as "
@@ -120,13 +120,13 @@ def _listing(
     names: list[str] = []
     labels: list[int] = []
     folders = _subfolders(folder)
-    known = _Classes(folders)
+    class_folders = _Classes(folders)
     for of_class in folders:
         if of_class.name not in classes:
             hint = nearest(of_class.name, classes) or " Remove it, or add it to the training split."
             fault(f"{of_class} is not a class of the training split.{hint}")
             continue
-        images = _images(of_class, known)
+        images = _images(of_class, class_folders)
         if not images:
             fault(
                 f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove the folder."
@@ -163,17 +163,17 @@ def remarks(request: Request) -> Iterator[str]:
     folder = request.folder()
     for split in (_splits(folder) or {"": folder}).values():
         folders = _subfolders(split)
-        known = _Classes(folders)
+        class_folders = _Classes(folders)
         kinds = Counter(
             path.suffix.lower()
             for of_class in folders
-            for path in _files(of_class, known)
+            for path in _files(of_class, class_folders)
             if path.suffix.lower() in UNREAD
         )
         if kinds:
-            found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
+            listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
             yield (
-                f"{split}: images of kinds that are not read are left out ({found}): convert them to one of "
+                f"{split}: images of kinds that are not read are left out ({listed}): convert them to one of "
                 f"{', '.join(sorted(SUFFIXES))}"
             )
         beside = sum(
@@ -224,5 +224,5 @@ def load(request: Request) -> Raw:
         if rows is not None:
             listings[role] = files.take(rows), labels[rows]
     decoder = Decoder(options.size, options.channels, listings["train"][0], request.fault)
-    found = {role: Examples(Stored(files, decoder), labels) for role, (files, labels) in listings.items()}
-    return Raw(found["train"], found["test"], classes, found.get("validation"))
+    examples = {role: Examples(Stored(files, decoder), labels) for role, (files, labels) in listings.items()}
+    return Raw(examples["train"], examples["test"], classes, examples.get("validation"))

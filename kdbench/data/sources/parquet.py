@@ -43,10 +43,10 @@ class Layout:
         parts = []
         for path in self.files[split]:
             with _reading(path) as file:
-                found = file.read(columns=[column]).column(0)
-            if found.null_count:
-                raise UserError(f"{path}: {found.null_count} rows have no {column}: remove them.")
-            parts.append(found.to_numpy().astype(np.int64))
+                entries = file.read(columns=[column]).column(0)
+            if entries.null_count:
+                raise UserError(f"{path}: {entries.null_count} rows have no {column}: remove them.")
+            parts.append(entries.to_numpy().astype(np.int64))
         return np.concatenate(parts)
 
     def classes(self, column: str) -> tuple[str, ...]:
@@ -126,12 +126,12 @@ def _reading(path: Path) -> Iterator[Any]:
 
 def files_of(folder: Path) -> dict[str, list[Path]]:
     """Return the parquet files of each split in a folder, in order; empty where there are none."""
-    found = {}
+    splits = {}
     for split in ("train", "test", *VALIDATION_NAMES):
         files = sorted({*folder.glob(f"{split}-*.parquet"), *folder.glob(f"{split}.parquet")})
         if files:
-            found[split] = files
-    return found
+            splits[split] = files
+    return splits
 
 
 def layout(
@@ -143,8 +143,8 @@ def layout(
     """
     import pyarrow as pa
 
-    found = files_of(folder)
-    files = {role: found[name] for role, name in roles(found, f"parquet folder {folder}").items()}
+    splits = files_of(folder)
+    files = {role: splits[name] for role, name in roles(splits, f"parquet folder {folder}").items()}
     path = files["train"][0]
     with _reading(path) as file:
         schema = file.schema_arrow
@@ -164,18 +164,18 @@ def layout(
     return Layout(files, image, label, further, named)
 
 
-def _column(schema: Any, path: Path, asking: str, asked: str | None, usual: tuple[str, ...]) -> str:
-    if asked is None:
-        asked = next((name for name in usual if name in schema.names), None)
-        if asked is None:
+def _column(schema: Any, path: Path, asking: str, name: str | None, usual: tuple[str, ...]) -> str:
+    if name is None:
+        name = next((column for column in usual if column in schema.names), None)
+        if name is None:
             raise UserError(
                 f"{path} has no column {' or '.join(usual)} (it has {', '.join(schema.names)}): "
                 f"name it with the {asking}."
             )
-    if asked not in schema.names:
-        hint = nearest(str(asked), schema.names) or f" Columns: {', '.join(schema.names)}."
-        raise UserError(f"{path} has no column '{asked}' ({asking}).{hint}")
-    return asked
+    if name not in schema.names:
+        hint = nearest(str(name), schema.names) or f" Columns: {', '.join(schema.names)}."
+        raise UserError(f"{path} has no column '{name}' ({asking}).{hint}")
+    return name
 
 
 def _class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...] | None:
@@ -184,23 +184,23 @@ def _class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...]
     return tuple(str(name) for name in names) if names else None
 
 
-def read(found: Layout, request: Request) -> Raw:
+def read(layout: Layout, request: Request) -> Raw:
     """Return every split of a layout, or of train and test the rows that the limits keep, still on disk."""
     options = request.options
-    classes = found.classes(found.label)
+    classes = layout.classes(layout.label)
     shelves, columns = {}, {}
-    for split in found.files:
-        labels = found.labels(split, found.label)
+    for split in layout.files:
+        labels = layout.labels(split, layout.label)
         rows = options.kept(split, labels, len(classes))
         rows = np.arange(len(labels)) if rows is None else rows
         if not len(rows):
-            raise UserError(f"{found.files[split][0]}: the {split} split has no rows.")
-        further = {column: found.labels(split, column)[rows] for column in found.further}
-        shelves[split] = Rows(found, split, rows)
+            raise UserError(f"{layout.files[split][0]}: the {split} split has no rows.")
+        further = {column: layout.labels(split, column)[rows] for column in layout.further}
+        shelves[split] = Rows(layout, split, rows)
         columns[split] = labels[rows], further
     decoder = Decoder(options.size, options.channels, shelves["train"], request.fault)
     splits = {name: Examples(Stored(shelf, decoder), *columns[name]) for name, shelf in shelves.items()}
-    return Raw(splits["train"], splits["test"], classes, splits.get("validation"), found.tasks())
+    return Raw(splits["train"], splits["test"], classes, splits.get("validation"), layout.tasks())
 
 
 def _layout_of(request: Request) -> Layout:
@@ -210,19 +210,19 @@ def _layout_of(request: Request) -> Layout:
 
 def classes_of(request: Request) -> tuple[str, ...]:
     """Look at the schema, and at the labels where it names no classes."""
-    found = _layout_of(request)
-    return found.classes(found.label)
+    layout = _layout_of(request)
+    return layout.classes(layout.label)
 
 
 def describe(request: Request) -> Description:
     """Look at the schema and the first image only."""
-    found = _layout_of(request)
-    first = next(found.encoded("train"), None)
+    layout = _layout_of(request)
+    first = next(layout.encoded("train"), None)
     if first is None:
-        raise UserError(f"{found.files['train'][0]}: the train split has no rows.")
+        raise UserError(f"{layout.files['train'][0]}: the train split has no rows.")
     image = picture(first)
     shape = (channels_of(image), image.height, image.width)
-    return Description.of_images(shape, len(found.classes(found.label)))
+    return Description.of_images(shape, len(layout.classes(layout.label)))
 
 
 @source(

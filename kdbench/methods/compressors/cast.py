@@ -12,15 +12,13 @@ Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", 2019, arXiv 1
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from kdbench.deferred import nn, torch
 from kdbench.errors import UserError
+from kdbench.inputs import Inputs
 from kdbench.methods import base
 from kdbench.methods.compressor import Compressor, Decision, compressor
-
-if TYPE_CHECKING:
-    from kdbench.inputs import Inputs
 
 
 @compressor("cast", title="weights in 16 bits", source="Kalamkar et al. 2019, arXiv 1905.12322", year=2019)
@@ -49,15 +47,12 @@ class Cast(Compressor):
 
     def apply(self, model: nn.Module, decision: Decision) -> nn.Module:
         """Return the network in the format, between two conversions."""
-        return _between_conversions(model, _torch_dtype(decision["dtype"]))
+        # The class needs torch at its definition, which the plan does without.
+        from kdbench.models.converted import Converted
+
+        dtype = _torch_dtype(decision["dtype"])
+        return Converted(model.to(dtype), dtype)
 
 
 def _torch_dtype(name: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}[name]
-
-
-def _between_conversions(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    # The class needs torch at its definition, which the plan does without.
-    from kdbench.models.converted import Converted
-
-    return Converted(model.to(dtype), dtype)

@@ -18,19 +18,16 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
-from kdbench.deferred import nn, torch
+from kdbench.deferred import Tensor, nn, torch
 from kdbench.errors import UserError
+from kdbench.inputs import Inputs
 from kdbench.methods import base
 from kdbench.methods.compressor import Compressor, Decision, compressor
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from kdbench.inputs import Inputs
 
 
 @compressor(
@@ -114,15 +111,11 @@ def _largest(weights: dict[str, Tensor], sparsity: float) -> dict[str, Tensor]:
 
 
 def _packed(mask: Tensor) -> dict[str, Any]:
-    import numpy as np
-
     bits = zlib.compress(np.packbits(mask.flatten().numpy()).tobytes(), level=9)
     return {"shape": list(mask.shape), "bits": base64.b64encode(bits).decode()}
 
 
 def _unpacked(entry: dict[str, Any]) -> Tensor:
-    import numpy as np
-
     bits = np.frombuffer(zlib.decompress(base64.b64decode(entry["bits"])), dtype=np.uint8)
     count = int(np.prod(entry["shape"]))
     return torch.from_numpy(np.unpackbits(bits, count=count).astype(bool)).view(entry["shape"])

@@ -26,18 +26,13 @@ AAAI 2019, arXiv 1811.03233.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, same_size, stage_pairs
+from kdbench.deferred import F, Tensor, nn, torch
+from kdbench.methods.alignment import convolution, met_channels, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Staged
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def boundary_loss(response: Tensor, active: Tensor, margin: float) -> Tensor:
@@ -70,24 +65,16 @@ class AB(Staged):
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build a connector for every stage that meets."""
         super().__init__(hyper, pair)
-        self.places = stage_pairs(pair)
-        inputs, outputs = map_shapes(pair, "student"), map_shapes(pair, "teacher")
-        self.connectors = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(inputs[mine][0], outputs[theirs][0], 1, bias=False),
-                nn.BatchNorm2d(outputs[theirs][0]),
-            )
-            for mine, theirs in self.places
-        )
+        self.connectors = nn.ModuleList(convolution(*channels) for channels in met_channels(pair))
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted boundary term in the first stage, and nothing afterwards."""
         if batch.progress >= self.hyper.first_stage:
             return {}
-        stages = []
-        for number, ((mine, theirs), connector) in enumerate(zip(self.places, self.connectors, strict=True)):
+        stages, places = [], stage_pairs(self.pair)
+        for number, ((mine, theirs), connector) in enumerate(zip(places, self.connectors, strict=True)):
             f_t = as_map(teacher.stages[theirs])
-            f_s, active = same_size(as_map(student.stages[mine]), (f_t > 0).to(f_t.dtype))
-            share = 2.0 ** (number - len(self.places) + 1)
+            f_s, active = same_size(student.stages[mine], (f_t > 0).to(f_t.dtype))
+            share = 2.0 ** (number - len(places) + 1)
             stages.append(share * boundary_loss(connector(f_s), active, self.hyper.margin))
         return {"boundary": self.hyper.weight * torch.stack(stages).sum()}

@@ -17,23 +17,13 @@ Networks via Attention Transfer", ICLR 2017, arXiv 1612.03928.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F, torch
-from kdbench.methods.alignment import (
-    require_positions,
-    same_size,
-    stage_pairs,
-    unit,
-)
+from kdbench.deferred import F, Tensor, torch
+from kdbench.methods.alignment import met_stages, require_positions, unit
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.models.shapes import Outputs
 
 
 def attention(stage: Tensor, power: float) -> Tensor:
@@ -73,8 +63,6 @@ class AttentionTransfer(Combined):
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum over the stages."""
-        losses = []
-        for mine, theirs in stage_pairs(self.pair):
-            f_s, f_t = same_size(as_map(student.stages[mine]), as_map(teacher.stages[theirs]))
-            losses.append(attention_loss(f_s, f_t, self.hyper.power))
+        stages = met_stages(self.pair, student, teacher)
+        losses = [attention_loss(f_s, f_t, self.hyper.power) for f_s, f_t in stages]
         return {"attention": self.hyper.weight * torch.stack(losses).sum()}

@@ -21,18 +21,13 @@ Guo et al., "Class Attention Transfer Based Knowledge Distillation", CVPR 2023, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
+from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import ROLES, map_shapes, require_classified_map
 from kdbench.methods.base import Batch, Networks, Pair, Refusal, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Below this norm a map is taken as it is, in multiples of it, which bounds the gradient of an empty one.
 SMALLEST_NORM = 1e-6

@@ -16,17 +16,12 @@ Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019, arX
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import nn
+from kdbench.deferred import Tensor, nn
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def congruence_loss(e_s: Tensor, e_t: Tensor) -> Tensor:

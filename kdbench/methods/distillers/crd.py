@@ -29,18 +29,14 @@ Tian, Krishnan, Isola, "Contrastive Representation Distillation", ICLR 2020, arX
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
+from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.errors import UserError
 from kdbench.methods.base import Batch, Networks, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Scores of anchors and memory that are held at once: 128 MiB in float32.
 LARGEST = 2**25

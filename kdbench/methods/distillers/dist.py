@@ -20,17 +20,12 @@ Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F, torch
+from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 CONSTANT = 1e-12  # variance that rounding in float32 gives equal entries of about one
 

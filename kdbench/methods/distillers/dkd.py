@@ -17,17 +17,12 @@ Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022, arXiv 2203.08679.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F, torch
+from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def without_target(values: Tensor, target: Tensor) -> Tensor:

@@ -13,18 +13,15 @@ Zhang et al., "Deep Mutual Learning", CVPR 2018, arXiv 1706.00384.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn
+from kdbench.deferred import F, Tensor, nn
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, Networks, method
 from kdbench.models.shapes import Outputs
 from kdbench.targets.single_label import soft_loss
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method("dml", title="peers teach each other", source="Zhang et al., CVPR 2018", year=2018)

@@ -13,18 +13,15 @@ Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, arXiv 1412.6550.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn
-from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
+from kdbench.deferred import F, Tensor, nn
+from kdbench.methods.alignment import convolution, met_channels, require_stages, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.models.shapes import Outputs
 
 
 @method("fitnet", title="regress the teacher's features", source="Romero et al., ICLR 2015", year=2015)
@@ -50,9 +47,7 @@ class FitNet(Combined):
             self.regressor: nn.Module = nn.Linear(source[0], target[0])
         else:
             self.places = stage_pairs(pair)[hyper.layer - 1]
-            inputs = map_shapes(pair, "student")[self.places[0]][0]
-            outputs = map_shapes(pair, "teacher")[self.places[1]][0]
-            layers = [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            layers = [*convolution(*met_channels(pair)[hyper.layer - 1]), nn.ReLU()]
             tokens = len(pair.teacher_shapes.stages[self.places[1]]) == 2
             self.regressor = nn.Sequential(*(layers[:-1] if tokens else layers))
 
@@ -84,6 +79,6 @@ class FitNet(Combined):
             hint = F.mse_loss(self.regressor(student.pooled), teacher.pooled)
         else:
             mine, theirs = self.places
-            f_s, f_t = same_size(as_map(student.stages[mine]), as_map(teacher.stages[theirs]))
+            f_s, f_t = same_size(student.stages[mine], teacher.stages[theirs])
             hint = F.mse_loss(self.regressor(f_s), f_t)
         return {"hint": self.hyper.weight * hint}

@@ -21,18 +21,14 @@ Learning", CVPR 2017.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from kdbench.deferred import F, torch
-from kdbench.methods.alignment import map_shapes, require_stages, same_size, stage_pairs
+from kdbench.deferred import F, Tensor, torch
+from kdbench.methods.alignment import met_channels, require_stages, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Staged
-from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.models.shapes import Outputs
 
 
 def flow_matrix(first: Tensor, second: Tensor) -> Tensor:
@@ -59,22 +55,15 @@ class FSP(Staged):
     needs = frozenset({"logits", "stages"})
     targets = None
 
-    def __init__(self, hyper: Parameters, pair: Pair) -> None:
-        """Note which stages meet."""
-        super().__init__(hyper, pair)
-        self.places = stage_pairs(pair)
-
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:
         """Refuse a pair without two stages or with different channels, and a second stage without a loss."""
         require_stages(pair, 2)
-        places = stage_pairs(pair)
-        mine = [map_shapes(pair, "student")[place][0] for place, _ in places]
-        theirs = [map_shapes(pair, "teacher")[place][0] for _, place in places]
+        mine, theirs = zip(*met_channels(pair), strict=True)
         if mine != theirs:
             raise Refusal(
                 f"it needs equal channels, but at the stages that meet, teacher '{pair.teacher}' has "
-                f"{_listed(theirs)} and student '{pair.student}' has {_listed(mine)}"
+                f"{', '.join(map(str, theirs))} and student '{pair.student}' has {', '.join(map(str, mine))}"
             )
         super().check(hyper, pair)
 
@@ -82,14 +71,11 @@ class FSP(Staged):
         """Return the weighted flow term in the first stage, and nothing afterwards."""
         if batch.progress >= self.hyper.first_stage:
             return {}
-        f_s = [as_map(student.stages[mine]) for mine, _ in self.places]
-        f_t = [as_map(teacher.stages[theirs]) for _, theirs in self.places]
         flows = [
-            F.mse_loss(flow_matrix(*ours), flow_matrix(*given))
-            for ours, given in zip(pairwise(f_s), pairwise(f_t), strict=True)
+            F.mse_loss(
+                flow_matrix(student.stages[mine], student.stages[next_mine]),
+                flow_matrix(teacher.stages[theirs], teacher.stages[next_theirs]),
+            )
+            for (mine, theirs), (next_mine, next_theirs) in pairwise(stage_pairs(self.pair))
         ]
         return {"flow": self.hyper.weight * torch.stack(flows).sum()}
-
-
-def _listed(channels: list[int]) -> str:
-    return ", ".join(str(count) for count in channels)

@@ -27,18 +27,14 @@ arXiv 1802.04977.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, same_size
+from kdbench.deferred import F, Tensor, nn, torch
+from kdbench.methods.alignment import met_channels, same_size
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.models.shapes import Outputs
 
 SLOPE = 0.1
 SMALLEST_NORM = 1e-6
@@ -67,7 +63,7 @@ class FT(Combined):
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build the paraphraser of the teacher's last stage and the translator of the student's."""
         super().__init__(hyper, pair)
-        source, target = map_shapes(pair, "student")[-1][0], map_shapes(pair, "teacher")[-1][0]
+        source, target = met_channels(pair)[-1]
         factors = max(1, round(hyper.rate * target))
         self.encoder = _convolutions(target, target, factors, factors)
         self.decoder = nn.Sequential(
@@ -79,7 +75,7 @@ class FT(Combined):
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the paraphraser's reconstruction in the first stage, the weighted factor term afterwards."""
-        f_s, f_t = same_size(as_map(student.stages[-1]), as_map(teacher.stages[-1]))
+        f_s, f_t = same_size(student.stages[-1], teacher.stages[-1])
         if batch.progress < self.hyper.first_stage:
             return {"reconstruction": F.mse_loss(self.decoder(self.encoder(f_t)), f_t)}
         self.encoder.eval()  # every epoch begins with all adapters in training mode

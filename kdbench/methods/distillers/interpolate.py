@@ -16,18 +16,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from kdbench.column import Column
-from kdbench.deferred import nn, torch
+from kdbench.deferred import Tensor, nn, torch
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, Networks, Pair, Refusal, method
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 POINTS = 11
 
@@ -107,7 +104,7 @@ class Interpolate(Distiller):
             mix(between, other, share)
             losses.append(loss(between))
         ends = [share * losses[-1] + (1 - share) * losses[0] for share in shares]
-        return {"interpolation_barrier": max(found - end for found, end in zip(losses, ends, strict=True))}
+        return {"interpolation_barrier": max(height - end for height, end in zip(losses, ends, strict=True))}
 
 
 def mix(student: nn.Module, teacher: nn.Module, share: float) -> None:

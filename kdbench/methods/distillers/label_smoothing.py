@@ -7,17 +7,12 @@ Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F
+from kdbench.deferred import F, Tensor
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, method
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method(

@@ -15,18 +15,13 @@ Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, arXiv 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import torch
+from kdbench.deferred import Tensor, torch
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
 from kdbench.targets.single_label import soft_loss
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 EQUAL = 1e-7  # standard deviation up to which logits count as equal
 

@@ -17,18 +17,15 @@ Yang et al., "Masked Generative Distillation", ECCV 2022, arXiv 2205.01529.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, same_size
+from kdbench.deferred import F, Tensor, nn, torch
+from kdbench.methods.alignment import met_channels, same_size
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.models.shapes import Outputs
 
 
 def random_mask(features: Tensor, ratio: float, masked: Literal["positions", "channels"]) -> Tensor:
@@ -63,7 +60,7 @@ class MGD(Combined):
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build the alignment and the generation block between the last stages."""
         super().__init__(hyper, pair)
-        inputs, outputs = map_shapes(pair, "student")[-1][0], map_shapes(pair, "teacher")[-1][0]
+        inputs, outputs = met_channels(pair)[-1]
         self.align = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
         self.generation = nn.Sequential(
             nn.Conv2d(outputs, outputs, 3, padding=1),
@@ -73,7 +70,7 @@ class MGD(Combined):
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted error of what is generated."""
-        f_s, f_t = same_size(as_map(student.stages[-1]), as_map(teacher.stages[-1]))
+        f_s, f_t = same_size(student.stages[-1], teacher.stages[-1])
         aligned = self.align(f_s)
         mask = random_mask(aligned, self.hyper.mask_ratio, self.hyper.masked)
         return {"generation": self.hyper.weight * generation_loss(self.generation(mask * aligned), f_t)}

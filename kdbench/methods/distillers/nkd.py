@@ -15,18 +15,13 @@ Loss and Customized Soft Labels", ICCV 2023, arXiv 2303.13005.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F
+from kdbench.deferred import F, Tensor
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.methods.distillers.dkd import require_non_target_classes, without_target
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def target_loss(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:

@@ -19,18 +19,13 @@ Huang, Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Trans
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import torch
-from kdbench.methods.alignment import require_positions, same_size, stage_pairs, unit
+from kdbench.deferred import Tensor, torch
+from kdbench.methods.alignment import met_stages, require_positions, unit
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.models.shapes import Outputs
 
 
 def mean_kernel(first: Tensor, second: Tensor) -> Tensor:
@@ -77,8 +72,5 @@ class NeuronSelectivity(Combined):
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum over the stages."""
-        losses = []
-        for mine, theirs in stage_pairs(self.pair):
-            f_s, f_t = same_size(as_map(student.stages[mine]), as_map(teacher.stages[theirs]))
-            losses.append(discrepancy(f_s, f_t))
+        losses = [discrepancy(f_s, f_t) for f_s, f_t in met_stages(self.pair, student, teacher)]
         return {"selectivity": self.hyper.weight * torch.stack(losses).sum()}

@@ -16,17 +16,13 @@ arXiv 1803.10837.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
+from kdbench.deferred import Tensor
 from kdbench.methods.alignment import unit
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SMALLEST = 1e-7
 

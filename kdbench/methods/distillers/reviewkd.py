@@ -25,18 +25,14 @@ Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021, arXiv 2104.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, stage_pairs
+from kdbench.deferred import F, Tensor, nn, torch
+from kdbench.methods.alignment import convolution, map_shapes, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, Shape, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 WIDEST = 512
 SIDES = (4, 2, 1)
@@ -45,11 +41,11 @@ SIDES = (4, 2, 1)
 def levels(pair: Pair) -> list[tuple[Shape, Shape]]:
     """Return the shapes (C, H, W) that meet, as (student, teacher), from the first level to the deepest."""
     students, teachers = map_shapes(pair, "student"), map_shapes(pair, "teacher")
-    found = [(students[mine], teachers[theirs]) for mine, theirs in stage_pairs(pair)]
+    shapes = [(students[mine], teachers[theirs]) for mine, theirs in stage_pairs(pair)]
     mine, theirs = pair.student_shapes.pooled, pair.teacher_shapes.pooled
     if mine is not None and theirs is not None:
-        found.append(((mine[0], 1, 1), (theirs[0], 1, 1)))
-    return found
+        shapes.append(((mine[0], 1, 1), (theirs[0], 1, 1)))
+    return shapes
 
 
 def hierarchical_loss(g: Tensor, f_t: Tensor) -> Tensor:
@@ -89,11 +85,11 @@ class ReviewKD(Combined):
         shapes = levels(pair)
         width = hyper.width or min(WIDEST, shapes[-1][0][0])
         self.sizes = [theirs[1:] for _, theirs in shapes]
-        self.inward = nn.ModuleList(_convolution(mine[0], width, 1) for mine, _ in shapes)
+        self.inward = nn.ModuleList(convolution(mine[0], width) for mine, _ in shapes)
         self.attention = nn.ModuleList(
             nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid()) for _ in shapes[:-1]
         )
-        self.outward = nn.ModuleList(_convolution(width, theirs[0], 3) for _, theirs in shapes)
+        self.outward = nn.ModuleList(convolution(width, theirs[0], 3) for _, theirs in shapes)
 
     @classmethod
     def requires(cls, hyper: Parameters) -> frozenset[str]:
@@ -126,9 +122,3 @@ class ReviewKD(Combined):
         losses = [hierarchical_loss(g, f) for g, f in zip(self.review(f_s), f_t, strict=True)]
         ramp = min(batch.progress / self.hyper.warmup, 1.0) if self.hyper.warmup else 1.0
         return {"review": ramp * self.hyper.weight * torch.stack(losses).sum()}
-
-
-def _convolution(inputs: int, outputs: int, size: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False), nn.BatchNorm2d(outputs)
-    )

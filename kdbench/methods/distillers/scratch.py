@@ -5,13 +5,9 @@ L = CE(z_s, y), or the hard loss of another target
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from kdbench.deferred import Tensor
 from kdbench.methods.base import Batch, Distiller, method
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @method("scratch", title="cross-entropy alone, the control", source="the usual training", year=1986)

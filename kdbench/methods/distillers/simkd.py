@@ -24,15 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from kdbench.deferred import F
+from kdbench.deferred import F, Tensor
 from kdbench.methods.alignment import map_shapes, require_classified_map, same_size
 from kdbench.methods.base import Batch, Networks, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import FeatureShapes, Outputs, as_map
+from kdbench.models.shapes import FeatureShapes, Outputs
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kdbench.suite.schema import ModelEntry
 
 FACTORY = "kdbench.models.reuse:build"
@@ -83,5 +81,5 @@ class SimKD(Combined):
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted error of the projected stage."""
-        f_s, f_t = same_size(as_map(student.stages[-1]), as_map(teacher.stages[-1]))
+        f_s, f_t = same_size(student.stages[-1], teacher.stages[-1])
         return {"feature": self.hyper.weight * F.mse_loss(f_s, f_t)}

@@ -14,18 +14,13 @@ Tung, Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, arXiv 190
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F
+from kdbench.deferred import F, Tensor
 from kdbench.methods.alignment import unit
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def similarities(features: Tensor) -> Tensor:

@@ -16,17 +16,12 @@ Zheng, Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICL
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F
+from kdbench.deferred import F, Tensor
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def transformed_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -18,18 +18,14 @@ Ahn et al., "Variational Information Distillation for Knowledge Transfer", CVPR 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from kdbench.deferred import F, nn, torch
-from kdbench.methods.alignment import map_shapes, same_size, stage_pairs
+from kdbench.deferred import F, Tensor, nn, torch
+from kdbench.methods.alignment import convolution, met_channels, met_stages
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
-from kdbench.models.shapes import Outputs, as_map
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from kdbench.models.shapes import Outputs
 
 FLOOR = 1e-5
 
@@ -73,9 +69,7 @@ class VID(Combined):
     def __init__(self, hyper: Parameters, pair: Pair) -> None:
         """Build a regressor and the variances of every stage that meets."""
         super().__init__(hyper, pair)
-        self.places = stage_pairs(pair)
-        inputs, outputs = map_shapes(pair, "student"), map_shapes(pair, "teacher")
-        channels = [(inputs[mine][0], outputs[theirs][0]) for mine, theirs in self.places]
+        channels = met_channels(pair)
         self.regressors = nn.ModuleList(_regressor(source, target) for source, target in channels)
         raw = raw_variance(hyper.initial_variance)
         self.raw_variances = nn.ParameterList(
@@ -84,21 +78,19 @@ class VID(Combined):
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum of the stages' negative log-likelihoods."""
-        likelihoods = []
-        stages = zip(self.places, self.regressors, self.raw_variances, strict=True)
-        for (mine, theirs), regressor, raw in stages:
-            f_s, f_t = same_size(as_map(student.stages[mine]), as_map(teacher.stages[theirs]))
-            likelihoods.append(gaussian_loss(regressor(f_s), f_t, variance(raw)))
+        stages = met_stages(self.pair, student, teacher)
+        likelihoods = [
+            gaussian_loss(regressor(f_s), f_t, variance(raw))
+            for (f_s, f_t), regressor, raw in zip(stages, self.regressors, self.raw_variances, strict=True)
+        ]
         return {"likelihood": self.hyper.weight * torch.stack(likelihoods).sum()}
 
 
 def _regressor(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 1, bias=False),
-        nn.BatchNorm2d(outputs),
+        *convolution(inputs, outputs),
         nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 1, bias=False),
-        nn.BatchNorm2d(outputs),
+        *convolution(outputs, outputs),
         nn.ReLU(),
         nn.Conv2d(outputs, outputs, 1),
     )

@@ -15,18 +15,12 @@ Zheng, Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICL
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from kdbench.deferred import F
+from kdbench.deferred import F, Tensor
 from kdbench.methods.base import Batch, method
-from kdbench.methods.combined import Combined
-from kdbench.methods.distillers.ttm import transformed_divergence
+from kdbench.methods.distillers.ttm import TTM, transformed_divergence
 from kdbench.models.shapes import Outputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def power_sum(logits: Tensor, temperature: float) -> Tensor:
@@ -40,19 +34,13 @@ def power_sum(logits: Tensor, temperature: float) -> Tensor:
     source="Zheng and Yang, ICLR 2024",
     year=2024,
 )
-class WTTM(Combined):
+class WTTM(TTM):
     """Weighted matching of the transformed teacher."""
 
-    class Parameters(Combined.Parameters):
-        """Weight w of the divergence, and the temperature T = 1/γ of the teacher."""
+    class Parameters(TTM.Parameters):
+        """As of ttm, with a weight w of its own."""
 
         weight: float = Field(2.0, ge=0)
-        temperature: float = Field(5.0, gt=0)
-
-    @classmethod
-    def soft_temperature(cls, hyper: Parameters) -> float | None:
-        """Return the T of the teacher, or of plain kd."""
-        return hyper.temperature if hyper.weight else super().soft_temperature(hyper)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted divergence."""
