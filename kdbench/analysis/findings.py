@@ -81,7 +81,7 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
     # Of those that share the best mean the cheapest, and of those that cost the same the best.
     ranked = sorted(family, key=lambda row: (prices[_key(row)], -values[_key(row)]))
     best = next(row for row in ranked if row in leaders)
-    against = {_key(found): found for found in against_teachers(summary, metric)}
+    against = {_key(comparison): comparison for comparison in against_teachers(summary, metric)}
 
     def standing(row: Row) -> Standing:
         return Standing(row, against[_key(row)], dict(_savings(summary, row)))
@@ -105,7 +105,7 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
         return result
     result = replace(result, cheapest=standing(steps[0]))
     compared = [(row, compare_rows(summary, row, best, metric, "the best student")) for row in steps]
-    compared = [(row, found) for row, found in compared if found.difference is not None]
+    compared = [(row, comparison) for row, comparison in compared if comparison.difference is not None]
     if not compared:
         return result
     share = column.quantity in SHARES
@@ -114,8 +114,8 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
     return replace(result, near=standing(row), nearest=nearest, alike=bool(alike))
 
 
-def _key(found: Row | Comparison) -> tuple[str, str | None, str | None]:
-    return found.teacher, found.student, found.method
+def _key(subject: Row | Comparison) -> tuple[str, str | None, str | None]:
+    return subject.teacher, subject.student, subject.method
 
 
 def _front(ranked: Sequence[Row], values: Mapping[Any, float]) -> Iterator[Row]:
@@ -141,10 +141,10 @@ def _figure(row: Row, column: str) -> float | None:
 def _savings(summary: Summary, row: Row) -> Iterator[tuple[str, float]]:
     """Yield teacher's cost / row's cost: of the first latency that is known, of MACs, and of parameters."""
     teacher = next((other for other in summary.teachers if other.teacher == row.teacher), None)
-    known = [name for name in _costs(summary) if teacher and _figure(teacher, name)]
-    known = [name for name in known if _figure(row, name)]
-    latencies = [name for name in known if name not in COUNTS]
-    for name in (*latencies[:1], *(name for name in ("macs", "params") if name in known)):
+    costs = [name for name in _costs(summary) if teacher and _figure(teacher, name)]
+    costs = [name for name in costs if _figure(row, name)]
+    latencies = [name for name in costs if name not in COUNTS]
+    for name in (*latencies[:1], *(name for name in ("macs", "params") if name in costs)):
         ours, theirs = row.mean(name), teacher.mean(name) if teacher else None
         assert ours is not None and theirs is not None
         yield name, theirs / ours
@@ -161,7 +161,7 @@ def _overshadowed(summary: Summary, rows: Sequence[Row], cost: str, metric: str,
     return not better and all((_figure(row, cost) or 0.0) >= price for row in rows)
 
 
-def _told_apart(found: Comparison, best: Row, summary: Summary, sign: float) -> bool:
+def _told_apart(comparison: Comparison, best: Row, summary: Summary, sign: float) -> bool:
     """Return whether a cheaper row is told from the best as the worse of the two.
 
     That is so where the paired t test over seeds tells, and where the test examples do: by McNemar's test of
@@ -170,13 +170,13 @@ def _told_apart(found: Comparison, best: Row, summary: Summary, sign: float) -> 
     whose seeds spread most would pass for as good as the best. The p-values are not corrected: that would
     let more pass.
     """
-    difference, mean = found.difference, best.mean(found.metric)
+    difference, mean = comparison.difference, best.mean(comparison.metric)
     assert difference is not None and mean is not None
     if sign * difference >= 0:
         return False
-    if found.p is not None and found.p < ALPHA:
+    if comparison.p is not None and comparison.p < ALPHA:
         return True
-    if found.examples.p is not None:
-        return found.examples.p < ALPHA
+    if comparison.examples.p is not None:
+        return comparison.examples.p < ALPHA
     accuracies = (mean, min(max(mean + difference, 0.0), 1.0))
     return abs(difference) > math.hypot(*(sampling_half_width(a, summary.test_size) for a in accuracies))

@@ -73,9 +73,9 @@ def row_of(members: list[Record], columns: Mapping[str, Column]) -> Row:
     reasons: dict[str, tuple[str, ...]] = {}
     metrics: dict[str, Interval] = {}
     for name, column in columns.items():
-        found = {r.seed: value for r in done if (value := r.metrics.get(name)) is not None}
-        values[name] = dict(sorted(found.items()))
-        missing = [record for record in done if record.seed not in found]
+        by_seed = {r.seed: value for r in done if (value := r.metrics.get(name)) is not None}
+        values[name] = dict(sorted(by_seed.items()))
+        missing = [record for record in done if record.seed not in by_seed]
         why = [record.reasons.get(name, "not recorded") for record in missing]
         reasons[name] = distinct(why) if done else (nothing,)
         metrics[name] = _interval(column, values[name], reasons[name])
@@ -108,8 +108,8 @@ def _interval(column: Column, values: Mapping[int, float], reasons: tuple[str, .
 
 def _mean_recall(tables: list[list[float | None]]) -> tuple[float | None, ...]:
     columns = zip(*(table for table in tables if table), strict=True)
-    known = [[value for value in column if value is not None] for column in columns]
-    return tuple(sum(values) / len(values) if values else None for values in known)
+    recalls = [[value for value in column if value is not None] for column in columns]
+    return tuple(sum(values) / len(values) if values else None for values in recalls)
 
 
 def failure_of(record: Record) -> Failure:

@@ -127,11 +127,11 @@ def ordered(
 
 def _own(references: Sequence[str]) -> dict[str, Metric]:
     """Return metrics that are named by references, by their own names."""
-    found: dict[str, Metric] = {}
+    by_name: dict[str, Metric] = {}
     for entry in map(METRICS.find, dict.fromkeys(references)):
-        if found.setdefault(entry.column.name, entry) is not entry:
+        if by_name.setdefault(entry.column.name, entry) is not entry:
             raise UserError(f"two metrics are called '{entry.column.name}': rename one.")
-    return found
+    return by_name
 
 
 def catalogue(target: Target | None = None, own: Sequence[str] = ()) -> dict[str, Column]:

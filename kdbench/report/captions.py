@@ -5,6 +5,7 @@ from __future__ import annotations
 from kdbench.analysis.outcomes import SHARES
 from kdbench.analysis.summary import Summary
 from kdbench.column import Column
+from kdbench.printable import counted
 from kdbench.report import numerals
 
 
@@ -37,7 +38,7 @@ def seeds(summary: Summary) -> str:
     counts = summary.seed_counts
     if len(counts) > 1:
         return f"n = {counts[0]} to {counts[-1]} seeds"
-    return f"n = {counts[0]} seed{'' if counts[0] == 1 else 's'}"
+    return f"n = {counted(counts[0], 'seed')}"
 
 
 def examples(summary: Summary) -> str:

@@ -13,16 +13,16 @@ def exemplar_claims(summary: Summary) -> tuple[list[str], list[tuple[str, str]]]
     """Return a sentence for each student and method that PIE are defined for, and why others have none."""
     if "top1" not in summary.columns:
         return [], [("an example has several labels, not the one class that PIE are of", "PIE of every row")]
-    found = pies_of_run(summary.run)
-    several = len({entry.teachers for entry in found}) > 1
-    claims = [_sentence(entry, entry.pie, summary.test_size, several) for entry in found if entry.pie]
+    entries = pies_of_run(summary.run)
+    several = len({entry.teachers for entry in entries}) > 1
+    claims = [_sentence(entry, entry.pie, summary.test_size, several) for entry in entries if entry.pie]
     if claims:
         claims.insert(
             0,
             "An example is compression identified (PIE) where the class that most trainings of the teacher "
             "predict is not the one that most students predict: chance of single trainings is left out.",
         )
-    return claims, list(_absences(found, several))
+    return claims, list(_absences(entries, several))
 
 
 def _row(entry: RunPie, several: bool) -> str:
@@ -30,13 +30,13 @@ def _row(entry: RunPie, several: bool) -> str:
     return f"{entry.student} by {entry.method}" + (f" ({', '.join(entry.teachers)})" if several else "")
 
 
-def _absences(found: Sequence[RunPie], several: bool) -> Iterator[tuple[str, str]]:
+def _absences(entries: Sequence[RunPie], several: bool) -> Iterator[tuple[str, str]]:
     """Yield each reason once, with the rows that it holds for."""
     rows: dict[str, list[str]] = {}
-    for entry in found:
+    for entry in entries:
         if entry.reason:
             rows.setdefault(entry.reason, []).append(_row(entry, several))
-    total = len(found)
+    total = len(entries)
     for reason, names in rows.items():
         yield reason, f"PIE of {'every row' if len(names) == total else ', '.join(names)}"
 

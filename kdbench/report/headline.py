@@ -15,12 +15,15 @@ from kdbench.analysis.summary import Summary
 from kdbench.bounds import BOUNDED, signed
 from kdbench.column import Column
 from kdbench.heads import name_in
+from kdbench.printable import counted
 from kdbench.report import numerals
 from kdbench.report.columns import short_title
 from kdbench.report.evidence import raw_evidence
 from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
 
 FRONT = "◆"
+# How the columns of a difference and of its bounds end.
+ENDS = {"": "difference", "_low": "low", "_high": "high"}
 # After the metric that judges and the costs: column, short title, importance (0 stays in every terminal).
 QUALITY = (
     ("agreement", "agreement", 3),
@@ -99,11 +102,11 @@ def main_table(
     costs = read_costs(summary)
     lines = []
     for row, member in zip(summary.rows, front_of(summary, metric, cost), strict=True):
-        found = comparisons.get((row.teacher, row.student or "", row.method or ""))
+        claim = comparisons.get((row.teacher, row.student or "", row.method or ""))
         cells = _identity(row, several, metric)
         for heading in shown:
             if heading.key == "difference":
-                cells.append(_difference_cell(found, summary.columns[metric], baseline, notes, decimals))
+                cells.append(_difference_cell(claim, summary.columns[metric], baseline, notes, decimals))
             elif heading.key == "pareto":
                 cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
             else:
@@ -114,7 +117,8 @@ def main_table(
                 cells.append(_as_bound(cell, row, heading.key, costs, notes))
         lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
     headings = (*_identity_headings(several), *shown)
-    legend = (*_legend(summary, metric, cost, judged), *_of_costs(summary, shown, costs))
+    timed = [each.column for each in shown if each.column and each.column.is_timed and summary.has(each.key)]
+    legend = (*_legend(summary, metric, cost, judged), *footing(timed, costs))
     return Table(_title(summary, metric), headings, tuple(lines), legend, notes.texts)
 
 
@@ -212,10 +216,8 @@ def _as_bound(cell: Cell, row: Row, name: str, costs: CostFiles, notes: Notes) -
     return replace(cell, text=signed(cell.text, bound), raw=raw, note=note)
 
 
-def _of_costs(summary: Summary, headings: Sequence[Heading], costs: CostFiles) -> Iterator[str]:
+def footing(timed: Sequence[Column], costs: CostFiles) -> Iterator[str]:
     """Say what latencies and speed-ups rest on, and what disturbed them."""
-    shown = [heading.column for heading in headings if heading.column and summary.has(heading.key)]
-    timed = [column for column in shown if column.is_timed]
     if timed:
         yield FOOTING
     disturbed = costs.disturbances(timed)
@@ -242,20 +244,19 @@ def _with_examples(cell: Cell, summary: Summary, row: Row, column: Column, decim
 
 
 def _difference_cell(
-    found: Comparison | None, column: Column, baseline: str, notes: Notes, decimals: int
+    claim: Comparison | None, column: Column, baseline: str, notes: Notes, decimals: int
 ) -> Cell:
-    keys = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
-    raw: dict[str, Any] = {"metric": column.name, "baseline": baseline} | dict.fromkeys(keys)
-    raw |= raw_evidence(found)
-    if found is None:
-        return Cell("", raw | {"difference_n": None, "difference_reason": None})
-    values = (found.difference, found.low, found.high, found.p, found.p_holm, found.verdict)
-    raw |= dict(zip(keys, values, strict=True))
-    raw |= {"difference_n": found.n, "difference_reason": found.reason}
-    if found.difference is None:
-        return Cell(numerals.DASH, raw, notes.number(found.reason))
-    text = f"{numerals.difference(column, found.difference, decimals)} {MARKS[found.verdict]}".rstrip()
-    return Cell(text, raw, notes.number(found.reason), found.difference, found.verdict or "not tested")
+    raw: dict[str, Any] = {"metric": column.name, "baseline": baseline}
+    raw |= {f"difference{end}": getattr(claim, name, None) for end, name in ENDS.items()}
+    raw |= {name: getattr(claim, name, None) for name in ("p", "p_holm", "verdict")}
+    raw |= raw_evidence(claim)
+    raw |= {f"difference_{name}": getattr(claim, name, None) for name in ("n", "reason")}
+    if claim is None:
+        return Cell("", raw)
+    if claim.difference is None:
+        return Cell(numerals.DASH, raw, notes.number(claim.reason))
+    text = f"{numerals.difference(column, claim.difference, decimals)} {MARKS[claim.verdict]}".rstrip()
+    return Cell(text, raw, notes.number(claim.reason), claim.difference, claim.verdict or "not tested")
 
 
 def _legend(
@@ -269,12 +270,11 @@ def _legend(
         lines.append("± is half the 95 % t interval of that mean.")
     elif summary.measured:
         lines.append("There is no ±: an interval needs at least two seeds.")
-    tested = sum(found.p is not None for found in comparisons)
+    tested = sum(comparison.p is not None for comparison in comparisons)
     if tested:
-        over = "1 comparison" if tested == 1 else f"{tested:,} comparisons"
         lines.append(
             f"Δ is the paired difference from {comparisons[0].baseline}: ▲ {words[0]}, ▼ {words[1]} "
-            f"(p < 0.05, Holm over {over}), ○ no difference shown."
+            f"(p < 0.05, Holm over {counted(tested, 'comparison')}), ○ no difference shown."
         )
     elif comparisons:
         lines.append(f"Δ is the paired difference from {comparisons[0].baseline}; none could be tested.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 
 from kdbench.analysis.costs import MEDIAN, CostFiles, read_costs
 from kdbench.analysis.rows import Row
@@ -11,7 +12,7 @@ from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.place import RUNTIME_TITLES, Place
 from kdbench.report import numerals
-from kdbench.report.headline import FOOTING
+from kdbench.report.headline import footing
 from kdbench.report.table import Cell, Heading, Line, Notes, Table
 
 EAGER = "eager"
@@ -24,39 +25,35 @@ def runtime_table(summary: Summary) -> Table | None:
     threads and precision; rows in which nothing was measured are left out.
     """
     columns = _columns(summary)
-    runtimes = dict.fromkeys((EAGER, *(runtime for found in columns.values() for runtime in found)))
+    runtimes = dict.fromkeys(chain([EAGER], *columns.values()))
     if len(runtimes) < 2:
         return None
     notes, costs = Notes(), read_costs(summary)
     several = len(summary.teacher_names) > 1
     lines = [
-        Line(tuple(_cells(row, place, found, runtimes, several, costs, notes)), row.role == "teacher")
+        Line(tuple(_cells(row, place, by_runtime, runtimes, several, costs, notes)), row.role == "teacher")
         for row in _models(summary)
-        for place, found in columns.items()
-        if any(row.mean(column.name) is not None for column in found.values())
+        for place, by_runtime in columns.items()
+        if any(row.mean(column.name) is not None for column in by_runtime.values())
     ]
-    legend: tuple[str, ...] = (
+    every = [column for by_runtime in columns.values() for column in by_runtime.values()]
+    legend = (
         "Latencies of one forward pass; all runtimes of a batch size took turns in the same rounds. "
         "× is how many times faster than eager mode the runtime is. "
         "A runtime is timed only where its output is that of eager mode.",
-        FOOTING,
+        *footing(every, costs),
     )
-    disturbed = costs.disturbances(column for found in columns.values() for column in found.values())
-    if disturbed:
-        legend += (
-            f"The machine was not quiet meanwhile ({disturbed}); what that left without meaning is a dash.",
-        )
     return Table("Latency by runtime", tuple(_headings(runtimes, several)), tuple(lines), legend, notes.texts)
 
 
 def _columns(summary: Summary) -> dict[Place, dict[str, Column]]:
     """Return the columns of median latencies, by runtime, under the place in eager mode."""
-    found: dict[Place, dict[str, Column]] = {}
+    by_place: dict[Place, dict[str, Column]] = {}
     for column in summary.columns.values():
         if column.quantity == MEDIAN and column.place:
             eager = replace(column.place, runtime=EAGER)
-            found.setdefault(eager, {})[column.place.runtime] = column
-    return found
+            by_place.setdefault(eager, {})[column.place.runtime] = column
+    return by_place
 
 
 def _models(summary: Summary) -> Iterable[Row]:

@@ -35,8 +35,8 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def _unbroken(found: re.Match[str]) -> str:
-    return found.group().replace(" ", "\u00a0")
+def _unbroken(match: re.Match[str]) -> str:
+    return match.group().replace(" ", "\u00a0")
 
 
 def as_html(table: Table) -> Markup:
