@@ -29,13 +29,13 @@ def measure_rows(repeats: Repeats, columns: Sequence[Column]) -> list[dict[str, 
     rows = []
     several = len(repeats.reports) > 1
     for label in repeats.labels:
-        known = [column for column in columns if column.name in repeats.reports[0].metrics[label]]
+        measured = [column for column in columns if column.name in repeats.reports[0].metrics[label]]
         row: dict[str, Any] = {"model": label}
-        row |= {column.name: repeats.median(label, column) for column in known}
+        row |= {column.name: repeats.median(label, column) for column in measured}
         row["bounds"] = {
-            column.name: bound for column in known if (bound := _bound(repeats, label, column.name))
+            column.name: bound for column in measured if (bound := _bound(repeats, label, column.name))
         }
-        timed = [column.name for column in known if column.place and row[column.name] is not None]
+        timed = [column.name for column in measured if column.place and row[column.name] is not None]
         if several:
             row["repeats"] = {name: repeats.values(label, name) for name in timed}
             row["spread"] = {name: repeats.spread(label, name) for name in timed}
@@ -76,8 +76,8 @@ def _cell(repeats: Repeats, label: str, column: Column) -> str:
         return ""
     bounds = repeats.reports[0].intervals.get(label, {}).get(name)
     if len(repeats.reports) > 1:
-        found = repeats.spread(label, name) if column.place else None
-        beside = "" if found is None else f" ±{found:.1%}"
+        spread = repeats.spread(label, name) if column.place else None
+        beside = "" if spread is None else f" ±{spread:.1%}"
     else:
         beside = f" [{_number(bounds[0])}–{_number(bounds[1])}]" if bounds else ""
     return signed(_number(value), _bound(repeats, label, name)) + beside
@@ -90,11 +90,11 @@ def _macs_note(repeats: Repeats, label: str) -> str | None:
 def _outputs_note(repeats: Repeats, label: str) -> str | None:
     """Return that a model does not have as many classes as were asked for: its figures are of another."""
     conditions = repeats.reports[0].conditions
-    found = conditions["counts"].get(label, {}).get("outputs")
-    if found is None or found == conditions["num_classes"]:
+    outputs = conditions["counts"].get(label, {}).get("outputs")
+    if outputs is None or outputs == conditions["num_classes"]:
         return None
     return (
-        f"it gives {found} outputs, not the {conditions['num_classes']} classes that were asked for: "
+        f"it gives {outputs} outputs, not the {conditions['num_classes']} classes that were asked for: "
         "does its function take num_classes?"
     )
 

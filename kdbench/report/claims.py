@@ -105,7 +105,7 @@ def _without_values(comparisons: Sequence[Comparison], column: Column) -> set[st
         "p_better": [comparison.improvement for comparison in comparisons if column.direction != "none"],
         "detectable": [comparison.sd for comparison in comparisons],
     }
-    empty = {key for key, known in values.items() if all(value is None for value in known)}
+    empty = {key for key, numbers in values.items() if all(value is None for value in numbers)}
     return empty if "both" in empty else {*empty, "examples"}
 
 
@@ -269,10 +269,10 @@ def _seeds(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
 def _test_set(summary: Summary) -> list[str]:
     column = summary.headline_column
     measured = summary.without_repeats().measured
-    known = [mean for row in measured if (mean := row.mean(column.name)) is not None]
-    if not known or column.quantity not in SHARES:
+    means = [mean for row in measured if (mean := row.mean(column.name)) is not None]
+    if not means or column.quantity not in SHARES:
         return []
-    typical, size = sum(known) / len(known), summary.test_size
+    typical, size = sum(means) / len(means), summary.test_size
     half = 100 * sampling_half_width(typical, size)
     left_out = (
         "Intervals and whiskers cover the chance of training (seeds), not that of the test set. "

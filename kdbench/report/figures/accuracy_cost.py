@@ -99,9 +99,9 @@ def _wanted(summary: Summary) -> list[str]:
 
 
 def _left_out(summary: Summary) -> str:
-    known = _costs(summary)
+    costs = _costs(summary)
     wanted = _wanted(summary)
-    missing = [name for name in summary.columns if name in wanted and name not in known]
+    missing = [name for name in summary.columns if name in wanted and name not in costs]
     reasons = dict.fromkeys(why for name in missing for why in summary.footnotes.get(name, ("not recorded",)))
     return f"Not measured: {', '.join(missing)} ({'; '.join(reasons)})." if missing else ""
 
