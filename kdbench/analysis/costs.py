@@ -16,11 +16,11 @@ FAVOURITE = Place("cpu", 1)
 MEDIAN = "latency_p50"
 
 
-def usual_latencies(columns: Iterable[Column]) -> list[Column]:
+def usual_latencies(columns: Mapping[str, Column]) -> list[str]:
     """Return the median latencies of models that run as they do by default, one example on the CPU first."""
-    medians = [column for column in columns if column.quantity == MEDIAN]
-    usual = [column for column in medians if column.place and column.place.is_usual]
-    return sorted(usual, key=lambda column: column.place != FAVOURITE)
+    medians = [name for name, column in columns.items() if column.quantity == MEDIAN]
+    places = {name: place for name in medians if (place := columns[name].place) and place.is_usual}
+    return sorted(places, key=lambda name: places[name] != FAVOURITE)
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,7 @@ def _front(ranked: Sequence[Row], values: Mapping[Any, float]) -> Iterator[Row]:
 
 
 def _costs(summary: Summary) -> list[str]:
-    latencies = [column.name for column in usual_latencies(summary.columns.values())]
-    return [*latencies, *(name for name in COUNTS if name in summary.columns)]
+    return [*usual_latencies(summary.columns), *(name for name in COUNTS if name in summary.columns)]
 
 
 def _figure(row: Row, column: str) -> float | None:

@@ -120,14 +120,8 @@ def failure_of(record: Record) -> Failure:
 
 def flattened(row: Row, columns: Mapping[str, Column]) -> dict[str, Any]:
     """Return a row as a line of ``Summary.frame``."""
-    flat: dict[str, Any] = {
-        "role": row.role,
-        "teacher": row.teacher,
-        "student": row.student,
-        "method": row.method,
-        "n": len(row.seeds),
-        "failed": row.failed,
-    }
+    flat: dict[str, Any] = {key: getattr(row, key) for key in ("role", "teacher", "student", "method")}
+    flat |= {"n": len(row.seeds), "failed": row.failed}
     for name in columns:
         interval = row.metrics[name]
         flat[name] = interval.mean

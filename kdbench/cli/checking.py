@@ -103,20 +103,17 @@ def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
     praise = "complete, and the checksums of all cells' files hold"
     folder = folder_of_paths(path)
     run = RunDirectory.open(path)
-    for comparison in compare_data((*run.records(), *run.supporting()), data_root, folder):
-        if comparison.fault:
-            findings.append({"path": str(path), "problem": comparison.fault, "what": ""})
-        elif comparison.uncompared:
-            praise += f"; not compared with the data of {comparison.dataset}: {comparison.uncompared}"
-        else:
-            praise += f"; the data of {comparison.dataset} is what it was"
+    data = compare_data((*run.records(), *run.supporting()), data_root, folder)
+    at_hand = [(f"data of {each.dataset}", each.fault, each.uncompared) for each in data]
     for code in compare_code(run, folder):
-        if code.fault:
-            findings.append({"path": str(path), "problem": code.fault, "what": ""})
-        elif code.uncompared:
-            praise += f"; not compared with the code of {code.what}: {code.uncompared.rstrip('.')}"
+        at_hand.append((f"code of {code.what}", code.fault, code.uncompared and code.uncompared.rstrip(".")))
+    for what, fault, uncompared in at_hand:
+        if fault:
+            findings.append({"path": str(path), "problem": fault, "what": ""})
+        elif uncompared:
+            praise += f"; not compared with the {what}: {uncompared}"
         else:
-            praise += f"; the code of {code.what} is what it was"
+            praise += f"; the {what} is what it was"
     note = earlier_note(path)
     return _Checked(findings, praise, [note] if note else [])
 

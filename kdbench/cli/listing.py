@@ -85,16 +85,9 @@ def _metrics() -> Rows:
     of_a_run = [*all_columns((1, 256), list(methods().values())), *INDEPENDENT_COLUMNS, *ROBUSTNESS]
     names = {column.name for column in of_a_run}
     columns = [*of_a_run, *(column for name, column in catalogue().items() if name not in names)]
+    keys = ("family", "direction", "unit", "range", "source")
     return [
-        {
-            "name": column.name,
-            "summary": column.title,
-            "family": column.family,
-            "direction": column.direction,
-            "unit": column.unit,
-            "range": column.range,
-            "source": column.source,
-        }
+        {"name": column.name, "summary": column.title} | {key: getattr(column, key) for key in keys}
         for column in columns
     ]
 

@@ -9,6 +9,11 @@ from kdbench.printable import counted
 from kdbench.report import numerals
 
 
+def sentences(*parts: str) -> str:
+    """Return the sentences of a caption that are not empty, in a row."""
+    return " ".join(filter(None, parts))
+
+
 def noun(column: Column) -> str:
     """Return a word for a metric where its title would be too long."""
     return "accuracy" if column.quantity == "top1" else column.label

@@ -65,7 +65,8 @@ def difference_table(summary: Summary, metric: str | None = None, baseline: str 
         ),
         Heading("verdict", "verdict", numeric=False),
     ]
-    gaps = _gaps(summary) if (metric, baseline) == (summary.headline, CONTROL) else {}
+    recovered = gaps_recovered(summary) if (metric, baseline) == (summary.headline, CONTROL) else []
+    gaps = {(gap.teacher, gap.student, gap.method): gap for gap in recovered}
     unknown = _without_values(comparisons, column)
     if all(gap.recovered.mean is None for gap in gaps.values()):  # also where there are none
         unknown.add("gap")
@@ -85,8 +86,9 @@ def difference_table(summary: Summary, metric: str | None = None, baseline: str 
         if tested
         else "None could be tested over seeds."
     )
+    direction = "no direction" if column.direction == "none" else column.direction
     legend = (
-        f"Method minus {baseline}, paired by seed; {column.title}, {_direction(column)}. {judged}",
+        f"Method minus {baseline}, paired by seed; {column.title}, {direction} is better. {judged}",
         *examples_note(comparisons),
         *detectable_note(comparisons),
         *([GAP] if "gap" not in unknown else []),
@@ -109,10 +111,6 @@ def _without_values(comparisons: Sequence[Comparison], column: Column) -> set[st
     return empty if "both" in empty else {*empty, "examples"}
 
 
-def _gaps(summary: Summary) -> dict[tuple[str, str, str], Gap]:
-    return {(gap.teacher, gap.student, gap.method): gap for gap in gaps_recovered(summary)}
-
-
 def _gap_cell(gap: Gap | None, notes: Notes) -> Cell:
     """Return the share of the gap that a method closes, with its interval as a hint."""
     if gap is None:
@@ -127,10 +125,6 @@ def _gap_cell(gap: Gap | None, notes: Notes) -> Cell:
         hint = f"95 % interval over seeds {bounds}, n = {interval.n}"
     text = f"{100 * interval.mean:.0f}".replace("-", numerals.MINUS)
     return Cell(text, raw, sort=interval.mean, hint=hint)
-
-
-def _direction(column: Column) -> str:
-    return "no direction is better" if column.direction == "none" else f"{column.direction} is better"
 
 
 def _cells(

@@ -10,6 +10,7 @@ from kdbench.analysis.transfer import Transfer, against_random_teachers, transfe
 from kdbench.report import numerals
 from kdbench.report.claims import statements
 from kdbench.report.columns import is_cost
+from kdbench.report.evidence import p_text
 from kdbench.report.headline import main_table
 from kdbench.report.table import Table
 
@@ -101,5 +102,4 @@ def _evidence(comparison: Comparison, decimals: int) -> str:
     text += f", n = {comparison.n}"
     if comparison.p_holm is None:
         return f"{text}, not tested: {comparison.reason}"
-    p = numerals.p_value(comparison.p_holm)
-    return f"{text}, p {p if p.startswith('<') else f'= {p}'} (Holm)"
+    return f"{text}, {p_text(comparison.p_holm)} (Holm)"

@@ -51,9 +51,8 @@ COUNTS = (("params", "params", 2), ("macs", "MACs", 5), ("size_bytes", "size", 9
 
 def cost_of_front(summary: Summary) -> str | None:
     """Return the cost that trade-offs are judged by: CPU latency at batch 1, another latency, or MACs."""
-    latencies = [column.name for column in usual_latencies(summary.columns.values())]
-    known = (name for name in (*latencies, "macs") if any(row.fact(name) is not None for row in summary.rows))
-    return next(known, None)
+    names = (*usual_latencies(summary.columns), "macs")
+    return next((name for name in names if any(row.fact(name) is not None for row in summary.rows)), None)
 
 
 def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | None]:
@@ -103,7 +102,10 @@ def main_table(
     lines = []
     for row, member in zip(summary.rows, front_of(summary, metric, cost), strict=True):
         claim = comparisons.get((row.teacher, row.student or "", row.method or ""))
-        cells = _identity(row, several, metric)
+        n = row.metrics[metric].n
+        failed = f"{row.failed} failed" if row.failed else ""
+        seeds = Cell(str(n), {"n": n, "failed": row.failed}, sort=n, hint=failed)
+        cells = [*identity_cells(row, several), seeds]
         for heading in shown:
             if heading.key == "difference":
                 cells.append(_difference_cell(claim, summary.columns[metric], baseline, notes, decimals))
@@ -116,34 +118,29 @@ def main_table(
                     cell = _with_examples(cell, summary, row, column, decimals)
                 cells.append(_as_bound(cell, row, heading.key, costs, notes))
         lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
-    headings = (*_identity_headings(several), *shown)
+    headings = (*identity_headings(several), *shown)
     timed = [each.column for each in shown if each.column and each.column.is_timed and summary.has(each.key)]
     legend = (*_legend(summary, metric, cost, judged), *footing(timed, costs))
-    return Table(_title(summary, metric), headings, tuple(lines), legend, notes.texts)
+    of = f"on {summary.manifest['dataset']} (suite {summary.manifest['suite']})"
+    title = f"{summary.columns[metric].title} and cost {of}"
+    return Table(title, headings, tuple(lines), legend, notes.texts)
 
 
-def _title(summary: Summary, metric: str) -> str:
-    manifest = summary.manifest
-    return f"{summary.columns[metric].title} and cost on {manifest['dataset']} (suite {manifest['suite']})"
-
-
-def _identity_headings(several: bool) -> list[Heading]:
+def identity_headings(several: bool) -> list[Heading]:
+    """Return the headings of what a row is: teacher, where there are ``several``, student, method, seeds."""
     teacher = [Heading("teacher", "teacher", numeric=False)] if several else []
     student = Heading("student", "student", numeric=False)
     method = Heading("method", "method", numeric=False)
     return [*teacher, student, method, Heading("n", "n", help="seeds that the row rests on", importance=1)]
 
 
-def _identity(row: Row, several: bool, metric: str) -> list[Cell]:
-    teacher = Cell(row.teacher, sort=row.teacher)
+def identity_cells(row: Row, several: bool) -> list[Cell]:
+    """Return the cells of what a row is, but for its seeds."""
     identity = {"role": row.role, "teacher": row.teacher, "student": row.student}
-    n = row.metrics[metric].n
-    counts = {"n": n, "failed": row.failed}
     return [
-        *([teacher] if several else []),
+        *([Cell(row.teacher, sort=row.teacher)] if several else []),
         Cell(row.model, identity, sort=row.model),
         Cell(row.method or "(teacher)", {"method": row.method}, sort=row.method or ""),
-        Cell(str(n), counts, sort=n, hint=f"{row.failed} failed" if row.failed else ""),
     ]
 
 

@@ -12,6 +12,7 @@ from kdbench.store import Record, canonical_json
 
 # What has a column of its own in the table of recipes, or means nothing to the optimiser that was used.
 COLUMNS = ("optimizer", "lr", "schedule", "epochs", "batch_size", "precision")
+OF_SPLIT = ("validation_fraction", "split_seed", "imbalance", "classes", "args", "tasks")
 OF_SGD, OF_MILESTONES = ("momentum", "nesterov"), ("milestones", "gamma")
 VERSIONS = ("kdbench", "python", "torch", "torchvision", "onnxruntime")
 
@@ -73,12 +74,8 @@ def _further(recipe: Mapping[str, Any]) -> Iterator[str]:
         unused = (name in OF_SGD and recipe.get("optimizer") != "sgd") or (
             name in OF_MILESTONES and not recipe.get("milestones")
         )
-        if (
-            name not in COLUMNS
-            and not unused
-            and value not in (None, False, [])
-            and (name, value) != ("warmup", 0)
-        ):
+        absent = value in (None, False, []) or (name, value) == ("warmup", 0)
+        if name not in COLUMNS and not unused and not absent:
             yield _setting(name, value)
 
 
@@ -119,14 +116,7 @@ def setting(summary: Summary) -> tuple[tuple[str, str], ...]:
     sizes = ", ".join(f"{size:,} {split}" for split, size in manifest["sizes"].items())
     facts = (
         ("data", f"{manifest['dataset']}: {sizes}"),
-        (
-            "split",
-            ", ".join(
-                _settings(
-                    data, ("validation_fraction", "split_seed", "imbalance", "classes", "args", "tasks")
-                )
-            ),
-        ),
+        ("split", ", ".join(_settings(data, OF_SPLIT))),
         ("augmentation", _augmentation(data.get("augment"))),
         ("seeds", ", ".join(map(str, manifest["seeds"]))),
         ("hardware", _hardware(manifest["machine"])),
@@ -182,8 +172,6 @@ def _number(value: Any) -> Cell:
 
 
 def _plain(value: Any) -> str:
-    return (
-        f"{value:.4g}"
-        if isinstance(value, float) and not value.is_integer()
-        else str(value).removesuffix(".0")
-    )
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4g}"
+    return str(value).removesuffix(".0")

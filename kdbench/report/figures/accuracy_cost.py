@@ -41,7 +41,7 @@ def caption(summary: Summary) -> str:
     column = summary.headline_column
     better = "down" if column.direction == "lower" else "up"
     low, _ = style.limits(rows, column)
-    parts = [
+    return captions.sentences(
         f"Test {column.label}, last epoch, against each cost (log scale); {better} and left is better.",
         captions.whiskers(summary),
         thinned,
@@ -52,8 +52,7 @@ def caption(summary: Summary) -> str:
         captions.examples(summary),
         _bounds(summary),
         _left_out(summary),
-    ]
-    return " ".join(part for part in parts if part)
+    )
 
 
 @drawing("accuracy_cost", order=10, title=title, caption=caption)
@@ -94,8 +93,7 @@ def _costs(summary: Summary) -> list[str]:
 
 
 def _wanted(summary: Summary) -> list[str]:
-    latencies = [column.name for column in usual_latencies(summary.columns.values())]
-    return [name for name in (*COUNTS, *latencies) if name in summary.columns]
+    return [name for name in (*COUNTS, *usual_latencies(summary.columns)) if name in summary.columns]
 
 
 def _left_out(summary: Summary) -> str:

@@ -37,15 +37,14 @@ def caption(summary: Summary) -> str:
     names, examples = corruption_names(summary), corrupted_examples(summary)
     low, _ = _limits(_curves(summary))
     images = " to ".join(f"{count:,}" for count in examples)
-    parts = [
+    return captions.sentences(
         f"Mean top-1 accuracy over {len(names)} corruptions ({', '.join(names)}) of {images} test images, by "
         "severity; 0 is the same images clean. Severities of different corruptions are not equally hard.",
         "The solid black line with stars is the teacher.",
         captions.whiskers(summary),
         style.rows_shown(summary, MOST_METHODS * len(summary.student_names))[1],
         captions.truncation(low, summary.headline_column, "accuracy"),
-    ]
-    return " ".join(part for part in parts if part)
+    )
 
 
 @drawing("corruption", order=60, title=title, caption=caption)
