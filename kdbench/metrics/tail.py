@@ -38,8 +38,7 @@ def accuracy_many(predictions: Tensor, labels: Tensor, train_labels: Tensor, num
     >>> accuracy_many(tensor([0, 1, 0, 1]), tensor([0, 0, 1, 1]), train, 2)
     0.5
     """
-    sizes = _sizes(train_labels, num_classes)
-    return _mean_recall(predictions, labels, sizes > MANY, f"more than {MANY}")
+    return _mean_recall(predictions, labels, _sizes(train_labels, num_classes) > MANY, f"more than {MANY}")
 
 
 @tail_accuracy("accuracy_medium", title=f"Accuracy on classes of {FEW} to {MANY} training images")
@@ -70,8 +69,7 @@ def accuracy_few(predictions: Tensor, labels: Tensor, train_labels: Tensor, num_
     >>> accuracy_few(tensor([0, 1, 0, 1]), tensor([0, 0, 0, 1]), train, 2)
     1.0
     """
-    sizes = _sizes(train_labels, num_classes)
-    return _mean_recall(predictions, labels, sizes < FEW, f"fewer than {FEW}")
+    return _mean_recall(predictions, labels, _sizes(train_labels, num_classes) < FEW, f"fewer than {FEW}")
 
 
 def _sizes(train_labels: Tensor, num_classes: int) -> Tensor:

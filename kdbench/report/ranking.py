@@ -19,6 +19,7 @@ from kdbench.errors import UserError
 from kdbench.printable import counted
 from kdbench.report import numerals
 from kdbench.report.columns import short_title
+from kdbench.report.evidence import p_text
 from kdbench.report.renderers.terminal import print_table
 from kdbench.report.table import Cell, Heading, Line, Notes, Table
 
@@ -166,8 +167,7 @@ def verdict(standings: Standings) -> Iterator[str]:
 
 def _friedman(ranking: Ranking) -> str:
     assert ranking.p is not None
-    p = numerals.p_value(ranking.p)
-    return f"Friedman's test: p {p if p.startswith('<') else f'= {p}'}"
+    return f"Friedman's test: {p_text(ranking.p)}"
 
 
 def _told_apart(ranking: Ranking) -> str:
