@@ -15,7 +15,7 @@ from kdbench.analysis.aggregate import probability_of_improvement
 from kdbench.analysis.evidence import ExampleEvidence, evidence
 from kdbench.analysis.intervals import is_constant, t_interval
 from kdbench.analysis.power import detectable_difference
-from kdbench.analysis.rows import Row
+from kdbench.analysis.rows import Key, Row
 from kdbench.analysis.summary import Summary
 from kdbench.column import Direction, unknown_column
 from kdbench.errors import unknown
@@ -58,6 +58,11 @@ class Comparison:
     detectable: float | None = None
     improvement: float | None = None
     examples: ExampleEvidence = NO_EVIDENCE
+
+    @property
+    def key(self) -> Key:
+        """The labels of the row that is compared."""
+        return self.teacher, self.student, self.method
 
     @property
     def shows_nothing(self) -> bool:

@@ -71,20 +71,20 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
     if not rows or column.direction == "none" or column.family == "cost":
         return result
     sign = -1.0 if column.direction == "lower" else 1.0
-    values = {_key(row): sign * (row.mean(metric) or 0.0) for row in rows}
+    values = {row.key: sign * (row.mean(metric) or 0.0) for row in rows}
     # Means of the same numbers in another order differ by their rounding.
     top = max(values.values())
-    leaders = [row for row in rows if math.isclose(values[_key(row)], top, rel_tol=1e-12)]
+    leaders = [row for row in rows if math.isclose(values[row.key], top, rel_tol=1e-12)]
     family = [row for row in rows if row.teacher == leaders[0].teacher]
     cost = next((name for name in _costs(summary) if all(_figure(row, name) for row in family)), None)
-    prices = {_key(row): _figure(row, cost) or 0.0 if cost else 0.0 for row in family}
+    prices = {row.key: _figure(row, cost) or 0.0 if cost else 0.0 for row in family}
     # Of those that share the best mean the cheapest, and of those that cost the same the best.
-    ranked = sorted(family, key=lambda row: (prices[_key(row)], -values[_key(row)]))
+    ranked = sorted(family, key=lambda row: (prices[row.key], -values[row.key]))
     best = next(row for row in ranked if row in leaders)
-    against = {_key(comparison): comparison for comparison in against_teachers(summary, metric)}
+    against = {comparison.key: comparison for comparison in against_teachers(summary, metric)}
 
     def standing(row: Row) -> Standing:
-        return Standing(row, against[_key(row)], dict(_savings(summary, row)))
+        return Standing(row, against[row.key], dict(_savings(summary, row)))
 
     result = replace(
         result,
@@ -100,7 +100,7 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
         noise=read_costs(summary).disturbances([summary.columns[cost]]),
         overshadowed=_overshadowed(summary, family, cost, metric, sign),
     )
-    steps = [row for row in _front(ranked, values) if prices[_key(row)] < prices[_key(best)]]
+    steps = [row for row in _front(ranked, values) if prices[row.key] < prices[best.key]]
     if not steps:
         return result
     result = replace(result, cheapest=standing(steps[0]))
@@ -114,16 +114,12 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
     return replace(result, near=standing(row), nearest=nearest, alike=bool(alike))
 
 
-def _key(subject: Row | Comparison) -> tuple[str, str | None, str | None]:
-    return subject.teacher, subject.student, subject.method
-
-
 def _front(ranked: Sequence[Row], values: Mapping[Any, float]) -> Iterator[Row]:
     """Yield the rows that are better than all that cost as much or less, of rows from the cheapest on."""
     best = -math.inf
     for row in ranked:
-        if values[_key(row)] > best:
-            best = values[_key(row)]
+        if values[row.key] > best:
+            best = values[row.key]
             yield row
 
 

@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from kdbench.analysis.comparison import CONTROL
-from kdbench.analysis.rows import Row
+from kdbench.analysis.rows import Key, Row
 from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
@@ -32,8 +32,6 @@ TEACHER = "teacher"
 COMMON_SOURCE = "CRD ICLR 2020"
 UNLIKE_IN_RECIPE = ("batch_size", "optimizer", "lr", "weight_decay", "clip_norm", "warmup")
 ONLY_OF_SGD = ("momentum", "nesterov")
-
-Key = tuple[str, str | None, str | None]
 
 
 class Protocol(Strict):
@@ -87,7 +85,7 @@ class Published:
 
     def of(self, row: Row) -> Match | None:
         """Return the published figure of a row."""
-        return self.matches.get(_key(row))
+        return self.matches.get(row.key)
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -168,7 +166,7 @@ def _matches(table: PublishedTable, summary: Summary) -> Iterator[tuple[Key, Mat
     for record in summary.records:
         first.setdefault((record.teacher, record.student, record.method), record)
     for row in summary.rows:
-        record = first[_key(row)]
+        record = first[row.key]
         config = record.config
         student = None if row.role == "teacher" else _model_name(config.get("student"))
         teacher = _model_name(config.get("model") or teachers.get(record.origin or ""))
@@ -179,11 +177,7 @@ def _matches(table: PublishedTable, summary: Summary) -> Iterator[tuple[Key, Mat
         if figure is not None:
             top1 = row.mean("top1")
             unlike = tuple(_unlike(table.protocol, figure, student or row.teacher, record, summary.manifest))
-            yield _key(row), Match(figure, None if top1 is None else top1 - figure.top1, unlike)
-
-
-def _key(row: Row) -> Key:
-    return row.teacher, row.student, row.method
+            yield row.key, Match(figure, None if top1 is None else top1 - figure.top1, unlike)
 
 
 def _table_key(teacher: str, student: str | None, method: str | None) -> Key:

@@ -12,6 +12,8 @@ from kdbench.column import Column
 from kdbench.store import Record
 from kdbench.store.record import Role
 
+Key = tuple[str, str | None, str | None]
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -45,6 +47,11 @@ class Row:
     reasons: Mapping[str, tuple[str, ...]]
     recall: tuple[float | None, ...]
     ids: Mapping[int, str]
+
+    @property
+    def key(self) -> Key:
+        """The labels by which rows and what is said of them are matched."""
+        return self.teacher, self.student, self.method
 
     @property
     def model(self) -> str:

@@ -36,14 +36,10 @@ def transfers(summary: Summary) -> list[Transfer]:
     if EXCESS not in summary.columns:
         return []
     direction = summary.columns[EXCESS].direction
-    beyond = {_key(comparison): comparison for comparison in compare_methods(summary, EXCESS)}
+    beyond = {comparison.key: comparison for comparison in compare_methods(summary, EXCESS)}
     taught = [row for row in summary.students if row.method not in summary.repeats]
     excesses = corrected([_excess(row) for row in taught], direction)
-    return [Transfer(excess, beyond.get(_key(excess))) for excess in excesses]
-
-
-def _key(comparison: Comparison) -> tuple[str, str, str]:
-    return comparison.teacher, comparison.student, comparison.method
+    return [Transfer(excess, beyond.get(excess.key)) for excess in excesses]
 
 
 def _excess(row: Row) -> Comparison:

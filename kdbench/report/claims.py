@@ -11,6 +11,7 @@ from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_meth
 from kdbench.analysis.gap import Gap, gaps_recovered
 from kdbench.analysis.intervals import sampling_half_width
 from kdbench.analysis.outcomes import SHARES
+from kdbench.analysis.rows import Key
 from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.printable import counted
@@ -66,7 +67,7 @@ def difference_table(summary: Summary, metric: str | None = None, baseline: str 
         Heading("verdict", "verdict", numeric=False),
     ]
     recovered = gaps_recovered(summary) if (metric, baseline) == (summary.headline, CONTROL) else []
-    gaps = {(gap.teacher, gap.student, gap.method): gap for gap in recovered}
+    gaps: dict[Key, Gap] = {(gap.teacher, gap.student, gap.method): gap for gap in recovered}
     unknown = _without_values(comparisons, column)
     if all(gap.recovered.mean is None for gap in gaps.values()):  # also where there are none
         unknown.add("gap")
@@ -77,7 +78,7 @@ def difference_table(summary: Summary, metric: str | None = None, baseline: str 
     for claim in comparisons:
         cells = _cells(claim, column, notes, decimals, with_examples=has_examples(comparisons))
         if "gap" not in unknown:
-            cells["gap"] = _gap_cell(gaps.get((claim.teacher, claim.student, claim.method)), notes)
+            cells["gap"] = _gap_cell(gaps.get(claim.key), notes)
         lines.append(Line(tuple(cells[heading.key] for heading in kept)))
     tested = sum(claim.p is not None for claim in comparisons)
     judged = (

@@ -90,7 +90,7 @@ def main_table(
     """
     metric = metric or summary.headline
     judged = compare_methods(summary, metric, baseline, repeats=repeats)
-    comparisons = {(c.teacher, c.student, c.method): c for c in judged}
+    claims = {claim.key: claim for claim in judged}
     summary = summary.repeats_alone() if repeats else summary.without_repeats()
     notes, cost = Notes(), None if repeats else cost_of_front(summary)
     decimals = numerals.percent_decimals(summary.test_size)
@@ -101,14 +101,15 @@ def main_table(
     costs = read_costs(summary)
     lines = []
     for row, member in zip(summary.rows, front_of(summary, metric, cost), strict=True):
-        claim = comparisons.get((row.teacher, row.student or "", row.method or ""))
         n = row.metrics[metric].n
         failed = f"{row.failed} failed" if row.failed else ""
         seeds = Cell(str(n), {"n": n, "failed": row.failed}, sort=n, hint=failed)
         cells = [*identity_cells(row, several), seeds]
         for heading in shown:
             if heading.key == "difference":
-                cells.append(_difference_cell(claim, summary.columns[metric], baseline, notes, decimals))
+                cells.append(
+                    _difference_cell(claims.get(row.key), summary.columns[metric], baseline, notes, decimals)
+                )
             elif heading.key == "pareto":
                 cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
             else:
