@@ -74,7 +74,6 @@ def ece(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS
 
     The confidence is the highest probability; the bins are those of `reliability_bins`. Shapes:
     (N, K), (N,), (N,). Range [0, 1]. Biased upward where N is small beside the number of bins.
-    Raises ValueError where shapes disagree and Undefined where there are no examples.
     Source: Guo et al. 2017, arXiv 1706.04599.
 
     >>> from torch import tensor

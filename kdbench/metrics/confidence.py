@@ -1,7 +1,6 @@
 """How sure the predictions are, on average: the first things that distillation and temperature change.
 
-Shapes as in `kdbench.metrics.tensors`. Every metric raises ValueError where shapes disagree and Undefined
-where there are no examples.
+Shapes as in `kdbench.metrics.tensors`.
 """
 
 from __future__ import annotations

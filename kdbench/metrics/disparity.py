@@ -2,8 +2,7 @@
 
 Δ_c = (recall_c of the student − recall_c of the teacher) − (top1 of the student − top1 of the teacher), for
 each class c that has a label: what a class loses or gains beyond what all lose or gain. Shapes:
-``predictions``, ``teacher_predictions`` and ``labels`` (N,). Every metric raises ValueError where shapes
-disagree and Undefined where there are no examples.
+``predictions``, ``teacher_predictions`` and ``labels`` (N,).
 """
 
 from __future__ import annotations

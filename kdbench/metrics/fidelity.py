@@ -1,9 +1,8 @@
 """How closely the student follows its teacher, right or wrong (Stanton et al. 2021, arXiv 2106.05945).
 
-Shapes: ``log_probs`` and ``teacher_log_probs`` (N, K), at T = 1; ``predictions``, ``teacher_predictions``
-and ``labels`` (N,); ``js_per_example`` (N,), what `js_divergences` returns. Divergences are means over
-examples, in nats, without a factor T². Every metric raises ValueError where shapes disagree and Undefined
-where there are no examples.
+Shapes: ``log_probs`` and ``teacher_log_probs`` (N, K), at T = 1; ``predictions``, ``teacher_predictions`` and
+``labels`` (N,); ``js_per_example`` (N,), what `js_divergences` returns. Divergences are means over examples,
+in nats, without a factor T².
 
 Agreement rises with accuracy by itself. Read it beside `cohen_kappa` and `error_consistency`, which
 take away what chance explains.

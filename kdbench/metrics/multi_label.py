@@ -1,8 +1,7 @@
 """Data with several labels an example: how well each label is ranked and decided, and the teacher followed.
 
 Shapes: ``label_logits``, ``teacher_label_logits`` (N, K) and ``label_sets`` (N, K) of 0 and 1;
-``label_predictions`` and ``teacher_label_predictions`` (N, K), what is predicted, σ(z) > ½. Every metric
-raises ValueError where shapes disagree and Undefined where there are no examples.
+``label_predictions`` and ``teacher_label_predictions`` (N, K), what is predicted, σ(z) > ½.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Who is right where: the four joint outcomes of teacher and student, and what follows from them.
 
-Shapes: ``predictions``, ``teacher_predictions`` and ``labels`` (N,). Every metric raises ValueError
-where shapes disagree and Undefined where there are no examples. `both_right`, `teacher_only`,
-`student_only` and `both_wrong` sum to 1; they describe, so they have no better direction. The flips
-are two of them, named and directed as the literature on changing models does.
+Shapes: ``predictions``, ``teacher_predictions`` and ``labels`` (N,). `both_right`, `teacher_only`,
+`student_only` and `both_wrong` sum to 1; they describe, so they have no better direction. The flips are two
+of them, named and directed as the literature on changing models does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """How good the predictions are: accuracy in its forms, likelihood, the Brier score.
 
-Shapes, here as everywhere in the package: ``logits`` and ``log_probs`` (N, K), ``predictions`` and
-``labels`` (N,), ``train_predictions`` and ``train_labels`` (M,). Every metric raises ValueError where
-shapes disagree and Undefined where there are no examples.
+Shapes, here as everywhere in the package: ``logits`` and ``log_probs`` (N, K), ``predictions`` and ``labels``
+(N,), ``train_predictions`` and ``train_labels`` (M,).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Calibration after temperature scaling: what is left once one number, fitted on validation, has been mended.
 
-A distilled student often differs from its teacher in nothing but the scale of its logits. Scaling changes
-no prediction; it asks what calibration the model could have had for free. Shapes as in
-`kdbench.metrics.tensors`. Every metric raises ValueError where shapes disagree, and Undefined where there
-are no examples, no validation split, or no temperature that is best (see `fit_temperature`).
+A distilled student often differs from its teacher in nothing but the scale of its logits. Scaling changes no
+prediction; it asks what calibration the model could have had for free. Shapes as in
+`kdbench.metrics.tensors`. Every metric raises Undefined where there is no validation split, or no temperature
+that is best (see `fit_temperature`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Selective prediction: if a model may abstain where it is least sure, how good is what is left?
 
-The confidence is the highest probability; equal confidences are in random order, and values are
-expectations over it (see `kdbench.metrics.ranking`). Shapes: ``log_probs`` (N, K), ``predictions`` and
-``labels`` (N,). Every metric raises ValueError where shapes disagree and Undefined where there are no
-examples.
+The confidence is the highest probability; equal confidences are in random order, and values are expectations
+over it (see `kdbench.metrics.ranking`). Shapes: ``log_probs`` (N, K), ``predictions`` and ``labels`` (N,).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The teacher's soft targets: how soft they are, and which part of them the student has taken over.
 
 Shapes: ``log_probs`` and ``teacher_log_probs`` (N, K), at T = 1; ``teacher_logits`` (N, K); ``labels`` (N,).
-Every metric raises ValueError where shapes disagree and Undefined where there are no examples.
 """
 
 from __future__ import annotations
