@@ -119,9 +119,9 @@ def _refuse_mistakes(summaries: Sequence[Summary], metric: str, baseline: str) -
             raise unknown_column(metric, summary.columns)
         if paths.count(path) > 1:
             raise UserError(f"{summary.run.path} is given twice: a run counts once.")
-    known = {method for summary in summaries for method in summary.methods}
-    if baseline != CONTROL and baseline not in known:
-        raise unknown("baseline", baseline, known)
+    methods = {method for summary in summaries for method in summary.methods}
+    if baseline != CONTROL and baseline not in methods:
+        raise unknown("baseline", baseline, methods)
 
 
 def _refuse_repetitions(summaries: Sequence[Summary]) -> None:

@@ -90,8 +90,8 @@ def _counts(repeats: Repeats, label: str) -> Mapping[str, Any]:
 
 def _outputs_note(repeats: Repeats, label: str) -> str | None:
     """Return that a model does not have as many classes as were asked for: its figures are of another."""
-    outputs, classes = _counts(repeats, label).get("outputs"), repeats.reports[0].conditions["num_classes"]
-    if outputs is None or outputs == classes:
+    outputs = _counts(repeats, label).get("outputs")
+    if outputs is None or outputs == (classes := repeats.reports[0].conditions["num_classes"]):
         return None
     return (
         f"it gives {outputs} outputs, not the {classes} classes that were asked for: "

@@ -115,14 +115,14 @@ def ordered(
         rank = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
         return rank, family, not entry.inputs <= usual, entry.function.__module__
 
-    known = METRICS.all() | _own(own)
+    metrics = METRICS.all() | _own(own)
     if target is None:
-        return sorted(known.values(), key=place)
+        return sorted(metrics.values(), key=place)
     has = {*target.tensors.values(), *further}
     for name in own:
         if missing := METRICS.find(name).inputs - has:
             raise UserError(f"metric '{name}' needs {min(missing)}, which {target.name} data does not have.")
-    return sorted((entry for entry in known.values() if entry.inputs <= has), key=place)
+    return sorted((entry for entry in metrics.values() if entry.inputs <= has), key=place)
 
 
 def _own(references: Sequence[str]) -> dict[str, Metric]:

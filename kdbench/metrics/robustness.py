@@ -92,8 +92,8 @@ def corruption_means(
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for quantity, column in QUANTITIES.items():
-        known = [value for point in corrupted if (value := point[quantity]) is not None]
-        values[column.name] = fmean(known) if len(known) == len(corrupted) else None
+        scores = [value for point in corrupted if (value := point[quantity]) is not None]
+        values[column.name] = fmean(scores) if len(scores) == len(corrupted) else None
     before, after = clean["accuracy"], values[ACCURACY.name]
     values[DROP.name] = before - after if before is not None and after is not None else None
     for column in COLUMNS:

@@ -133,8 +133,8 @@ def check_shapes(arguments: Mapping[str, Any]) -> dict[str, int]:
                 f"{name} has shape {shape}, expected ({', '.join(axes)}{',' * (len(axes) == 1)})"
             )
         for axis, size in zip(axes, shape, strict=True):
-            known, other = sizes.setdefault(axis, (size, name))
-            if known != size:
+            expected, other = sizes.setdefault(axis, (size, name))
+            if expected != size:
                 raise ValueError(
                     f"{name} has shape {shape}, but {other} has shape {tuple(arguments[other].shape)}: "
                     f"they must agree in {axis}"

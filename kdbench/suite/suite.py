@@ -89,10 +89,10 @@ class Suite(Strict):
         methods = [method.shown for method in self.methods if len(method.links) == 1]
         for entry in self.pairs:
             labels = [("teacher", [entry.teacher], teachers), ("student", entry.students, students)]
-            for kind, names, known in (*labels, ("method", entry.methods, methods)):
+            for kind, names, allowed in (*labels, ("method", entry.methods, methods)):
                 for name in names:
-                    if name not in known:
-                        raise ValueError(f"pairs: unknown {kind} '{name}'.{nearest(name, known)}")
+                    if name not in allowed:
+                        raise ValueError(f"pairs: unknown {kind} '{name}'.{nearest(name, allowed)}")
         return self
 
     @model_validator(mode="after")
