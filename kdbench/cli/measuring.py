@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -46,13 +47,14 @@ def measure(
     """
     inputs = InputSpec.image(_integers("--input", image, 3))
     sizes = _integers("--batch-sizes", batches)
-    from kdbench.cli.console import progress_on
+    from kdbench.cli.console import ConsoleProgress
     from kdbench.cli.cost_table import measure_rows, measure_table
     from kdbench.efficiency import ModelJob, Protocol, columns
     from kdbench.efficiency import measure as measure_models
     from kdbench.efficiency.places import Dimensions, split_threads
     from kdbench.efficiency.repeats import Repeats
     from kdbench.models.registry import find_builder
+    from kdbench.progress import Progress
 
     for name in models:
         find_builder(name)
@@ -74,15 +76,15 @@ def measure(
         "protocol": protocol,
     }
     jobs = [ModelJob(name, name, {}) for name in names]
-    with progress_on(error_console, silent=quiet or as_json) as progress:
+    with nullcontext(Progress()) if quiet or as_json else ConsoleProgress(error_console) as progress:
         reports = [measure_models(jobs, progress=progress, **arguments) for _ in range(repeat)]
-    repeats = Repeats(tuple(reports))
-    measured = columns(sizes, dimensions)
-    rows = measure_rows(repeats, measured)
+    found = Repeats(tuple(reports))
+    known = columns(sizes, dimensions)
+    rows = measure_rows(found, known)
     if as_json:
         print_json(rows)
     else:
-        out_console.print(measure_table(repeats, measured))
+        out_console.print(measure_table(found, known))
     if any(row["params"] is None for row in rows):
         raise typer.Exit(1)
 
