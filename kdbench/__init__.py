@@ -36,24 +36,23 @@ __all__ = [
 
 # Imported when first used: the reading side must work, and quickly, where torch is not installed.
 _HOMES = {
-    "Suite": ("kdbench.suite", "Suite"),
-    "check": ("kdbench.store", "check"),
-    "compare": ("kdbench.report", "compare"),
-    "evaluate": ("kdbench.runner.evaluate", "evaluate"),
-    "load": ("kdbench.store", "load"),
-    "make_plan": ("kdbench.plan", "make_plan"),
-    "measure": ("kdbench.efficiency.measure", "measure"),
-    "rank": ("kdbench.report", "rank"),
-    "run": ("kdbench.runner", "run"),
-    "write_report": ("kdbench.report", "write_report"),
+    "Suite": "kdbench.suite",
+    "check": "kdbench.store",
+    "compare": "kdbench.report",
+    "evaluate": "kdbench.runner.evaluate",
+    "load": "kdbench.store",
+    "make_plan": "kdbench.plan",
+    "measure": "kdbench.efficiency.measure",
+    "rank": "kdbench.report",
+    "run": "kdbench.runner",
+    "write_report": "kdbench.report",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'kdbench' has no attribute '{name}'")
-    module, attribute = _HOMES[name]
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

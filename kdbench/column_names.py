@@ -25,29 +25,25 @@ _PLACED_SCALES: dict[str, Scale] = {
     "memory": "bytes",
     "energy": "joule",
 }
-_BYTES = "size_bytes cohort_peak_bytes"
-_RATIO = "theoretical_speedup compression_ratio"
-_COUNT = (
-    "params params_nonzero params_trainable params_adapter params_training macs macs_fvcore macs_uncounted "
-    "activations"
-)
-_PERCENT = (
-    "top1 top5 balanced_accuracy macro_f1 generalization_gap agreement agreement_independent "
-    "agreement_excess both_right teacher_only student_only both_wrong retention churn "
-    "retention_chance_corrected negative_flips positive_flips inherited_errors accuracy_many accuracy_few "
-    "accuracy_medium corruption_accuracy_mean corruption_accuracy_drop agreement_corrupted"
-)
-_SCALES: tuple[tuple[Scale, str], ...] = (
-    ("bytes", _BYTES),
-    ("ratio", _RATIO),
-    ("count", _COUNT),
-    ("percent", _PERCENT),
-)
+_SCALES: dict[Scale, str] = {
+    "bytes": "size_bytes cohort_peak_bytes",
+    "ratio": "theoretical_speedup compression_ratio",
+    "count": (
+        "params params_nonzero params_trainable params_adapter params_training macs macs_fvcore "
+        "macs_uncounted activations"
+    ),
+    "percent": (
+        "top1 top5 balanced_accuracy macro_f1 generalization_gap agreement agreement_independent "
+        "agreement_excess both_right teacher_only student_only both_wrong retention churn "
+        "retention_chance_corrected negative_flips positive_flips inherited_errors accuracy_many "
+        "accuracy_few accuracy_medium corruption_accuracy_mean corruption_accuracy_drop agreement_corrupted"
+    ),
+}
 
 
 def _scale_of(quantity: str) -> Scale:
     """Return the scale of a quantity that had none of its own before columns held one."""
-    return next((scale for scale, names in _SCALES if quantity in names.split()), "plain")
+    return next((scale for scale, names in _SCALES.items() if quantity in names.split()), "plain")
 
 
 def is_timing(name: str) -> bool:

@@ -89,13 +89,13 @@ def native_bf16(device: torch.device) -> bool:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the libraries that results depend on; None where not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for library in LIBRARIES:
         try:
-            found[library] = importlib.metadata.version(library)
+            versions[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
-            found[library] = None
-    return found
+            versions[library] = None
+    return versions
 
 
 def git_commit(folder: Path = _SOURCE) -> str | None:

@@ -26,11 +26,11 @@ def parse_size(text: str) -> int:
 
     Raises UserError for anything else, and for a size of less than a byte.
     """
-    found = _SIZE.fullmatch(text.strip())
-    unit = _BY_NAME.get(found[2].lower()) if found else None
-    if found is None or unit is None:
+    match = _SIZE.fullmatch(text.strip())
+    unit = _BY_NAME.get(match[2].lower()) if match else None
+    if match is None or unit is None:
         raise UserError(f"memory budget '{text}' is not a size: give a size such as 8GB, 500MB or 2GiB.")
-    return checked_budget(math.floor(float(found[1]) * unit))
+    return checked_budget(math.floor(float(match[1]) * unit))
 
 
 def checked_budget(budget: int) -> int:

@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit for one line of a terminal, a table or a figure."""
+"""Text for one line of a terminal, a table or a figure: what others wrote, made fit for it, and counts."""
 
 from __future__ import annotations
 
@@ -11,4 +11,9 @@ _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u
 
 def printable(text: str) -> str:
     """Return text on one line: line ends and tabs are spaces, for other controls stands U+FFFD."""
-    return _UNFIT.sub(lambda found: " " if found.group().isspace() else "\N{REPLACEMENT CHARACTER}", text)
+    return _UNFIT.sub(lambda match: " " if match.group().isspace() else "\N{REPLACEMENT CHARACTER}", text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: ``1 student``, ``1,000 students``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -15,7 +15,7 @@ from kdbench.analysis.aggregate import probability_of_improvement
 from kdbench.analysis.evidence import ExampleEvidence, evidence
 from kdbench.analysis.intervals import is_constant, t_interval
 from kdbench.analysis.power import detectable_difference
-from kdbench.analysis.rows import Row
+from kdbench.analysis.rows import Key, Row
 from kdbench.analysis.summary import Summary
 from kdbench.column import Direction, unknown_column
 from kdbench.errors import unknown
@@ -60,6 +60,11 @@ class Comparison:
     examples: ExampleEvidence = NO_EVIDENCE
 
     @property
+    def key(self) -> Key:
+        """The labels of the row that is compared."""
+        return self.teacher, self.student, self.method
+
+    @property
     def shows_nothing(self) -> bool:
         """Whether seeds spread so much that no difference that is possible would be shown."""
         return self.sd is not None and self.detectable is None
@@ -84,12 +89,12 @@ def compare_methods(
     if baseline != CONTROL and baseline not in summary.methods:
         raise unknown("baseline", baseline, summary.methods)
     controls = {(row.teacher, row.student): row for row in summary.students if row.method == baseline}
-    found = [
+    comparisons = [
         compare_rows(summary, row, controls.get((row.teacher, row.student)), metric, baseline)
         for row in summary.students
         if row.method != baseline and (row.method in summary.repeats) == repeats
     ]
-    return corrected(found, summary.columns[metric].direction)
+    return corrected(comparisons, summary.columns[metric].direction)
 
 
 def compare_rows(summary: Summary, row: Row, control: Row | None, metric: str, baseline: str) -> Comparison:
@@ -122,7 +127,7 @@ def compare_rows(summary: Summary, row: Row, control: Row | None, metric: str, b
     return tested(result, differences, max(abs(v) for seed in seeds for v in (ours[seed], theirs[seed])))
 
 
-def tested(found: Comparison, differences: NDArray[np.float64], scale: float) -> Comparison:
+def tested(comparison: Comparison, differences: NDArray[np.float64], scale: float) -> Comparison:
     """Return a comparison with the t test that its n ≥ 2 differences have mean zero, or why there is none.
 
     ``scale`` is the size of the numbers whose differences they are: what is equal but for their rounding has
@@ -130,13 +135,14 @@ def tested(found: Comparison, differences: NDArray[np.float64], scale: float) ->
     """
     if is_constant(differences, scale):
         return replace(
-            found, reason=f"the {len(differences)} differences are all equal: no variance to test against"
+            comparison,
+            reason=f"the {len(differences)} differences are all equal: no variance to test against",
         )
     interval = t_interval(differences)
     p = float(stats.ttest_1samp(differences, 0.0).pvalue)
     if not math.isfinite(p):
         raise ArithmeticError(f"paired t test of {differences.tolist()} gave {p}")
-    return replace(found, low=interval.low, high=interval.high, p=p, sd=interval.sd)
+    return replace(comparison, low=interval.low, high=interval.high, p=p, sd=interval.sd)
 
 
 def _why_unpaired(ours: Mapping[int, float], theirs: Mapping[int, float], baseline: str) -> str:
@@ -149,16 +155,16 @@ def _why_unpaired(ours: Mapping[int, float], theirs: Mapping[int, float], baseli
 
 def corrected(comparisons: list[Comparison], direction: Direction) -> list[Comparison]:
     """Return the comparisons with Holm's p-values over those that were tested, and their verdicts."""
-    tested = sum(found.p is not None for found in comparisons)
-    by_seeds = _holm([found.p for found in comparisons])
-    by_examples = _holm([found.examples.p for found in comparisons])
+    tested = sum(comparison.p is not None for comparison in comparisons)
+    by_seeds = _holm([comparison.p for comparison in comparisons])
+    by_examples = _holm([comparison.examples.p for comparison in comparisons])
     result = []
-    for found, p, p_examples in zip(comparisons, by_seeds, by_examples, strict=True):
-        judged = found if p is None else _judged(found, p, direction)
-        if found.sd is not None:
-            smallest = detectable_difference(found.sd, found.n, ALPHA / tested)
-            judged = replace(judged, detectable=smallest if smallest <= found.possible else None)
-        result.append(replace(judged, examples=replace(found.examples, p_holm=p_examples)))
+    for comparison, p, p_examples in zip(comparisons, by_seeds, by_examples, strict=True):
+        judged = comparison if p is None else _judged(comparison, p, direction)
+        if comparison.sd is not None:
+            smallest = detectable_difference(comparison.sd, comparison.n, ALPHA / tested)
+            judged = replace(judged, detectable=smallest if smallest <= comparison.possible else None)
+        result.append(replace(judged, examples=replace(comparison.examples, p_holm=p_examples)))
     return result
 
 

@@ -1,13 +1,8 @@
-"""Value and cost in one number: NetScore of a model, and the hypervolume of a set of models.
-
-Each hides a choice (exponents, a reference point), so neither is a headline; both are for comparison with
-work that reports them.
-"""
+"""Value and cost in one number: NetScore, which hides a choice of exponents and so is no headline."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from kdbench.analysis.rows import Row
 
@@ -40,34 +35,3 @@ def netscore_of(row: Row) -> float | None:
     """
     top1, params, macs = row.mean("top1"), row.mean("params"), row.fact("macs")
     return netscore(top1, params, macs) if top1 and params and macs else None
-
-
-def hypervolume(
-    values: Sequence[float | None], costs: Sequence[float | None], *, value: float, cost: float
-) -> float:
-    """Return the area that a set of points dominates, up to a reference point, over log₁₀ of the cost.
-
-    The area of all (v, log₁₀ c) with ``value`` ≤ v and c ≤ ``cost`` that some point is at least as good as:
-    higher in value and lower in cost; its unit is that of the values times decades of cost (Zitzler and
-    Thiele, 1999). A point that lacks a number, or is not better than the reference in both, adds nothing.
-    The figure depends on the reference point, so state both.
-
-    Raises ValueError for a cost that is not positive, and where the lengths differ.
-
-    >>> hypervolume([0.5, 0.8], [10.0, 100.0], value=0.0, cost=1000.0)  # 1.0 decades to 0.8, 1 more to 0.5
-    1.3
-    """
-    if any(price is not None and price <= 0 for price in (cost, *costs)):
-        raise ValueError("a hypervolume over log costs needs costs above zero")
-    points = sorted(
-        (math.log10(price), gain)
-        for gain, price in zip(values, costs, strict=True)
-        if gain is not None and price is not None and gain > value and price < cost
-    )
-    area, best = 0.0, value
-    # From the cheapest on, what a point adds is the strip above the best before it, up to the reference.
-    for price, gain in points:
-        if gain > best:
-            area += (gain - best) * (math.log10(cost) - price)
-            best = gain
-    return area

@@ -16,11 +16,11 @@ FAVOURITE = Place("cpu", 1)
 MEDIAN = "latency_p50"
 
 
-def usual_latencies(columns: Iterable[Column]) -> list[Column]:
+def usual_latencies(columns: Mapping[str, Column]) -> list[str]:
     """Return the median latencies of models that run as they do by default, one example on the CPU first."""
-    medians = [column for column in columns if column.quantity == MEDIAN]
-    usual = [column for column in medians if column.place and column.place.is_usual]
-    return sorted(usual, key=lambda column: column.place != FAVOURITE)
+    medians = [name for name, column in columns.items() if column.quantity == MEDIAN]
+    places = {name: place for name in medians if (place := columns[name].place) and place.is_usual}
+    return sorted(places, key=lambda name: places[name] != FAVOURITE)
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class CostFiles:
 
     def interval(self, teacher: str, model: str, column: str) -> tuple[float, float] | None:
         """Return the 95 % interval of a model's timing, where one was taken."""
-        found = self.contents.get(teacher, {}).get("intervals", {}).get(model, {}).get(column)
-        return None if found is None else (found[0], found[1])
+        bounds = self.contents.get(teacher, {}).get("intervals", {}).get(model, {}).get(column)
+        return None if bounds is None else (bounds[0], bounds[1])
 
     def disturbances(self, columns: Iterable[Column]) -> str | None:
         """Return what disturbed the passes that timing columns were taken in, by pass; None for nothing."""
         wanted = {column.place.turn for column in columns if column.place and column.is_timed}
-        found: dict[str, None] = {}
+        disturbances: dict[str, None] = {}
         for content in self.contents.values():
             passes = content.get("conditions", {}).get("quiet", {}).get("during", {})
-            told = {name: state["noise"] for name, state in passes.items() if name in wanted}
-            found |= dict.fromkeys(f"{name}: {noise}" for name, noise in told.items() if noise)
-        return "; ".join(found) or None
+            noises = {name: state["noise"] for name, state in passes.items() if name in wanted}
+            disturbances |= dict.fromkeys(f"{name}: {noise}" for name, noise in noises.items() if noise)
+        return "; ".join(disturbances) or None
 
     def uncounted(self, teacher: str, model: str) -> str | None:
         """Return which operators of a model may multiply and are not counted, with their calls."""

@@ -71,20 +71,20 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
     if not rows or column.direction == "none" or column.family == "cost":
         return result
     sign = -1.0 if column.direction == "lower" else 1.0
-    values = {_key(row): sign * (row.mean(metric) or 0.0) for row in rows}
+    values = {row.key: sign * (row.mean(metric) or 0.0) for row in rows}
     # Means of the same numbers in another order differ by their rounding.
     top = max(values.values())
-    leaders = [row for row in rows if math.isclose(values[_key(row)], top, rel_tol=1e-12)]
+    leaders = [row for row in rows if math.isclose(values[row.key], top, rel_tol=1e-12)]
     family = [row for row in rows if row.teacher == leaders[0].teacher]
     cost = next((name for name in _costs(summary) if all(_figure(row, name) for row in family)), None)
-    prices = {_key(row): _figure(row, cost) or 0.0 if cost else 0.0 for row in family}
+    prices = {row.key: _figure(row, cost) or 0.0 if cost else 0.0 for row in family}
     # Of those that share the best mean the cheapest, and of those that cost the same the best.
-    ranked = sorted(family, key=lambda row: (prices[_key(row)], -values[_key(row)]))
+    ranked = sorted(family, key=lambda row: (prices[row.key], -values[row.key]))
     best = next(row for row in ranked if row in leaders)
-    against = {_key(found): found for found in against_teachers(summary, metric)}
+    against = {comparison.key: comparison for comparison in against_teachers(summary, metric)}
 
     def standing(row: Row) -> Standing:
-        return Standing(row, against[_key(row)], dict(_savings(summary, row)))
+        return Standing(row, against[row.key], dict(_savings(summary, row)))
 
     result = replace(
         result,
@@ -100,12 +100,12 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
         noise=read_costs(summary).disturbances([summary.columns[cost]]),
         overshadowed=_overshadowed(summary, family, cost, metric, sign),
     )
-    steps = [row for row in _front(ranked, values) if prices[_key(row)] < prices[_key(best)]]
+    steps = [row for row in _front(ranked, values) if prices[row.key] < prices[best.key]]
     if not steps:
         return result
     result = replace(result, cheapest=standing(steps[0]))
     compared = [(row, compare_rows(summary, row, best, metric, "the best student")) for row in steps]
-    compared = [(row, found) for row, found in compared if found.difference is not None]
+    compared = [(row, comparison) for row, comparison in compared if comparison.difference is not None]
     if not compared:
         return result
     share = column.quantity in SHARES
@@ -114,22 +114,17 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
     return replace(result, near=standing(row), nearest=nearest, alike=bool(alike))
 
 
-def _key(found: Row | Comparison) -> tuple[str, str | None, str | None]:
-    return found.teacher, found.student, found.method
-
-
 def _front(ranked: Sequence[Row], values: Mapping[Any, float]) -> Iterator[Row]:
     """Yield the rows that are better than all that cost as much or less, of rows from the cheapest on."""
     best = -math.inf
     for row in ranked:
-        if values[_key(row)] > best:
-            best = values[_key(row)]
+        if values[row.key] > best:
+            best = values[row.key]
             yield row
 
 
 def _costs(summary: Summary) -> list[str]:
-    latencies = [column.name for column in usual_latencies(summary.columns.values())]
-    return [*latencies, *(name for name in COUNTS if name in summary.columns)]
+    return [*usual_latencies(summary.columns), *(name for name in COUNTS if name in summary.columns)]
 
 
 def _figure(row: Row, column: str) -> float | None:
@@ -141,10 +136,10 @@ def _figure(row: Row, column: str) -> float | None:
 def _savings(summary: Summary, row: Row) -> Iterator[tuple[str, float]]:
     """Yield teacher's cost / row's cost: of the first latency that is known, of MACs, and of parameters."""
     teacher = next((other for other in summary.teachers if other.teacher == row.teacher), None)
-    known = [name for name in _costs(summary) if teacher and _figure(teacher, name)]
-    known = [name for name in known if _figure(row, name)]
-    latencies = [name for name in known if name not in COUNTS]
-    for name in (*latencies[:1], *(name for name in ("macs", "params") if name in known)):
+    costs = [name for name in _costs(summary) if teacher and _figure(teacher, name)]
+    costs = [name for name in costs if _figure(row, name)]
+    latencies = [name for name in costs if name not in COUNTS]
+    for name in (*latencies[:1], *(name for name in ("macs", "params") if name in costs)):
         ours, theirs = row.mean(name), teacher.mean(name) if teacher else None
         assert ours is not None and theirs is not None
         yield name, theirs / ours
@@ -161,7 +156,7 @@ def _overshadowed(summary: Summary, rows: Sequence[Row], cost: str, metric: str,
     return not better and all((_figure(row, cost) or 0.0) >= price for row in rows)
 
 
-def _told_apart(found: Comparison, best: Row, summary: Summary, sign: float) -> bool:
+def _told_apart(comparison: Comparison, best: Row, summary: Summary, sign: float) -> bool:
     """Return whether a cheaper row is told from the best as the worse of the two.
 
     That is so where the paired t test over seeds tells, and where the test examples do: by McNemar's test of
@@ -170,13 +165,13 @@ def _told_apart(found: Comparison, best: Row, summary: Summary, sign: float) -> 
     whose seeds spread most would pass for as good as the best. The p-values are not corrected: that would
     let more pass.
     """
-    difference, mean = found.difference, best.mean(found.metric)
+    difference, mean = comparison.difference, best.mean(comparison.metric)
     assert difference is not None and mean is not None
     if sign * difference >= 0:
         return False
-    if found.p is not None and found.p < ALPHA:
+    if comparison.p is not None and comparison.p < ALPHA:
         return True
-    if found.examples.p is not None:
-        return found.examples.p < ALPHA
+    if comparison.examples.p is not None:
+        return comparison.examples.p < ALPHA
     accuracies = (mean, min(max(mean + difference, 0.0), 1.0))
     return abs(difference) > math.hypot(*(sampling_half_width(a, summary.test_size) for a in accuracies))

@@ -53,12 +53,12 @@ class Outcomes:
             raise NotStored(f"{metric} is not a share of test examples that stored classes give")
         labels, predicted = self._table(id)
         if metric == "agreement":
-            found = predicted == self._table(self._records[id].origin or "")[1]
+            hits = predicted == self._table(self._records[id].origin or "")[1]
         else:
-            found = predicted == labels
-        if abs(found.mean() - self._records[id].metrics[metric]) > 1e-6:
+            hits = predicted == labels
+        if abs(hits.mean() - self._records[id].metrics[metric]) > 1e-6:
             raise NotStored(f"stored predictions do not give the recorded {metric}")
-        return found
+        return hits
 
     def _table(self, id: str) -> tuple[NDArray[Any], NDArray[Any]]:
         if id not in self._read:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdbench.analysis.outcomes import NotStored, Outcomes
+from kdbench.printable import counted
 from kdbench.store import Record, RunDirectory, content_id
 
 # The mode of two is either of them: three is the fewest of which most can agree.
@@ -98,15 +99,15 @@ def pies_of_run(run: RunDirectory) -> list[RunPie]:
         if record.role == "teacher":
             alike = {key: value for key, value in record.config.items() if key != "seed"}
             populations.setdefault(content_id(alike), []).append(record)
-    found = []
+    pies = []
     for teachers in populations.values():
         labels = {record.teacher for record in teachers}
         groups: dict[tuple[str | None, str | None], list[Record]] = {}
         for record in done:
             if record.role == "student" and record.teacher in labels:
                 groups.setdefault((record.student, record.method), []).append(record)
-        found += [_of_group(outcomes, teachers, *key, members) for key, members in groups.items()]
-    return found
+        pies += [_of_group(outcomes, teachers, *key, members) for key, members in groups.items()]
+    return pies
 
 
 def _of_group(
@@ -121,7 +122,11 @@ def _of_group(
     students = list({_weights(record): record for record in students}.values())
     for role, count in (("teacher", len(teachers)), ("student", len(students))):
         if count < FEWEST:
-            return RunPie(names, student, method, len(students), None, _too_few(role, count))
+            reason = (
+                f"a population needs {FEWEST} models that differ in their training: "
+                f"there is {counted(count, role)}"
+            )
+            return RunPie(names, student, method, len(students), None, reason)
     try:
         ours, theirs = (
             np.stack([outcomes.predicted(record.id) for record in records])
@@ -136,8 +141,3 @@ def _of_group(
 def _weights(record: Record) -> str:
     """Return the checksum of a student's weights, or its id where none is recorded."""
     return str(record.files.get(record.weights() or "", {}).get("sha256", record.id))
-
-
-def _too_few(role: str, count: int) -> str:
-    found = f"{count} {role}{'' if count == 1 else 's'}"
-    return f"a population needs {FEWEST} models that differ in their training: there is {found}"

@@ -16,10 +16,11 @@ import yaml
 from pydantic import Field, ValidationError
 
 from kdbench.analysis.comparison import CONTROL
-from kdbench.analysis.rows import Row
+from kdbench.analysis.rows import Key, Row
 from kdbench.analysis.summary import Summary
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
+from kdbench.printable import counted
 from kdbench.store import Record
 from kdbench.suite import suite_folder
 from kdbench.suite.schema import Augment, Recipe, Strict
@@ -31,8 +32,6 @@ TEACHER = "teacher"
 COMMON_SOURCE = "CRD ICLR 2020"
 UNLIKE_IN_RECIPE = ("batch_size", "optimizer", "lr", "weight_decay", "clip_norm", "warmup")
 ONLY_OF_SGD = ("momentum", "nesterov")
-
-Key = tuple[str, str | None, str | None]
 
 
 class Protocol(Strict):
@@ -86,14 +85,14 @@ class Published:
 
     def of(self, row: Row) -> Match | None:
         """Return the published figure of a row."""
-        return self.matches.get(_key(row))
+        return self.matches.get(row.key)
 
     @property
     def shared(self) -> tuple[str, ...]:
         """In what all students that have a figure were made otherwise; all teachers, where no student has."""
         students = [match.unlike for key, match in self.matches.items() if key[1] is not None]
-        found = students or [match.unlike for match in self.matches.values()]
-        return tuple(text for text in found[0] if all(text in other for other in found)) if found else ()
+        unlike = students or [match.unlike for match in self.matches.values()]
+        return tuple(text for text in unlike[0] if all(text in other for other in unlike)) if unlike else ()
 
     def has_all_shared(self, match: Match) -> bool:
         """Return whether what is said of the students holds for a row; a teacher may be trained otherwise."""
@@ -132,12 +131,12 @@ class PublishedTable:
                         f"{path}:{reader.line_num}: not a published figure: {_line(error)}"
                     ) from None
                 figures.setdefault(key, []).append(figure)
-        return cls(protocol, {key: tuple(found) for key, found in figures.items()})
+        return cls(protocol, {key: tuple(entries) for key, entries in figures.items()})
 
     def find(self, teacher: str, student: str | None, method: str | None) -> PublishedFigure | None:
         """Return the published figure: that of the method's own paper, else CRD's, else the first."""
-        found = self.figures.get(_table_key(teacher, student, method), ())
-        return min(found, key=lambda f: (not f.own_paper, f.source != COMMON_SOURCE), default=None)
+        figures = self.figures.get(_table_key(teacher, student, method), ())
+        return min(figures, key=lambda f: (not f.own_paper, f.source != COMMON_SOURCE), default=None)
 
 
 def published_tables() -> dict[str, Path]:
@@ -167,7 +166,7 @@ def _matches(table: PublishedTable, summary: Summary) -> Iterator[tuple[Key, Mat
     for record in summary.records:
         first.setdefault((record.teacher, record.student, record.method), record)
     for row in summary.rows:
-        record = first[_key(row)]
+        record = first[row.key]
         config = record.config
         student = None if row.role == "teacher" else _model_name(config.get("student"))
         teacher = _model_name(config.get("model") or teachers.get(record.origin or ""))
@@ -178,11 +177,7 @@ def _matches(table: PublishedTable, summary: Summary) -> Iterator[tuple[Key, Mat
         if figure is not None:
             top1 = row.mean("top1")
             unlike = tuple(_unlike(table.protocol, figure, student or row.teacher, record, summary.manifest))
-            yield _key(row), Match(figure, None if top1 is None else top1 - figure.top1, unlike)
-
-
-def _key(row: Row) -> Key:
-    return row.teacher, row.student, row.method
+            yield row.key, Match(figure, None if top1 is None else top1 - figure.top1, unlike)
 
 
 def _table_key(teacher: str, student: str | None, method: str | None) -> Key:
@@ -231,7 +226,7 @@ def _unlike(
         yield "a checkpoint whose training is not recorded"
     else:
         if recipe["epochs"] != figure.epochs:
-            yield f"{_count(recipe['epochs'], 'epoch')} instead of {figure.epochs}"
+            yield f"{counted(recipe['epochs'], 'epoch')} instead of {figure.epochs}"
         if sizes["train"] != protocol.train:
             yield f"{sizes['train']:,} training images instead of {protocol.train:,}"
     if sizes["test"] != protocol.test:
@@ -268,9 +263,9 @@ def _unlike_method(hyper: Mapping[str, Any], settings: Mapping[str, Any]) -> Ite
     """Say which hyper-parameters are neither the paper's, as far as they are known, nor the usual ones."""
     from kdbench.methods import methods  # a third of a second, for runs with published figures only
 
-    known = methods().get(hyper.get("name", ""))
-    if known is not None:
-        usual = {name: entry.default for name, entry in known.parameters.model_fields.items()}
+    method = methods().get(hyper.get("name", ""))
+    if method is not None:
+        usual = {name: entry.default for name, entry in method.parameters.model_fields.items()}
         yield from _changed(hyper, {**usual, **settings}, usual)
 
 
@@ -288,10 +283,6 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value).replace("_", "-")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _line(error: Exception) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from kdbench.printable import counted
+
 ALPHA = 0.05
 FEWEST_METHODS = 3
 FEWEST_BLOCKS = 3
@@ -69,16 +71,12 @@ def rank_methods(scores: NDArray[np.float64], methods: Sequence[str]) -> Ranking
 def _why_not(scores: NDArray[np.float64]) -> str | None:
     blocks, k = scores.shape
     if k < FEWEST_METHODS:
-        return f"{_count(k, 'method')}: Friedman's test needs at least {FEWEST_METHODS}"
+        return f"{counted(k, 'method')}: Friedman's test needs at least {FEWEST_METHODS}"
     if blocks < FEWEST_BLOCKS:
-        return f"{_count(blocks, 'student')}: Friedman's test needs at least {FEWEST_BLOCKS}"
+        return f"{counted(blocks, 'student')}: Friedman's test needs at least {FEWEST_BLOCKS}"
     if np.all(scores == scores[:, :1]):
         return "all methods are equal on every student"
     return None
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @cache
@@ -97,9 +95,9 @@ def critical_difference(k: int, blocks: int, alpha: float = ALPHA) -> float:
 
 def cliques(mean_ranks: Sequence[float], difference: float) -> tuple[tuple[int, int], ...]:
     """Return the longest runs of sorted mean ranks whose ends differ by less than ``difference``."""
-    found: list[tuple[int, int]] = []
+    runs: list[tuple[int, int]] = []
     for first, rank in enumerate(mean_ranks):
         last = max(index for index, other in enumerate(mean_ranks) if other - rank < difference)
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return tuple(found)
+        if last > first and (not runs or last > runs[-1][1]):
+            runs.append((first, last))
+    return tuple(runs)

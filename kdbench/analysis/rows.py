@@ -12,6 +12,8 @@ from kdbench.column import Column
 from kdbench.store import Record
 from kdbench.store.record import Role
 
+Key = tuple[str, str | None, str | None]
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -47,6 +49,11 @@ class Row:
     ids: Mapping[int, str]
 
     @property
+    def key(self) -> Key:
+        """The labels by which rows and what is said of them are matched."""
+        return self.teacher, self.student, self.method
+
+    @property
     def model(self) -> str:
         """The label of the model that the row is about."""
         return self.student or self.teacher
@@ -73,9 +80,9 @@ def row_of(members: list[Record], columns: Mapping[str, Column]) -> Row:
     reasons: dict[str, tuple[str, ...]] = {}
     metrics: dict[str, Interval] = {}
     for name, column in columns.items():
-        found = {r.seed: value for r in done if (value := r.metrics.get(name)) is not None}
-        values[name] = dict(sorted(found.items()))
-        missing = [record for record in done if record.seed not in found]
+        by_seed = {r.seed: value for r in done if (value := r.metrics.get(name)) is not None}
+        values[name] = dict(sorted(by_seed.items()))
+        missing = [record for record in done if record.seed not in by_seed]
         why = [record.reasons.get(name, "not recorded") for record in missing]
         reasons[name] = distinct(why) if done else (nothing,)
         metrics[name] = _interval(column, values[name], reasons[name])
@@ -108,8 +115,8 @@ def _interval(column: Column, values: Mapping[int, float], reasons: tuple[str, .
 
 def _mean_recall(tables: list[list[float | None]]) -> tuple[float | None, ...]:
     columns = zip(*(table for table in tables if table), strict=True)
-    known = [[value for value in column if value is not None] for column in columns]
-    return tuple(sum(values) / len(values) if values else None for values in known)
+    recalls = [[value for value in column if value is not None] for column in columns]
+    return tuple(sum(values) / len(values) if values else None for values in recalls)
 
 
 def failure_of(record: Record) -> Failure:
@@ -120,14 +127,8 @@ def failure_of(record: Record) -> Failure:
 
 def flattened(row: Row, columns: Mapping[str, Column]) -> dict[str, Any]:
     """Return a row as a line of ``Summary.frame``."""
-    flat: dict[str, Any] = {
-        "role": row.role,
-        "teacher": row.teacher,
-        "student": row.student,
-        "method": row.method,
-        "n": len(row.seeds),
-        "failed": row.failed,
-    }
+    flat: dict[str, Any] = {key: getattr(row, key) for key in ("role", "teacher", "student", "method")}
+    flat |= {"n": len(row.seeds), "failed": row.failed}
     for name in columns:
         interval = row.metrics[name]
         flat[name] = interval.mean

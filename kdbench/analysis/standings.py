@@ -82,11 +82,11 @@ def standings(summaries: Sequence[Summary], metric: str | None = None, baseline:
     _refuse_mistakes(summaries, metric, baseline)
     direction = summaries[0].columns[metric].direction
     sign = -1.0 if direction == "lower" else 1.0
-    found = [task for summary in summaries for task in _tasks(summary, metric)]
+    candidates = [task for summary in summaries for task in _tasks(summary, metric)]
     _refuse_repetitions(summaries)
-    methods, tasks = _complete(found) if direction != "none" else ([], [])
+    methods, tasks = _complete(candidates) if direction != "none" else ([], [])
     means = sign * np.array([[_mean(task, name, metric) for name in methods] for task in tasks])
-    ranking = rank_methods(means, methods) if tasks else _nothing(metric, direction, found, methods)
+    ranking = rank_methods(means, methods) if tasks else _no_ranking(metric, direction, candidates, methods)
     datasets = tuple(dict.fromkeys(task.dataset for task in tasks))
     several = 1 < len(datasets) < len(tasks)
     return Standings(
@@ -100,7 +100,7 @@ def standings(summaries: Sequence[Summary], metric: str | None = None, baseline:
             _standing(method, rank, tasks, metric, baseline, sign)
             for method, rank in zip(ranking.methods, ranking.mean_ranks, strict=True)
         ),
-        left_out=tuple(_left_out(found, tasks, methods)) if tasks else (),
+        left_out=tuple(_left_out(candidates, tasks, methods)) if tasks else (),
         cautions=tuple(_cautions(summaries, methods)),
     )
 
@@ -119,9 +119,9 @@ def _refuse_mistakes(summaries: Sequence[Summary], metric: str, baseline: str) -
             raise unknown_column(metric, summary.columns)
         if paths.count(path) > 1:
             raise UserError(f"{summary.run.path} is given twice: a run counts once.")
-    known = {method for summary in summaries for method in summary.methods}
-    if baseline != CONTROL and baseline not in known:
-        raise unknown("baseline", baseline, known)
+    methods = {method for summary in summaries for method in summary.methods}
+    if baseline != CONTROL and baseline not in methods:
+        raise unknown("baseline", baseline, methods)
 
 
 def _refuse_repetitions(summaries: Sequence[Summary]) -> None:
@@ -149,12 +149,13 @@ def _refuse_repetitions(summaries: Sequence[Summary]) -> None:
             )
 
 
-def _nothing(metric: str, direction: str, found: Sequence[Task], methods: Sequence[str]) -> Ranking:
+def _no_ranking(metric: str, direction: str, candidates: Sequence[Task], methods: Sequence[str]) -> Ranking:
     reason = f"{metric} cannot be ranked: neither higher nor lower is better"
     if direction != "none":
         shared = ", ".join(methods) or "none"
-        reason = f"of {len(found)} students with {metric}, more than half share no two methods ({shared})"
-        if len({task.suite for task in found}) > 1:
+        students = f"{len(candidates)} students with {metric}"
+        reason = f"of {students}, more than half share no two methods ({shared})"
+        if len({task.suite for task in candidates}) > 1:
             reason += "; methods are matched by their labels: give one method the same label in every suite"
     return Ranking((), (), 0, reason=reason)
 
@@ -253,11 +254,11 @@ def _gain_is_shown(task: Task, metric: str) -> bool:
     return bool(abs(gains.mean()) > half)
 
 
-def _left_out(found: Sequence[Task], tasks: Sequence[Task], methods: Sequence[str]) -> Iterable[str]:
-    others = dict.fromkeys(method for task in found for method in task.rows if method not in methods)
+def _left_out(candidates: Sequence[Task], tasks: Sequence[Task], methods: Sequence[str]) -> Iterable[str]:
+    others = dict.fromkeys(method for task in candidates for method in task.rows if method not in methods)
     if others:
         yield f"Not ranked, as at least half of the students lack them: {', '.join(others)}."
-    rest = [f"{task.student} of {task.teacher} ({task.suite})" for task in found if task not in tasks]
+    rest = [f"{task.student} of {task.teacher} ({task.suite})" for task in candidates if task not in tasks]
     if rest:
         yield f"Left out, as they lack a ranked method: {', '.join(rest)}."
 
@@ -268,6 +269,6 @@ def _cautions(summaries: Sequence[Summary], methods: Sequence[str]) -> Iterable[
         config = record.config.get("method")
         if record.method in settings and config is not None:
             settings[record.method].add(canonical_json(config))
-    differing = [method for method, found in settings.items() if len(found) > 1]
+    differing = [method for method, variants in settings.items() if len(variants) > 1]
     if differing:
         yield f"The settings of {', '.join(differing)} differ between the students."

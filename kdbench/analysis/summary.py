@@ -134,17 +134,13 @@ class Summary:
 
     def by_teacher(self) -> Iterator[tuple[str, Summary]]:
         """Yield each teacher with the part of the summary that belongs to it."""
+        parts = {key: getattr(self, key) for key in ("records", "teachers", "students", "failures")}
         for name in self.teacher_names:
-            yield (
-                name,
-                replace(
-                    self,
-                    records=tuple(record for record in self.records if record.teacher == name),
-                    teachers=tuple(row for row in self.teachers if row.teacher == name),
-                    students=tuple(row for row in self.students if row.teacher == name),
-                    failures=tuple(failure for failure in self.failures if failure.teacher == name),
-                ),
-            )
+            own: dict[str, Any] = {
+                key: tuple(entry for entry in entries if entry.teacher == name)
+                for key, entries in parts.items()
+            }
+            yield name, replace(self, **own)
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a table: identity, then COLUMN, COLUMN_sd, COLUMN_low, COLUMN_high, COLUMN_n."""

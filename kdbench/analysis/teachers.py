@@ -21,8 +21,8 @@ def against_teachers(summary: Summary, metric: str | None = None) -> list[Compar
     metric = metric or summary.headline
     teachers = {row.teacher: row for row in summary.teachers}
     rows = summary.without_repeats().students
-    found = [_against(row, teachers.get(row.teacher), metric) for row in rows]
-    return corrected(found, summary.columns[metric].direction)
+    comparisons = [_against(row, teachers.get(row.teacher), metric) for row in rows]
+    return corrected(comparisons, summary.columns[metric].direction)
 
 
 def _against(row: Row, teacher: Row | None, metric: str) -> Comparison:

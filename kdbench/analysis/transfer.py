@@ -36,14 +36,10 @@ def transfers(summary: Summary) -> list[Transfer]:
     if EXCESS not in summary.columns:
         return []
     direction = summary.columns[EXCESS].direction
-    beyond = {_key(found): found for found in compare_methods(summary, EXCESS)}
+    beyond = {comparison.key: comparison for comparison in compare_methods(summary, EXCESS)}
     taught = [row for row in summary.students if row.method not in summary.repeats]
-    found = corrected([_excess(row) for row in taught], direction)
-    return [Transfer(excess, beyond.get(_key(excess))) for excess in found]
-
-
-def _key(found: Comparison) -> tuple[str, str, str]:
-    return found.teacher, found.student, found.method
+    excesses = corrected([_excess(row) for row in taught], direction)
+    return [Transfer(excess, beyond.get(excess.key)) for excess in excesses]
 
 
 def _excess(row: Row) -> Comparison:
@@ -62,10 +58,10 @@ def _excess(row: Row) -> Comparison:
 def against_random_teachers(summary: Summary, metric: str | None = None) -> list[Comparison]:
     """Return each method against itself with a random teacher, paired by seed, with Holm's correction."""
     metric = metric or summary.headline
-    found = [
+    comparisons = [
         replace(comparison, p_holm=None, verdict=None)
         for control, method in summary.repeats.items()
         for comparison in compare_methods(summary, metric, control)
         if comparison.method == method
     ]
-    return corrected(found, summary.columns[metric].direction)
+    return corrected(comparisons, summary.columns[metric].direction)

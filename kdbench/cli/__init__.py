@@ -51,5 +51,5 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        error_console.print(f"[bold red]error:[/] {escaped(str(error))}", highlight=False, soft_wrap=True)
+        error_console.print(f"[bold red]error:[/] {escaped(str(error))}", soft_wrap=True)
         sys.exit(2)

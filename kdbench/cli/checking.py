@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,8 +62,8 @@ def check(
     hand, where there are any, are still what it was made of. With --accuracy --json prints an object of
     findings and teachers. Exit status: 1 where something is wrong.
     """
-    for option, asked in (("--data", data), ("--accuracy", accuracy)):
-        if path.is_dir() and asked:
+    for option, chosen in (("--data", data), ("--accuracy", accuracy)):
+        if path.is_dir() and chosen:
             raise UserError(f"{option} goes with a suite, and {path} is a folder: name the suite's file.")
     if path.is_dir():
         checked = _run(path, data_root, records_only)
@@ -79,7 +78,7 @@ def check(
     else:
         _print(path, checked)
     for note in checked.notes:
-        (error_console if as_json else out_console).print(escaped(note), highlight=False, soft_wrap=True)
+        (error_console if as_json else out_console).print(escaped(note), soft_wrap=True)
     if checked.findings:
         raise typer.Exit(1)
 
@@ -88,9 +87,9 @@ def _print(path: Path, checked: _Checked) -> None:
     for finding in checked.findings:
         what = f" ({escaped(finding['what'])})" if finding.get("what") else ""
         where, problem = escaped(finding["path"]), escaped(finding["problem"])
-        out_console.print(f"[red]{where}[/]{what}: {problem}", highlight=False, soft_wrap=True)
+        out_console.print(f"[red]{where}[/]{what}: {problem}", soft_wrap=True)
     if not checked.findings:
-        out_console.print(f"{escaped(path)}: {escaped(checked.praise)}", highlight=False, soft_wrap=True)
+        out_console.print(f"{escaped(path)}: {escaped(checked.praise)}", soft_wrap=True)
 
 
 def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
@@ -104,20 +103,17 @@ def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
     praise = "complete, and the checksums of all cells' files hold"
     folder = folder_of_paths(path)
     run = RunDirectory.open(path)
-    for comparison in compare_data((*run.records(), *run.supporting()), data_root, folder):
-        if comparison.fault:
-            findings.append({"path": str(path), "problem": comparison.fault, "what": ""})
-        elif comparison.uncompared:
-            praise += f"; not compared with the data of {comparison.dataset}: {comparison.uncompared}"
-        else:
-            praise += f"; the data of {comparison.dataset} is what it was"
+    data = compare_data((*run.records(), *run.supporting()), data_root, folder)
+    at_hand = [(f"data of {each.dataset}", each.fault, each.uncompared) for each in data]
     for code in compare_code(run, folder):
-        if code.fault:
-            findings.append({"path": str(path), "problem": code.fault, "what": ""})
-        elif code.uncompared:
-            praise += f"; not compared with the code of {code.what}: {code.uncompared.rstrip('.')}"
+        at_hand.append((f"code of {code.what}", code.fault, code.uncompared and code.uncompared.rstrip(".")))
+    for what, fault, uncompared in at_hand:
+        if fault:
+            findings.append({"path": str(path), "problem": fault, "what": ""})
+        elif uncompared:
+            praise += f"; not compared with the {what}: {uncompared}"
         else:
-            praise += f"; the code of {code.what} is what it was"
+            praise += f"; the {what} is what it was"
     note = earlier_note(path)
     return _Checked(findings, praise, [note] if note else [])
 
@@ -125,12 +121,11 @@ def _run(path: Path, data_root: Path | None, records_only: bool) -> _Checked:
 def _suite(
     suite: Suite, data_root: Path | None, device: Device, *, read: bool, accuracy: bool, quiet: bool
 ) -> _Checked:
-    from kdbench.cli.console import ConsoleProgress
+    from kdbench.cli.console import progress_on
     from kdbench.data import inspect_entry
     from kdbench.plan import make_plan
-    from kdbench.progress import Progress
 
-    with nullcontext(Progress()) if quiet else ConsoleProgress(error_console) as progress:
+    with progress_on(error_console, silent=quiet) as progress:
         inspected = inspect_entry(suite.dataset, root=data_root, decode=read, progress=progress)
     findings = [{"path": suite.dataset.name, "problem": line, "what": ""} for line in inspected.lines]
     praise = (
@@ -147,14 +142,13 @@ def _suite(
 
 def _accuracies(plan: Plan, data_root: Path | None, device: Device, quiet: bool) -> list[dict[str, Any]]:
     """Return how good the teachers are that come from a checkpoint, and print it unless JSON is asked for."""
-    from kdbench.cli.console import ConsoleProgress
-    from kdbench.progress import Progress
+    from kdbench.cli.console import progress_on
     from kdbench.runner.evaluate import teacher_accuracies
 
-    with nullcontext(Progress()) if quiet else ConsoleProgress(error_console) as progress:
+    with progress_on(error_console, silent=quiet) as progress:
         rows = teacher_accuracies(plan, data_root, device, progress)
     if not quiet:
         for row in rows:
-            out_console.print(headline_line(row), highlight=False, soft_wrap=True, markup=False)
+            out_console.print(headline_line(row), soft_wrap=True, markup=False)
             print_remarks(row["remarks"])
     return rows

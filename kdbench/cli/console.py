@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 from rich.console import Console
@@ -192,6 +193,11 @@ class ConsoleProgress(Progress):
     def _say(self, text: str | Text) -> None:
         # Labels are a user's words, which rich must not read as its markup.
         self._console.print(Text(printable(text)) if isinstance(text, str) else text, highlight=False)
+
+
+def progress_on(console: Console, *, silent: bool) -> AbstractContextManager[Progress]:
+    """Return what shows how far a command is: bars on a console, or nothing."""
+    return nullcontext(Progress()) if silent else ConsoleProgress(console)
 
 
 def _count(number: int, noun: str) -> str:

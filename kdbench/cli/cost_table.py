@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
@@ -29,13 +29,14 @@ def measure_rows(repeats: Repeats, columns: Sequence[Column]) -> list[dict[str, 
     rows = []
     several = len(repeats.reports) > 1
     for label in repeats.labels:
-        known = [column for column in columns if column.name in repeats.reports[0].metrics[label]]
+        measured = [column for column in columns if column.name in repeats.reports[0].metrics[label]]
+        counts = _counts(repeats, label)
         row: dict[str, Any] = {"model": label}
-        row |= {column.name: repeats.median(label, column) for column in known}
+        row |= {column.name: repeats.median(label, column) for column in measured}
         row["bounds"] = {
-            column.name: bound for column in known if (bound := _bound(repeats, label, column.name))
+            column.name: bound for column in measured if (bound := _bound(repeats, label, column.name))
         }
-        timed = [column.name for column in known if column.place and row[column.name] is not None]
+        timed = [column.name for column in measured if column.place and row[column.name] is not None]
         if several:
             row["repeats"] = {name: repeats.values(label, name) for name in timed}
             row["spread"] = {name: repeats.spread(label, name) for name in timed}
@@ -46,9 +47,9 @@ def measure_rows(repeats: Repeats, columns: Sequence[Column]) -> list[dict[str, 
             | {
                 "noise": repeats.noise,
                 "reasons": repeats.reasons(label),
-                "macs_note": _macs_note(repeats, label),
+                "macs_note": counts.get("note"),
                 "outputs_note": _outputs_note(repeats, label),
-                "uncounted": _uncounted(repeats, label),
+                "uncounted": counts.get("uncounted", {}),
             }
         )
     return rows
@@ -76,31 +77,26 @@ def _cell(repeats: Repeats, label: str, column: Column) -> str:
         return ""
     bounds = repeats.reports[0].intervals.get(label, {}).get(name)
     if len(repeats.reports) > 1:
-        found = repeats.spread(label, name) if column.place else None
-        beside = "" if found is None else f" ±{found:.1%}"
+        spread = repeats.spread(label, name) if column.place else None
+        beside = "" if spread is None else f" ±{spread:.1%}"
     else:
         beside = f" [{_number(bounds[0])}–{_number(bounds[1])}]" if bounds else ""
     return signed(_number(value), _bound(repeats, label, name)) + beside
 
 
-def _macs_note(repeats: Repeats, label: str) -> str | None:
-    return repeats.reports[0].conditions["counts"].get(label, {}).get("note")
+def _counts(repeats: Repeats, label: str) -> Mapping[str, Any]:
+    return repeats.reports[0].conditions["counts"].get(label, {})
 
 
 def _outputs_note(repeats: Repeats, label: str) -> str | None:
     """Return that a model does not have as many classes as were asked for: its figures are of another."""
-    conditions = repeats.reports[0].conditions
-    found = conditions["counts"].get(label, {}).get("outputs")
-    if found is None or found == conditions["num_classes"]:
+    outputs = _counts(repeats, label).get("outputs")
+    if outputs is None or outputs == (classes := repeats.reports[0].conditions["num_classes"]):
         return None
     return (
-        f"it gives {found} outputs, not the {conditions['num_classes']} classes that were asked for: "
+        f"it gives {outputs} outputs, not the {classes} classes that were asked for: "
         "does its function take num_classes?"
     )
-
-
-def _uncounted(repeats: Repeats, label: str) -> dict[str, int]:
-    return repeats.reports[0].conditions["counts"].get(label, {}).get("uncounted", {})
 
 
 def _bound(repeats: Repeats, label: str, name: str) -> Bound | None:
@@ -132,9 +128,10 @@ def _notes(repeats: Repeats, columns: Sequence[Column]) -> Iterable[str]:
     if texts:
         yield f"missing: {'; '.join(sorted(texts))}"
     for label in repeats.labels:
-        if calls := _uncounted(repeats, label):
+        counts = _counts(repeats, label)
+        if calls := counts.get("uncounted"):
             names = ", ".join(f"{name} ({times}×)" for name, times in calls.items())
             yield f"{label}: ≥ and ≤ are bounds, for {names} may multiply and could not be counted"
-        for note in (_outputs_note(repeats, label), _macs_note(repeats, label)):
+        for note in (_outputs_note(repeats, label), counts.get("note")):
             if note:
                 yield f"{label}: {note}"

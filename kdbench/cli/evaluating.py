@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,13 +53,12 @@ def evaluate(
     are those of a suite with the same dataset; dataset.args takes size, channels, limit, limit_test, mean,
     std and what the source itself takes. Without mean and std they are those of the training images.
     """
-    from kdbench.cli.console import ConsoleProgress
+    from kdbench.cli.console import progress_on
     from kdbench.memory import parse_size
-    from kdbench.progress import Progress
     from kdbench.runner.evaluate import evaluate as evaluate_model
 
-    with nullcontext(Progress()) if quiet or as_json else ConsoleProgress(error_console) as progress:
-        found = evaluate_model(
+    with progress_on(error_console, silent=quiet or as_json) as progress:
+        scores = evaluate_model(
             model,
             dataset,
             checkpoint=checkpoint,
@@ -71,62 +69,64 @@ def evaluate(
             progress=progress,
         )
     if as_json:
-        print_json(found)
+        print_json(scores)
         return
-    out_console.print(evaluation_table(found))
+    out_console.print(evaluation_table(scores))
     if not quiet:
-        print_remarks(found["remarks"])
+        print_remarks(scores["remarks"])
 
 
-def evaluation_table(found: Mapping[str, Any]) -> Table:
+def evaluation_table(scores: Mapping[str, Any]) -> Table:
     """Return what was found of one model as a terminal table; what is missing is a dash with its reason."""
     from rich.box import SIMPLE
     from rich.table import Table
 
-    columns = _columns()
-    reasons = found["reasons"]
-    notes = [f"missing {escaped(name)}: {escaped(text)}" for name, text in reasons.items() if _told(name)]
+    columns, reasons = _columns(), scores["reasons"]
+    images = f"{scores['examples']:,} test images"
+    notes = [
+        f"missing {escaped(name)}: {escaped(text)}" for name, text in reasons.items() if _worth_a_word(name)
+    ]
     table = Table(
-        title=f"{escaped(found['dataset'])}: {found['examples']:,} test images, {found['classes']} classes",
+        title=f"{escaped(scores['dataset'])}: {images}, {scores['classes']} classes",
         caption="\n".join(notes) or None,
         box=SIMPLE,
     )
     table.add_column("quantity")
     table.add_column("unit")
-    table.add_column(escaped(found["model"]), justify="right")
-    for name, value in found.items():
+    table.add_column(escaped(scores["model"]), justify="right")
+    for name, value in scores.items():
         column = columns.get(plain(name))
-        if column is None or (value is None and not _told(name)):
+        if column is None or (value is None and not _worth_a_word(name)):
             continue
         task = f"{task_of(name)}: " if task_of(name) else ""
         share = column.scale == "percent"
         shown = "–" if value is None else f"{100 * value:.2f}" if share else f"{value:.4f}"
         table.add_row(f"{escaped(task)}{column.title} {column.arrow}", "%" if share else column.unit, shown)
-    table.add_row("Parameters", "", f"{found['params']:,}")
+    table.add_row("Parameters", "", f"{scores['params']:,}")
     return table
 
 
-def headline_line(found: Mapping[str, Any]) -> str:
+def headline_line(scores: Mapping[str, Any]) -> str:
     """Return what was found of one teacher in a line, the metric that leads first."""
-    headline, columns = found["headline"], _columns()
+    headline, columns = scores["headline"], _columns()
     title = columns[headline].title
-    if found[headline] is None:
-        return f"teacher {found['model']}: no {title}: {found['reasons'][headline]}"
-    others = {name: value for name, value in found.items() if name in columns and name != headline}
+    if scores[headline] is None:
+        return f"teacher {scores['model']}: no {title}: {scores['reasons'][headline]}"
+    others = {name: value for name, value in scores.items() if name in columns and name != headline}
     figures = [f"{name} {value:.4f}" for name, value in others.items() if value is not None]
     return (
-        f"teacher {found['model']}: {title} {found[headline]:.2%} on {found['examples']:,} test images, "
-        f"{', '.join(figures)}, {found['params']:,} parameters"
+        f"teacher {scores['model']}: {title} {scores[headline]:.2%} on {scores['examples']:,} test images, "
+        f"{', '.join(figures)}, {scores['params']:,} parameters"
     )
 
 
 def print_remarks(remarks: Iterable[str]) -> None:
     """Print what a person should know, a line each."""
     for remark in remarks:
-        out_console.print(f"[bold yellow]note:[/] {escaped(remark)}", highlight=False, soft_wrap=True)
+        out_console.print(f"[bold yellow]note:[/] {escaped(remark)}", soft_wrap=True)
 
 
-def _told(name: str) -> bool:
+def _worth_a_word(name: str) -> bool:
     """Return whether it is worth a word that a metric is missing: nobody expects five of few classes."""
     return plain(name) != "top5"
 

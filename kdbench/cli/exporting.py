@@ -43,7 +43,6 @@ def export(
     beside = f" and {exported.card}" if exported.card else ""
     out_console.print(
         f"Wrote {exported.path} ({exported.bytes:,} bytes){beside}: {exported.parity}.",
-        highlight=False,
         soft_wrap=True,
         markup=False,
     )

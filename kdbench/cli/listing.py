@@ -26,9 +26,9 @@ def _models() -> Rows:
     rows = []
     for entry in families().values():
         for name in entry.examples:
-            known = indexed(name)
-            if known and known.macs is not None:
-                params, macs = known.params, known.macs
+            listed = indexed(name)
+            if listed and listed.macs is not None:
+                params, macs = listed.params, listed.macs
             else:
                 model = build_model(name, inputs=INPUTS, num_classes=CLASSES)
                 params = sum(parameter.numel() for parameter in model.parameters())
@@ -84,18 +84,11 @@ def _metrics() -> Rows:
 
     of_a_run = [*all_columns((1, 256), list(methods().values())), *INDEPENDENT_COLUMNS, *ROBUSTNESS]
     names = {column.name for column in of_a_run}
-    known = [*of_a_run, *(column for name, column in catalogue().items() if name not in names)]
+    columns = [*of_a_run, *(column for name, column in catalogue().items() if name not in names)]
+    keys = ("family", "direction", "unit", "range", "source")
     return [
-        {
-            "name": column.name,
-            "summary": column.title,
-            "family": column.family,
-            "direction": column.direction,
-            "unit": column.unit,
-            "range": column.range,
-            "source": column.source,
-        }
-        for column in known
+        {"name": column.name, "summary": column.title} | {key: getattr(column, key) for key in keys}
+        for column in columns
     ]
 
 

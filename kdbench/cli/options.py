@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from kdbench.suite import Suite
 
 # Without emoji codes: what stands between colons is mostly a user's own name of something.
-out_console = Console(emoji=False)
-error_console = Console(stderr=True, emoji=False)
+out_console = Console(emoji=False, highlight=False)
+error_console = Console(stderr=True, emoji=False, highlight=False)
 
 SuiteArgument = Annotated[
     str, typer.Argument(help="Name of a suite that ships with kdbench, or a YAML file.")
@@ -54,17 +54,17 @@ def escaped(text: object) -> str:
 def print_failures(failures: Sequence[str]) -> None:
     """Print what parts of a report could not be made."""
     for text in failures:
-        error_console.print(f"[bold red]failed:[/] {escaped(text)}", highlight=False, soft_wrap=True)
+        error_console.print(f"[bold red]failed:[/] {escaped(text)}", soft_wrap=True)
 
 
 def load_suite(name: str, seeds: str | None, overrides: list[str] | None) -> Suite:
     """Return a suite with the overrides of the command line."""
     from kdbench.suite import Suite
 
-    given = list(overrides or [])
+    assignments = list(overrides or [])
     if seeds is not None:
-        given.append(f"seeds=[{seeds}]")
-    return Suite.load(name, given)
+        assignments.append(f"seeds=[{seeds}]")
+    return Suite.load(name, assignments)
 
 
 def print_json(rows: Any) -> None:

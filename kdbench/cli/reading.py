@@ -69,7 +69,7 @@ def compare(
         report.render(paths[0], out_console, metric, baseline, published)
         return
     for note in filter(None, map(earlier_note, paths)):
-        error_console.print(escaped(note), highlight=False, soft_wrap=True)
+        error_console.print(escaped(note), soft_wrap=True)
 
 
 def report(
@@ -109,12 +109,12 @@ def report(
             from kdbench.runner.amendments.retiming import retime as time_again
 
             count = time_again(path)
-            out_console.print(f"Stated the timings of {count} records anew.", highlight=False)
+            out_console.print(f"Stated the timings of {count} records anew.")
         if rescore:
             from kdbench.runner.amendments.rescoring import rescore as score_again
 
             count = score_again(path, progress)
-            out_console.print(f"Scored {count} records anew.", highlight=False)
+            out_console.print(f"Scored {count} records anew.")
         from kdbench.report import write_report
         from kdbench.store import RunDirectory, write_results
 
@@ -124,9 +124,7 @@ def report(
             path, out, page, sections=section or (), failed=failures.append, progress=progress
         )
     print_failures(failures)
-    out_console.print(
-        f"Wrote {escaped(index.parent)}. Next: open {escaped(index)}", highlight=False, soft_wrap=True
-    )
+    out_console.print(f"Wrote {escaped(index.parent)}. Next: open {escaped(index)}", soft_wrap=True)
     if failures:
         raise typer.Exit(1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,9 +62,8 @@ def run(
     wrong.
     """
     loaded = load_suite(suite, seeds, overrides)
-    from kdbench.cli.console import ConsoleProgress
+    from kdbench.cli.console import progress_on
     from kdbench.memory import parse_size
-    from kdbench.progress import Progress
     from kdbench.report import render, write_report
     from kdbench.report.attempts import Attempts
     from kdbench.runner import run as run_suite
@@ -81,7 +79,7 @@ def run(
     }
     failures: list[str] = []
     try:
-        with nullcontext(Progress()) if quiet else ConsoleProgress(out_console) as progress:
+        with progress_on(out_console, silent=quiet) as progress:
             outcome = run_suite(loaded, out, progress=progress, **arguments)
             page = write_report(outcome.path, failed=failures.append, progress=progress)
     except KeyboardInterrupt:
@@ -94,7 +92,7 @@ def run(
     print_failures(failures)
     again = " (--retry-failed runs them again)" if outcome.failed else ""
     counts = f"{outcome.ok} ok, {outcome.failed} failed{again}, {outcome.skipped} skipped"
-    out_console.print(f"\n{counts}. Next: open {escaped(page)}", highlight=False, soft_wrap=True)
+    out_console.print(f"\n{counts}. Next: open {escaped(page)}", soft_wrap=True)
     if outcome.failed or failures:
         raise typer.Exit(1)
 
@@ -120,45 +118,41 @@ def plan(
     from kdbench.plan.controls import describe_controls
 
     budget = default_budget() if memory_budget is None else parse_size(memory_budget)
-    made = make_plan(loaded, data_root)
+    planned = make_plan(loaded, data_root)
     if as_json:
-        print_json(made.rows())
+        print_json(planned.rows())
         return
     from kdbench.cli.listing import plan_table
 
-    out_console.print(plan_table(made))
-    skipped = sum(cell.refusal is not None for cell in made.cells)
-    cohorts = "cohort" if len(made.cohorts) == 1 else "cohorts"
+    out_console.print(plan_table(planned))
+    skipped = sum(cell.refusal is not None for cell in planned.cells)
+    cohorts = "cohort" if len(planned.cohorts) == 1 else "cohorts"
     out_console.print(
-        f"{len(made.cells)} cells in {len(made.cohorts)} {cohorts}, {skipped} skipped; "
-        f"teachers: {escaped(', '.join(teacher.label for teacher in made.teachers))}.",
-        highlight=False,
+        f"{len(planned.cells)} cells in {len(planned.cohorts)} {cohorts}, {skipped} skipped; "
+        f"teachers: {escaped(', '.join(teacher.label for teacher in planned.teachers))}.",
     )
-    if made.heads:
+    if planned.heads:
         weights = loaded.dataset.tasks
-        further = (f"{task} ({n} classes, weight {weights[task]:g})" for task, n in made.heads.items())
-        out_console.print(f"A head each: {made.num_classes} classes, {', '.join(further)}.", highlight=False)
-    for line in describe_controls(made):
-        out_console.print(escaped(line), highlight=False)
-    print_remarks(made.remarks)
-    out_console.print(
-        _way_of_images(loaded, data_root, budget), highlight=False, soft_wrap=True, markup=False
-    )
+        further = (f"{task} ({n} classes, weight {weights[task]:g})" for task, n in planned.heads.items())
+        out_console.print(f"A head each: {planned.num_classes} classes, {', '.join(further)}.")
+    for line in describe_controls(planned):
+        out_console.print(escaped(line))
+    print_remarks(planned.remarks)
+    out_console.print(_way_of_images(loaded, data_root, budget), soft_wrap=True, markup=False)
     if estimate:
         from kdbench.cli.console import ConsoleProgress
         from kdbench.runner.estimate import estimate as estimated
 
         with ConsoleProgress(error_console) as progress:
-            found = estimated(made, data_root, memory_budget=budget, progress=progress)
-        for label, cohort in found.cohorts.items():
+            forecast = estimated(planned, data_root, memory_budget=budget, progress=progress)
+        for label, cohort in forecast.cohorts.items():
             parts = f"in {len(cohort.parts)} parts" if len(cohort.parts) > 1 else "together"
             out_console.print(
                 f"Cohort {escaped(label)}: {sum(cohort.parts)} students train {parts}, which takes "
                 f"{as_text(cohort.bytes)}; the budget is {as_text(budget)}.",
-                highlight=False,
             )
-        for line in found.lines():
-            out_console.print(line, highlight=False)
+        for line in forecast.lines():
+            out_console.print(line)
 
 
 def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:

@@ -2,7 +2,8 @@
 
 `score` runs all of them, `catalogue` says what they mean. A metric is added by a new file in this
 package: a function under `metric`, whose parameter names say which tensors it needs, and which raises
-`Undefined` where it has no value. No other file changes::
+`Undefined` where it has no value. All of them raise ValueError where shapes disagree, and `Undefined` where
+there are no examples. No other file changes::
 
     @metric("least_probability", title="Mean lowest probability", family="calibration",
             direction="none", range="[0, 1]", source="the file's author")

@@ -6,6 +6,7 @@ Shapes as in `kdbench.metrics.tensors`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from kdbench.metrics.registry import metric
 from kdbench.metrics.tensors import row_blocks
 
 BINS = 15
+calibration_error = partial(metric, family="calibration", direction="lower", range="[0, 1]")
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ def reliability_bins(confidences: Tensor, correct: Tensor, bins: int = BINS) -> 
     disagree, a confidence is outside [0, 1], or ``bins`` is under 1. Source: Guo et al. 2017.
 
     >>> from torch import tensor
-    >>> found = reliability_bins(tensor([0.3, 0.9, 1.0]), tensor([False, True, True]), bins=2)
-    >>> found.counts, found.accuracy
+    >>> diagram = reliability_bins(tensor([0.3, 0.9, 1.0]), tensor([False, True, True]), bins=2)
+    >>> diagram.counts, diagram.accuracy
     ((1, 2), (0.0, 1.0))
     """
     if confidences.shape != correct.shape or confidences.ndim != 1:
@@ -64,20 +66,14 @@ def reliability_bins(confidences: Tensor, correct: Tensor, bins: int = BINS) -> 
     return ReliabilityBins(tuple(edges.tolist()), tuple(counts), mean(confidences), mean(correct.double()))
 
 
-@metric(
-    "ece",
-    title="Expected calibration error (15 bins)",
-    family="calibration",
-    direction="lower",
-    range="[0, 1]",
-    source="Guo et al. 2017, arXiv 1706.04599",
+@calibration_error(
+    "ece", title="Expected calibration error (15 bins)", source="Guo et al. 2017, arXiv 1706.04599"
 )
 def ece(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """Return the mean gap between confidence and accuracy: Σ_m (n_m/N)·|accuracy_m − confidence_m|.
 
     The confidence is the highest probability; the bins are those of `reliability_bins`. Shapes:
     (N, K), (N,), (N,). Range [0, 1]. Biased upward where N is small beside the number of bins.
-    Raises ValueError where shapes disagree and Undefined where there are no examples.
     Source: Guo et al. 2017, arXiv 1706.04599.
 
     >>> from torch import tensor
@@ -85,8 +81,8 @@ def ece(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS
     >>> ece(log_probs, tensor([0, 1]), tensor([0, 0]))
     0.25
     """
-    found = reliability_bins(log_probs.amax(dim=1).exp(), predictions == labels, bins)
-    return sum(count * gap for count, gap in _gaps(found)) / len(labels)
+    diagram = reliability_bins(log_probs.amax(dim=1).exp(), predictions == labels, bins)
+    return sum(count * gap for count, gap in _gaps(diagram)) / len(labels)
 
 
 def _gaps(bins: ReliabilityBins) -> list[tuple[int, float]]:
@@ -98,12 +94,9 @@ def _gaps(bins: ReliabilityBins) -> list[tuple[int, float]]:
     ]
 
 
-@metric(
+@calibration_error(
     "mce",
     title="Maximum calibration error (15 bins)",
-    family="calibration",
-    direction="lower",
-    range="[0, 1]",
     source="Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599",
 )
 def mce(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS) -> float:
@@ -123,12 +116,9 @@ def mce(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS
     )
 
 
-@metric(
+@calibration_error(
     "ece_adaptive",
     title="Expected calibration error (15 bins of equal mass)",
-    family="calibration",
-    direction="lower",
-    range="[0, 1]",
     source="Nguyen & O'Connor 2015; Nixon et al. 2019, arXiv 1904.01685",
 )
 def ece_adaptive(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS) -> float:
@@ -145,17 +135,14 @@ def ece_adaptive(log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: i
     >>> ece_adaptive(log_probs, tensor([0, 1]), tensor([0, 0]), bins=1)
     0.25
     """
-    found = ranked(log_probs, predictions, labels)
-    gaps = (found.correct - found.confidence).flip(0).tensor_split(bins)
+    ranking = ranked(log_probs, predictions, labels)
+    gaps = (ranking.correct - ranking.confidence).flip(0).tensor_split(bins)
     return sum(abs(float(gap.sum())) for gap in gaps) / len(labels)
 
 
-@metric(
+@calibration_error(
     "classwise_ece",
     title="Classwise expected calibration error (15 bins)",
-    family="calibration",
-    direction="lower",
-    range="[0, 1]",
     source="Kull et al. 2019, arXiv 1910.12656",
 )
 def classwise_ece(log_probs: Tensor, labels: Tensor, bins: int = BINS) -> float:

@@ -1,10 +1,11 @@
 """How sure the predictions are, on average: the first things that distillation and temperature change.
 
-Shapes as in `kdbench.metrics.tensors`. Every metric raises ValueError where shapes disagree and Undefined
-where there are no examples.
+Shapes as in `kdbench.metrics.tensors`.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from torch import Tensor
 
@@ -12,12 +13,12 @@ from kdbench.metrics.quality import share
 from kdbench.metrics.registry import metric
 from kdbench.metrics.tensors import per_example
 
+certainty = partial(metric, family="calibration", direction="none")
 
-@metric(
+
+@certainty(
     "confidence_mean",
     title="Mean confidence",
-    family="calibration",
-    direction="none",
     range="[0, 1]",
     source="Hendrycks & Gimpel 2017, arXiv 1610.02136",
 )
@@ -33,11 +34,9 @@ def confidence_mean(log_probs: Tensor) -> float:
     return float(log_probs.amax(dim=1).exp().mean())
 
 
-@metric(
+@certainty(
     "overconfidence",
     title="Overconfidence (mean confidence − accuracy)",
-    family="calibration",
-    direction="none",
     range="[-1, 1]",
     source="Bai et al. 2021, arXiv 2102.07856",
 )
@@ -55,11 +54,9 @@ def overconfidence(log_probs: Tensor, predictions: Tensor, labels: Tensor) -> fl
     return confidence_mean(log_probs) - share(predictions == labels)
 
 
-@metric(
+@certainty(
     "entropy_mean",
     title="Mean entropy of the predictions",
-    family="calibration",
-    direction="none",
     range="[0, ∞)",
     unit="nats",
     source="Shannon 1948",

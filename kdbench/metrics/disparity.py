@@ -2,11 +2,12 @@
 
 Δ_c = (recall_c of the student − recall_c of the teacher) − (top1 of the student − top1 of the teacher), for
 each class c that has a label: what a class loses or gains beyond what all lose or gain. Shapes:
-``predictions``, ``teacher_predictions`` and ``labels`` (N,). Every metric raises ValueError where shapes
-disagree and Undefined where there are no examples.
+``predictions``, ``teacher_predictions`` and ``labels`` (N,).
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from kdbench.metrics.registry import metric
 from kdbench.metrics.tensors import Undefined
 
 HOOKER = "Hooker et al. 2019, arXiv 1911.05248"
+disparity = partial(metric, family="disparity", direction="lower", source=HOOKER)
 
 
 def class_deltas(
@@ -42,20 +44,13 @@ def class_deltas(
 def _deltas(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> Tensor:
     """Return Δ_c of the classes with labels, from the lowest to the highest."""
     classes = 1 + max(int(values.max()) for values in (predictions, teacher_predictions, labels))
-    found = [d for d in class_deltas(predictions, teacher_predictions, labels, classes) if d is not None]
-    if len(found) < 2:
+    deltas = [d for d in class_deltas(predictions, teacher_predictions, labels, classes) if d is not None]
+    if len(deltas) < 2:
         raise Undefined("only one class has labels")
-    return labels.new_tensor(found, dtype=torch.float64).sort().values
+    return labels.new_tensor(deltas, dtype=torch.float64).sort().values
 
 
-@metric(
-    "worst_class_drop",
-    title="Largest drop of a class beyond that of all",
-    family="disparity",
-    direction="lower",
-    range="[0, 2]",
-    source=HOOKER,
-)
+@disparity("worst_class_drop", title="Largest drop of a class beyond that of all", range="[0, 2]")
 def worst_class_drop(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return how much more recall the class that suffers most loses than accuracy falls: max_c −Δ_c.
 
@@ -69,13 +64,8 @@ def worst_class_drop(predictions: Tensor, teacher_predictions: Tensor, labels: T
     return max(0.0, -float(_deltas(predictions, teacher_predictions, labels)[0]))
 
 
-@metric(
-    "worst_decile_drop",
-    title="Mean drop of the worst 10 % of classes beyond that of all",
-    family="disparity",
-    direction="lower",
-    range="[-2, 2]",
-    source=HOOKER,
+@disparity(
+    "worst_decile_drop", title="Mean drop of the worst 10 % of classes beyond that of all", range="[-2, 2]"
 )
 def worst_decile_drop(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the mean of −Δ_c over the ⌈C/10⌉ classes with the lowest Δ_c, of C with labels.
@@ -91,14 +81,7 @@ def worst_decile_drop(predictions: Tensor, teacher_predictions: Tensor, labels: 
     return -float(deltas[: -(-len(deltas) // 10)].mean())
 
 
-@metric(
-    "std_class_delta",
-    title="Spread of the classes' changes",
-    family="disparity",
-    direction="lower",
-    range="[0, 2]",
-    source=HOOKER,
-)
+@disparity("std_class_delta", title="Spread of the classes' changes", range="[0, 2]")
 def std_class_delta(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the standard deviation of Δ_c over the classes: √(mean_c (Δ_c − mean_c Δ_c)²).
 
@@ -112,10 +95,9 @@ def std_class_delta(predictions: Tensor, teacher_predictions: Tensor, labels: Te
     return float(_deltas(predictions, teacher_predictions, labels).std(correction=0))
 
 
-@metric(
+@disparity(
     "worst_class_recall",
     title="Recall of the worst class",
-    family="disparity",
     direction="higher",
     range="[0, 1]",
     source="Sagawa et al. 2020, arXiv 1911.08731, with classes as groups",
@@ -130,7 +112,6 @@ def worst_class_recall(predictions: Tensor, labels: Tensor) -> float:
     >>> worst_class_recall(tensor([0, 0, 1, 0]), tensor([0, 0, 1, 1]))
     0.5
     """
-    classes = 1 + max(int(predictions.max()), int(labels.max()))
-    labelled, _, right = class_counts(predictions, labels, classes)
+    labelled, _, right = class_counts(predictions, labels)
     present = labelled > 0
     return float((right[present].double() / labelled[present]).min())

@@ -96,8 +96,8 @@ def _definition(entry: Metric) -> str:
 
 def _undefined(entry: Metric) -> str:
     """Return when the metric has no value, beyond what it lacks: inputs that are absent or empty."""
-    found = re.search(r"Raises Undefined (?:where )?(.*?)(?: and ValueError|[.:](?: |$))", _text(entry))
-    return found.group(1) if found else ""
+    match = re.search(r"Raises Undefined (?:where )?(.*?)(?: and ValueError|[.:](?: |$))", _text(entry))
+    return match.group(1) if match else ""
 
 
 def write() -> Path:

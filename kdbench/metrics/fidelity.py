@@ -1,9 +1,8 @@
 """How closely the student follows its teacher, right or wrong (Stanton et al. 2021, arXiv 2106.05945).
 
-Shapes: ``log_probs`` and ``teacher_log_probs`` (N, K), at T = 1; ``predictions``, ``teacher_predictions``
-and ``labels`` (N,); ``js_per_example`` (N,), what `js_divergences` returns. Divergences are means over
-examples, in nats, without a factor T². Every metric raises ValueError where shapes disagree and Undefined
-where there are no examples.
+Shapes: ``log_probs`` and ``teacher_log_probs`` (N, K), at T = 1; ``predictions``, ``teacher_predictions`` and
+``labels`` (N,); ``js_per_example`` (N,), what `js_divergences` returns. Divergences are means over examples,
+in nats, without a factor T².
 
 Agreement rises with accuracy by itself. Read it beside `cohen_kappa` and `error_consistency`, which
 take away what chance explains.
@@ -12,6 +11,7 @@ take away what chance explains.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from kdbench.metrics.tensors import Undefined, derive
 derive("js_per_example", "N", js_divergences, ("log_probs", "teacher_log_probs"))
 
 STANTON = "Stanton et al. 2021, arXiv 2106.05945"
+divergence = partial(metric, family="fidelity", direction="lower", unit="nats")
 
 
 @metric(
@@ -70,8 +71,7 @@ def cohen_kappa(predictions: Tensor, teacher_predictions: Tensor) -> float:
     >>> cohen_kappa(tensor([0, 1, 1, 0]), tensor([0, 1, 0, 0]))
     0.5
     """
-    num_classes = 1 + max(int(predictions.max()), int(teacher_predictions.max()))
-    by_teacher, by_student, both = class_counts(predictions, teacher_predictions, num_classes)
+    by_teacher, by_student, both = class_counts(predictions, teacher_predictions)
     count, expected = len(predictions), int((by_teacher * by_student).sum())
     if expected == count**2:
         raise Undefined("both models predict one and the same class throughout")
@@ -105,15 +105,7 @@ def error_consistency(predictions: Tensor, teacher_predictions: Tensor, labels: 
     return _beyond_chance(count, int((right == teacher_right).sum()), s * t + (count - s) * (count - t))
 
 
-@metric(
-    "kl_teacher_student",
-    title="KL(teacher ‖ student)",
-    family="fidelity",
-    direction="lower",
-    range="[0, ∞)",
-    unit="nats",
-    source=STANTON,
-)
+@divergence("kl_teacher_student", title="KL(teacher ‖ student)", range="[0, ∞)", source=STANTON)
 def kl_teacher_student(log_probs: Tensor, teacher_log_probs: Tensor) -> float:
     """Return the mean over examples of KL(p_t ‖ p_s) = Σ_k p_t (log p_t − log p_s).
 
@@ -128,15 +120,7 @@ def kl_teacher_student(log_probs: Tensor, teacher_log_probs: Tensor) -> float:
     return float(kl_divergences(teacher_log_probs, log_probs).mean())
 
 
-@metric(
-    "kl_student_teacher",
-    title="KL(student ‖ teacher)",
-    family="fidelity",
-    direction="lower",
-    range="[0, ∞)",
-    unit="nats",
-    source=STANTON,
-)
+@divergence("kl_student_teacher", title="KL(student ‖ teacher)", range="[0, ∞)", source=STANTON)
 def kl_student_teacher(log_probs: Tensor, teacher_log_probs: Tensor) -> float:
     """Return the mean over examples of KL(p_s ‖ p_t) = Σ_k p_s (log p_s − log p_t).
 
@@ -151,15 +135,7 @@ def kl_student_teacher(log_probs: Tensor, teacher_log_probs: Tensor) -> float:
     return float(kl_divergences(log_probs, teacher_log_probs).mean())
 
 
-@metric(
-    "js",
-    title="Jensen–Shannon divergence",
-    family="fidelity",
-    direction="lower",
-    range="[0, ln 2]",
-    unit="nats",
-    source="Lin 1991",
-)
+@divergence("js", title="Jensen–Shannon divergence", range="[0, ln 2]", source="Lin 1991")
 def js(js_per_example: Tensor) -> float:
     """Return the mean over examples of ½ KL(p_s ‖ m) + ½ KL(p_t ‖ m), with m = (p_s + p_t)/2.
 

@@ -1,7 +1,6 @@
 """How alike the logits themselves are, which neither a softmax nor an argmax comes between.
 
-Shapes: ``logits`` and ``teacher_logits`` (N, K). Every metric raises ValueError where shapes disagree and
-Undefined where there are no examples.
+Shapes: ``logits`` and ``teacher_logits`` (N, K).
 """
 
 from __future__ import annotations

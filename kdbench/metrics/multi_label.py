@@ -1,11 +1,12 @@
 """Data with several labels an example: how well each label is ranked and decided, and the teacher followed.
 
 Shapes: ``label_logits``, ``teacher_label_logits`` (N, K) and ``label_sets`` (N, K) of 0 and 1;
-``label_predictions`` and ``teacher_label_predictions`` (N, K), what is predicted, σ(z) > ½. Every metric
-raises ValueError where shapes disagree and Undefined where there are no examples.
+``label_predictions`` and ``teacher_label_predictions`` (N, K), what is predicted, σ(z) > ½.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -19,6 +20,8 @@ declare("label_logits", "NK", "real", "the student's logits of the labels")
 declare("label_sets", "NK", "set", "the labels of each example")
 declare("teacher_label_logits", "NK", "real", "the teacher's logits of the labels")
 
+proportion = partial(metric, family="task", direction="higher", range="[0, 1]", scale="percent")
+
 
 def predicted_labels(label_logits: Tensor) -> Tensor:
     """Return which labels are predicted (N, K): those whose logit is above 0, the probability above ½."""
@@ -29,14 +32,8 @@ derive("label_predictions", "NK", predicted_labels, ("label_logits",))
 derive("teacher_label_predictions", "NK", predicted_labels, ("teacher_label_logits",))
 
 
-@metric(
-    "map",
-    title="Mean average precision",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
-    source="scikit-learn, average_precision_score(average='macro')",
-    scale="percent",
+@proportion(
+    "map", title="Mean average precision", source="scikit-learn, average_precision_score(average='macro')"
 )
 def mean_precision(label_logits: Tensor, label_sets: Tensor) -> float:
     """Return the mean over labels of the average precision: mean_k Σ_n (R_n − R_{n−1})·P_n.
@@ -60,15 +57,7 @@ def _f1(predictions: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
     return 2 * right, sets.bool().sum(0) + predictions.bool().sum(0)
 
 
-@metric(
-    "f1_micro",
-    title="F1 over all labels (micro)",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
-    source="scikit-learn, f1_score(average='micro')",
-    scale="percent",
-)
+@proportion("f1_micro", title="F1 over all labels (micro)", source="scikit-learn, f1_score(average='micro')")
 def f1_micro(label_predictions: Tensor, label_sets: Tensor) -> float:
     """Return F1 of all decisions together: 2·Σ_k right_k / Σ_k (labelled_k + predicted_k).
 
@@ -85,14 +74,10 @@ def f1_micro(label_predictions: Tensor, label_sets: Tensor) -> float:
     return int(right.sum()) / int(total.sum())
 
 
-@metric(
+@proportion(
     "f1_macro",
     title="F1, mean over labels (macro)",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
     source="scikit-learn, f1_score(average='macro', zero_division=nan)",
-    scale="percent",
 )
 def f1_macro(label_predictions: Tensor, label_sets: Tensor) -> float:
     """Return the mean F1 over labels: mean_k 2·right_k / (labelled_k + predicted_k).
@@ -111,14 +96,10 @@ def f1_macro(label_predictions: Tensor, label_sets: Tensor) -> float:
     return float((right[present].double() / total[present]).mean())
 
 
-@metric(
+@proportion(
     "exact_match",
     title="Exact match of the label sets",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
     source="scikit-learn, accuracy_score (subset accuracy)",
-    scale="percent",
 )
 def exact_match(label_predictions: Tensor, label_sets: Tensor) -> float:
     """Return the share of examples of which every label is decided right.
@@ -132,15 +113,7 @@ def exact_match(label_predictions: Tensor, label_sets: Tensor) -> float:
     return share((label_predictions.bool() == label_sets.bool()).all(1))
 
 
-@metric(
-    "hamming_accuracy",
-    title="Hamming accuracy",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
-    source="scikit-learn, 1 − hamming_loss",
-    scale="percent",
-)
+@proportion("hamming_accuracy", title="Hamming accuracy", source="scikit-learn, 1 − hamming_loss")
 def hamming_accuracy(label_predictions: Tensor, label_sets: Tensor) -> float:
     """Return the share of decisions, one a label and example, that are right.
 
@@ -180,14 +153,11 @@ def bce(label_logits: Tensor, label_sets: Tensor) -> float:
     return float(per_example(loss, label_logits, label_sets).mean())
 
 
-@metric(
+@proportion(
     "set_agreement",
     title="Agreement on the label sets",
     family="fidelity",
-    direction="higher",
-    range="[0, 1]",
     source="Stanton et al. 2021, arXiv 2106.05945, of label sets",
-    scale="percent",
 )
 def set_agreement(label_predictions: Tensor, teacher_label_predictions: Tensor) -> float:
     """Return the share of examples for which both predict the same set of labels.
@@ -201,14 +171,11 @@ def set_agreement(label_predictions: Tensor, teacher_label_predictions: Tensor) 
     return exact_match(label_predictions, teacher_label_predictions)
 
 
-@metric(
+@proportion(
     "label_agreement",
     title="Agreement on single labels",
     family="fidelity",
-    direction="higher",
-    range="[0, 1]",
     source="Stanton et al. 2021, arXiv 2106.05945, of single labels",
-    scale="percent",
 )
 def label_agreement(label_predictions: Tensor, teacher_label_predictions: Tensor) -> float:
     """Return the share of decisions, one a label and example, in which both agree.

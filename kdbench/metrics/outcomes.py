@@ -1,12 +1,13 @@
 """Who is right where: the four joint outcomes of teacher and student, and what follows from them.
 
-Shapes: ``predictions``, ``teacher_predictions`` and ``labels`` (N,). Every metric raises ValueError
-where shapes disagree and Undefined where there are no examples. `both_right`, `teacher_only`,
-`student_only` and `both_wrong` sum to 1; they describe, so they have no better direction. The flips
-are two of them, named and directed as the literature on changing models does.
+Shapes: ``predictions``, ``teacher_predictions`` and ``labels`` (N,). `both_right`, `teacher_only`,
+`student_only` and `both_wrong` sum to 1; they describe, so they have no better direction. The flips are two
+of them, named and directed as the literature on changing models does.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from torch import Tensor
 
@@ -16,11 +17,10 @@ from kdbench.metrics.tensors import Undefined
 
 STANTON = "Stanton et al. 2021, arXiv 2106.05945"
 FARD = "Milani Fard et al. 2016"
+outcome = partial(metric, family="fidelity", range="[0, 1]", scale="percent")
 
 
-@metric(
-    "churn", title="Churn", family="fidelity", direction="lower", range="[0, 1]", source=FARD, scale="percent"
-)
+@outcome("churn", title="Churn", direction="lower", source=FARD)
 def churn(predictions: Tensor, teacher_predictions: Tensor) -> float:
     """Return the share of examples whose prediction changes from teacher to student: 1 − agreement.
 
@@ -34,14 +34,8 @@ def churn(predictions: Tensor, teacher_predictions: Tensor) -> float:
     return share(predictions != teacher_predictions)
 
 
-@metric(
-    "negative_flips",
-    title="Negative flips (teacher right, student wrong)",
-    family="fidelity",
-    direction="lower",
-    range="[0, 1]",
-    source=FARD,
-    scale="percent",
+@outcome(
+    "negative_flips", title="Negative flips (teacher right, student wrong)", direction="lower", source=FARD
 )
 def negative_flips(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that the teacher has right and the student wrong: what is lost.
@@ -56,14 +50,8 @@ def negative_flips(predictions: Tensor, teacher_predictions: Tensor, labels: Ten
     return share((predictions != labels) & (teacher_predictions == labels))
 
 
-@metric(
-    "positive_flips",
-    title="Positive flips (teacher wrong, student right)",
-    family="fidelity",
-    direction="higher",
-    range="[0, 1]",
-    source=FARD,
-    scale="percent",
+@outcome(
+    "positive_flips", title="Positive flips (teacher wrong, student right)", direction="higher", source=FARD
 )
 def positive_flips(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that the teacher has wrong and the student right: what is gained.
@@ -77,15 +65,7 @@ def positive_flips(predictions: Tensor, teacher_predictions: Tensor, labels: Ten
     return share((predictions == labels) & (teacher_predictions != labels))
 
 
-@metric(
-    "both_right",
-    title="Both right",
-    family="fidelity",
-    direction="none",
-    range="[0, 1]",
-    source=STANTON,
-    scale="percent",
-)
+@outcome("both_right", title="Both right", direction="none", source=STANTON)
 def both_right(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that teacher and student have right.
 
@@ -98,15 +78,7 @@ def both_right(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor)
     return share((predictions == labels) & (teacher_predictions == labels))
 
 
-@metric(
-    "teacher_only",
-    title="Only the teacher right",
-    family="fidelity",
-    direction="none",
-    range="[0, 1]",
-    source=STANTON,
-    scale="percent",
-)
+@outcome("teacher_only", title="Only the teacher right", direction="none", source=STANTON)
 def teacher_only(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that only the teacher has right; equal to `negative_flips`.
 
@@ -119,15 +91,7 @@ def teacher_only(predictions: Tensor, teacher_predictions: Tensor, labels: Tenso
     return negative_flips(predictions, teacher_predictions, labels)
 
 
-@metric(
-    "student_only",
-    title="Only the student right",
-    family="fidelity",
-    direction="none",
-    range="[0, 1]",
-    source=STANTON,
-    scale="percent",
-)
+@outcome("student_only", title="Only the student right", direction="none", source=STANTON)
 def student_only(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that only the student has right; equal to `positive_flips`.
 
@@ -140,15 +104,7 @@ def student_only(predictions: Tensor, teacher_predictions: Tensor, labels: Tenso
     return positive_flips(predictions, teacher_predictions, labels)
 
 
-@metric(
-    "both_wrong",
-    title="Both wrong",
-    family="fidelity",
-    direction="none",
-    range="[0, 1]",
-    source=STANTON,
-    scale="percent",
-)
+@outcome("both_wrong", title="Both wrong", direction="none", source=STANTON)
 def both_wrong(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples that teacher and student have wrong, in the same way or not.
 
@@ -161,14 +117,11 @@ def both_wrong(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor)
     return share((predictions != labels) & (teacher_predictions != labels))
 
 
-@metric(
+@outcome(
     "inherited_errors",
     title="Errors inherited from the teacher",
-    family="fidelity",
     direction="none",
-    range="[0, 1]",
     source="Mason-Williams et al. 2025, arXiv 2510.12615",
-    scale="percent",
 )
 def inherited_errors(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return how often the student makes the teacher's very mistake: P(ŷ_s = ŷ_t given ŷ_t ≠ y).
@@ -186,14 +139,12 @@ def inherited_errors(predictions: Tensor, teacher_predictions: Tensor, labels: T
     return share(predictions[wrong] == teacher_predictions[wrong])
 
 
-@metric(
+@outcome(
     "retention",
     title="Retention of top-1 accuracy",
-    family="fidelity",
     direction="higher",
     range="[0, ∞)",
     source="kdbench: top1_s / top1_t",
-    scale="percent",
 )
 def retention(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) -> float:
     """Return the student's top-1 accuracy over the teacher's: top1_s / top1_t.
@@ -211,14 +162,12 @@ def retention(predictions: Tensor, teacher_predictions: Tensor, labels: Tensor) 
     return int((predictions == labels).sum()) / teacher
 
 
-@metric(
+@outcome(
     "retention_chance_corrected",
     title="Retention of top-1 accuracy above chance",
-    family="fidelity",
     direction="higher",
     range="(-∞, ∞)",
     source="kdbench: (top1_s − 1/K) / (top1_t − 1/K)",
-    scale="percent",
 )
 def retention_chance_corrected(
     predictions: Tensor, teacher_predictions: Tensor, labels: Tensor, num_classes: int

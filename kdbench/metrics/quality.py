@@ -1,11 +1,12 @@
 """How good the predictions are: accuracy in its forms, likelihood, the Brier score.
 
-Shapes, here as everywhere in the package: ``logits`` and ``log_probs`` (N, K), ``predictions`` and
-``labels`` (N,), ``train_predictions`` and ``train_labels`` (M,). Every metric raises ValueError where
-shapes disagree and Undefined where there are no examples.
+Shapes, here as everywhere in the package: ``logits`` and ``log_probs`` (N, K), ``predictions`` and ``labels``
+(N,), ``train_predictions`` and ``train_labels`` (M,).
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,21 +14,15 @@ from torch import Tensor
 from kdbench.metrics.registry import metric
 from kdbench.metrics.tensors import Undefined, per_example
 
+accuracy = partial(metric, family="task", direction="higher", range="[0, 1]", scale="percent")
+
 
 def share(mask: Tensor) -> float:
     """Return the share of true entries of a mask (N,), the exact quotient of two integers."""
     return int(mask.sum()) / len(mask)
 
 
-@metric(
-    "top1",
-    title="Top-1 accuracy",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
-    source="scikit-learn, accuracy_score",
-    scale="percent",
-)
+@accuracy("top1", title="Top-1 accuracy", source="scikit-learn, accuracy_score")
 def top1(predictions: Tensor, labels: Tensor) -> float:
     """Return the share of examples whose predicted class is the label: mean 1[ŷ = y].
 
@@ -41,15 +36,7 @@ def top1(predictions: Tensor, labels: Tensor) -> float:
     return share(predictions == labels)
 
 
-@metric(
-    "top5",
-    title="Top-5 accuracy",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
-    source="Russakovsky et al. 2015, arXiv 1409.0575",
-    scale="percent",
-)
+@accuracy("top5", title="Top-5 accuracy", source="Russakovsky et al. 2015, arXiv 1409.0575")
 def top5(logits: Tensor, labels: Tensor) -> float:
     """Return the share of examples whose label is among the five highest logits.
 
@@ -72,27 +59,24 @@ def top5(logits: Tensor, labels: Tensor) -> float:
     return share(per_example(rank, logits, labels) < 5)
 
 
-def class_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return how often each class is the label, is predicted, and is both: three tensors (K,)."""
+def class_counts(predictions: Tensor, labels: Tensor, num_classes: int = 0) -> list[Tensor]:
+    """Return how often each class is the label, is predicted, and is both: three tensors (K,).
 
-    def count(classes: Tensor) -> Tensor:
-        return torch.bincount(classes, minlength=num_classes)
-
-    return count(labels), count(predictions), count(labels[predictions == labels])
+    K is ``num_classes``, or as many as the classes that occur need.
+    """
+    length = num_classes or _classes_in_use(predictions, labels)
+    counted = (labels, predictions, labels[predictions == labels])
+    return [torch.bincount(classes, minlength=length) for classes in counted]
 
 
 def _classes_in_use(predictions: Tensor, labels: Tensor) -> int:
     return 1 + max(int(predictions.max()), int(labels.max()))
 
 
-@metric(
+@accuracy(
     "balanced_accuracy",
     title="Balanced accuracy",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
     source="Brodersen et al. 2010; scikit-learn, balanced_accuracy_score",
-    scale="percent",
 )
 def balanced_accuracy(predictions: Tensor, labels: Tensor) -> float:
     """Return the mean recall over classes: mean_c (right in c / labelled c).
@@ -104,20 +88,12 @@ def balanced_accuracy(predictions: Tensor, labels: Tensor) -> float:
     >>> balanced_accuracy(tensor([0, 0, 0, 2]), tensor([0, 0, 2, 2]))
     0.75
     """
-    labelled, _, right = class_counts(predictions, labels, _classes_in_use(predictions, labels))
+    labelled, _, right = class_counts(predictions, labels)
     present = labelled > 0
     return float((right[present].double() / labelled[present]).mean())
 
 
-@metric(
-    "macro_f1",
-    title="Macro F1",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
-    source="scikit-learn, f1_score(average='macro')",
-    scale="percent",
-)
+@accuracy("macro_f1", title="Macro F1", source="scikit-learn, f1_score(average='macro')")
 def macro_f1(predictions: Tensor, labels: Tensor) -> float:
     """Return the mean F1 over classes: mean_c 2·right_c / (labelled_c + predicted_c).
 
@@ -129,7 +105,7 @@ def macro_f1(predictions: Tensor, labels: Tensor) -> float:
     >>> macro_f1(tensor([0, 0, 1]), tensor([0, 0, 2]))
     0.3333333333333333
     """
-    labelled, predicted, right = class_counts(predictions, labels, _classes_in_use(predictions, labels))
+    labelled, predicted, right = class_counts(predictions, labels)
     total = labelled + predicted
     present = total > 0
     return float((2 * right[present].double() / total[present]).mean())
@@ -184,14 +160,12 @@ def brier(log_probs: Tensor, labels: Tensor) -> float:
     return float(per_example(distance, log_probs, labels).mean())
 
 
-@metric(
+@accuracy(
     "generalization_gap",
     title="Generalization gap (top-1, train − test)",
-    family="task",
     direction="lower",
     range="[-1, 1]",
     source="Jiang et al. 2019, arXiv 1810.00113",
-    scale="percent",
 )
 def generalization_gap(
     predictions: Tensor, labels: Tensor, train_predictions: Tensor, train_labels: Tensor

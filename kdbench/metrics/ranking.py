@@ -36,8 +36,8 @@ def ranked(log_probs: Tensor, predictions: Tensor, labels: Tensor) -> Ranking:
 
     >>> from torch import tensor
     >>> log_probs = tensor([[0.5, 0.5], [0.9, 0.1], [0.5, 0.5]]).double().log()
-    >>> found = ranked(log_probs, tensor([0, 0, 0]), tensor([0, 0, 1]))
-    >>> found.correct.tolist(), found.counts.tolist()
+    >>> ranking = ranked(log_probs, tensor([0, 0, 0]), tensor([0, 0, 1]))
+    >>> ranking.correct.tolist(), ranking.counts.tolist()
     ([1.0, 0.5, 0.5], [1, 2])
     """
     confidences = log_probs.amax(dim=1).exp().double().cpu()

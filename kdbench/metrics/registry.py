@@ -115,23 +115,23 @@ def ordered(
         rank = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
         return rank, family, not entry.inputs <= usual, entry.function.__module__
 
-    known = METRICS.all() | _own(own)
+    metrics = METRICS.all() | _own(own)
     if target is None:
-        return sorted(known.values(), key=place)
+        return sorted(metrics.values(), key=place)
     has = {*target.tensors.values(), *further}
     for name in own:
         if missing := METRICS.find(name).inputs - has:
             raise UserError(f"metric '{name}' needs {min(missing)}, which {target.name} data does not have.")
-    return sorted((entry for entry in known.values() if entry.inputs <= has), key=place)
+    return sorted((entry for entry in metrics.values() if entry.inputs <= has), key=place)
 
 
 def _own(references: Sequence[str]) -> dict[str, Metric]:
     """Return metrics that are named by references, by their own names."""
-    found: dict[str, Metric] = {}
+    by_name: dict[str, Metric] = {}
     for entry in map(METRICS.find, dict.fromkeys(references)):
-        if found.setdefault(entry.column.name, entry) is not entry:
+        if by_name.setdefault(entry.column.name, entry) is not entry:
             raise UserError(f"two metrics are called '{entry.column.name}': rename one.")
-    return found
+    return by_name
 
 
 def catalogue(target: Target | None = None, own: Sequence[str] = ()) -> dict[str, Column]:

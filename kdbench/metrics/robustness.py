@@ -7,71 +7,52 @@ has their columns besides. Shapes as in `kdbench.metrics.tensors`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import fmean
 
 from torch import Tensor
 
-from kdbench.column import Column, Direction, Scale
+from kdbench.column import Column
 from kdbench.metrics.calibration import ece
 from kdbench.metrics.fidelity import agreement
 from kdbench.metrics.quality import nll, top1
 from kdbench.metrics.tensors import log_probabilities
 
-CORRUPTION_BENCHMARK = "Hendrycks & Dietterich 2019, arXiv 1903.12261, not normalised by AlexNet"
-CALIBRATION_UNDER_SHIFT = "Ovadia et al. 2019, arXiv 1906.02530"
 MEAN = "mean over corruptions and severities"
-
-
-def _column(
-    name: str,
-    title: str,
-    direction: Direction,
-    range: str,
-    source: str,
-    unit: str = "",
-    scale: Scale = "plain",
-) -> Column:
-    return Column(name, title, "robustness", direction, unit, range, source, scale)
-
-
-ACCURACY = _column(
-    "corruption_accuracy_mean",
-    f"Top-1 accuracy on corrupted images, {MEAN}",
-    "higher",
-    "[0, 1]",
-    CORRUPTION_BENCHMARK,
+corrupted_share = partial(
+    Column,
+    family="robustness",
+    range="[0, 1]",
+    source="Hendrycks & Dietterich 2019, arXiv 1903.12261, not normalised by AlexNet",
     scale="percent",
 )
-DROP = _column(
+calibration_under_shift = partial(
+    Column, family="robustness", direction="lower", source="Ovadia et al. 2019, arXiv 1906.02530"
+)
+
+ACCURACY = corrupted_share(
+    "corruption_accuracy_mean", f"Top-1 accuracy on corrupted images, {MEAN}", direction="higher"
+)
+DROP = corrupted_share(
     "corruption_accuracy_drop",
     "Top-1 accuracy lost to corruption: on the same images clean, less the corrupted mean",
-    "lower",
-    "[-1, 1]",
-    CORRUPTION_BENCHMARK,
-    scale="percent",
+    direction="lower",
+    range="[-1, 1]",
 )
-ECE = _column(
-    "corruption_ece_mean",
-    f"Expected calibration error on corrupted images, {MEAN}",
-    "lower",
-    "[0, 1]",
-    CALIBRATION_UNDER_SHIFT,
+ECE = calibration_under_shift(
+    "corruption_ece_mean", f"Expected calibration error on corrupted images, {MEAN}", range="[0, 1]"
 )
-NLL = _column(
+NLL = calibration_under_shift(
     "corruption_nll_mean",
     f"Negative log-likelihood on corrupted images, {MEAN}",
-    "lower",
-    "[0, ∞)",
-    CALIBRATION_UNDER_SHIFT,
-    "nats",
+    range="[0, ∞)",
+    unit="nats",
 )
-AGREEMENT = _column(
+AGREEMENT = corrupted_share(
     "agreement_corrupted",
     f"Agreement with the teacher on the same corrupted images, {MEAN}",
-    "higher",
-    "[0, 1]",
-    "Stanton et al. 2021, arXiv 2106.05945, under shift",
-    scale="percent",
+    direction="higher",
+    source="Stanton et al. 2021, arXiv 2106.05945, under shift",
 )
 COLUMNS = (ACCURACY, DROP, ECE, NLL, AGREEMENT)
 QUANTITIES = {"accuracy": ACCURACY, "ece": ECE, "nll": NLL, "agreement": AGREEMENT}
@@ -111,8 +92,8 @@ def corruption_means(
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for quantity, column in QUANTITIES.items():
-        known = [value for point in corrupted if (value := point[quantity]) is not None]
-        values[column.name] = fmean(known) if len(known) == len(corrupted) else None
+        scores = [value for point in corrupted if (value := point[quantity]) is not None]
+        values[column.name] = fmean(scores) if len(scores) == len(corrupted) else None
     before, after = clean["accuracy"], values[ACCURACY.name]
     values[DROP.name] = before - after if before is not None and after is not None else None
     for column in COLUMNS:

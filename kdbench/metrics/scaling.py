@@ -1,15 +1,15 @@
 """Calibration after temperature scaling: what is left once one number, fitted on validation, has been mended.
 
-A distilled student often differs from its teacher in nothing but the scale of its logits. Scaling changes
-no prediction; it asks what calibration the model could have had for free. Shapes as in
-`kdbench.metrics.tensors`. Every metric raises ValueError where shapes disagree, and Undefined where there
-are no examples, no validation split, or no temperature that is best (see `fit_temperature`).
+A distilled student often differs from its teacher in nothing but the scale of its logits. Scaling changes no
+prediction; it asks what calibration the model could have had for free. Shapes as in
+`kdbench.metrics.tensors`. Every metric raises Undefined where there is no validation split, or no temperature
+that is best (see `fit_temperature`).
 """
 
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 
 from scipy.optimize import brentq
 from torch import Tensor
@@ -23,6 +23,7 @@ GUO = "Guo et al. 2017, arXiv 1706.04599"
 # Temperatures are looked at up to so many times the mean spread of the logits: there all classes are as
 # likely to a thousandth, and the NLL is so flat that rounding comes to decide where its minimum is.
 FLATTEST = 2.0**10
+after_scaling = partial(metric, family="calibration", direction="lower", range="[0, 1]", source=GUO)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -77,13 +78,8 @@ derive("fitted", "", fit_temperature, ("validation_logits", "validation_labels")
 derive("scaled_log_probs", "NK", log_probabilities, ("logits", "fitted"))
 
 
-@metric(
-    "temperature_fitted",
-    title="Temperature fitted on validation",
-    family="calibration",
-    direction="none",
-    range="(0, ∞)",
-    source=GUO,
+@after_scaling(
+    "temperature_fitted", title="Temperature fitted on validation", direction="none", range="(0, ∞)"
 )
 def temperature_fitted(fitted: float) -> float:
     """Return the temperature that minimises the NLL on validation: argmin_T −mean log softmax(z/T)_y.
@@ -100,15 +96,7 @@ def temperature_fitted(fitted: float) -> float:
     return fitted
 
 
-@metric(
-    "nll_scaled",
-    title="Negative log-likelihood, temperature-scaled",
-    family="calibration",
-    direction="lower",
-    range="[0, ∞)",
-    unit="nats",
-    source=GUO,
-)
+@after_scaling("nll_scaled", title="Negative log-likelihood, temperature-scaled", range="[0, ∞)", unit="nats")
 def nll_scaled(scaled_log_probs: Tensor, labels: Tensor) -> float:
     """Return `nll` of softmax(z/T) with T = `temperature_fitted`.
 
@@ -122,14 +110,7 @@ def nll_scaled(scaled_log_probs: Tensor, labels: Tensor) -> float:
     return nll(scaled_log_probs, labels)
 
 
-@metric(
-    "ece_scaled",
-    title="Expected calibration error, temperature-scaled (15 bins)",
-    family="calibration",
-    direction="lower",
-    range="[0, 1]",
-    source=GUO,
-)
+@after_scaling("ece_scaled", title="Expected calibration error, temperature-scaled (15 bins)")
 def ece_scaled(scaled_log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """Return `ece` of softmax(z/T) with T = `temperature_fitted`.
 
@@ -143,14 +124,7 @@ def ece_scaled(scaled_log_probs: Tensor, predictions: Tensor, labels: Tensor, bi
     return ece(scaled_log_probs, predictions, labels, bins)
 
 
-@metric(
-    "mce_scaled",
-    title="Maximum calibration error, temperature-scaled (15 bins)",
-    family="calibration",
-    direction="lower",
-    range="[0, 1]",
-    source=GUO,
-)
+@after_scaling("mce_scaled", title="Maximum calibration error, temperature-scaled (15 bins)")
 def mce_scaled(scaled_log_probs: Tensor, predictions: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """Return `mce` of softmax(z/T) with T = `temperature_fitted`.
 
@@ -164,12 +138,9 @@ def mce_scaled(scaled_log_probs: Tensor, predictions: Tensor, labels: Tensor, bi
     return mce(scaled_log_probs, predictions, labels, bins)
 
 
-@metric(
+@after_scaling(
     "ece_adaptive_scaled",
     title="Expected calibration error, temperature-scaled (15 bins of equal mass)",
-    family="calibration",
-    direction="lower",
-    range="[0, 1]",
     source="Nixon et al. 2019, arXiv 1904.01685; Guo et al. 2017",
 )
 def ece_adaptive_scaled(
@@ -188,12 +159,9 @@ def ece_adaptive_scaled(
     return ece_adaptive(scaled_log_probs, predictions, labels, bins)
 
 
-@metric(
+@after_scaling(
     "classwise_ece_scaled",
     title="Classwise expected calibration error, temperature-scaled (15 bins)",
-    family="calibration",
-    direction="lower",
-    range="[0, 1]",
     source="Kull et al. 2019, arXiv 1910.12656; Guo et al. 2017",
 )
 def classwise_ece_scaled(scaled_log_probs: Tensor, labels: Tensor, bins: int = BINS) -> float:

@@ -1,12 +1,12 @@
 """Selective prediction: if a model may abstain where it is least sure, how good is what is left?
 
-The confidence is the highest probability; equal confidences are in random order, and values are
-expectations over it (see `kdbench.metrics.ranking`). Shapes: ``log_probs`` (N, K), ``predictions`` and
-``labels`` (N,). Every metric raises ValueError where shapes disagree and Undefined where there are no
-examples.
+The confidence is the highest probability; equal confidences are in random order, and values are expectations
+over it (see `kdbench.metrics.ranking`). Shapes: ``log_probs`` (N, K), ``predictions`` and ``labels`` (N,).
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from kdbench.metrics.tensors import Undefined
 
 GEIFMAN = "Geifman et al. 2019, arXiv 1805.08206"
 EL_YANIV = "El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017, arXiv 1705.08500"
+selective = partial(metric, family="selection", range="[0, 1]")
 
 
 def _area(errors: Tensor) -> float:
@@ -25,14 +26,7 @@ def _area(errors: Tensor) -> float:
     return float((errors.cumsum(0) / kept).mean())
 
 
-@metric(
-    "aurc",
-    title="Area under the risk-coverage curve",
-    family="selection",
-    direction="lower",
-    range="[0, 1]",
-    source=GEIFMAN,
-)
+@selective("aurc", title="Area under the risk-coverage curve", direction="lower", source=GEIFMAN)
 def aurc(log_probs: Tensor, predictions: Tensor, labels: Tensor) -> float:
     """Return the mean selective risk over coverage: (1/N) Σ_i (errors among the i most confident)/i.
 
@@ -47,14 +41,7 @@ def aurc(log_probs: Tensor, predictions: Tensor, labels: Tensor) -> float:
     return _area(1 - ranked(log_probs, predictions, labels).correct)
 
 
-@metric(
-    "e_aurc",
-    title="Excess area under the risk-coverage curve",
-    family="selection",
-    direction="lower",
-    range="[0, 1]",
-    source=GEIFMAN,
-)
+@selective("e_aurc", title="Excess area under the risk-coverage curve", direction="lower", source=GEIFMAN)
 def e_aurc(log_probs: Tensor, predictions: Tensor, labels: Tensor) -> float:
     """Return `aurc` less that of the best order, in which every error is less confident than what is right.
 
@@ -79,12 +66,10 @@ def _accuracy_at(tenths: int, log_probs: Tensor, predictions: Tensor, labels: Te
     return float(correct[:kept].mean())
 
 
-@metric(
+@selective(
     "accuracy_at_80_coverage",
     title="Accuracy on the 80 % most confident",
-    family="selection",
     direction="higher",
-    range="[0, 1]",
     source=EL_YANIV,
 )
 def accuracy_at_80_coverage(log_probs: Tensor, predictions: Tensor, labels: Tensor) -> float:
@@ -100,12 +85,10 @@ def accuracy_at_80_coverage(log_probs: Tensor, predictions: Tensor, labels: Tens
     return _accuracy_at(8, log_probs, predictions, labels)
 
 
-@metric(
+@selective(
     "accuracy_at_90_coverage",
     title="Accuracy on the 90 % most confident",
-    family="selection",
     direction="higher",
-    range="[0, 1]",
     source=EL_YANIV,
 )
 def accuracy_at_90_coverage(log_probs: Tensor, predictions: Tensor, labels: Tensor) -> float:
@@ -121,12 +104,10 @@ def accuracy_at_90_coverage(log_probs: Tensor, predictions: Tensor, labels: Tens
     return _accuracy_at(9, log_probs, predictions, labels)
 
 
-@metric(
+@selective(
     "error_auroc",
     title="AUROC of confidence as a detector of errors",
-    family="selection",
     direction="higher",
-    range="[0, 1]",
     source="Hendrycks & Gimpel 2017, arXiv 1610.02136; scikit-learn, roc_auc_score",
 )
 def error_auroc(log_probs: Tensor, predictions: Tensor, labels: Tensor) -> float:
@@ -142,11 +123,11 @@ def error_auroc(log_probs: Tensor, predictions: Tensor, labels: Tensor) -> float
     >>> error_auroc(log_probs, tensor([0, 0, 0]), tensor([0, 0, 1]))
     0.5
     """
-    found = ranked(log_probs, predictions, labels)
-    wrong = found.counts - found.right
-    errors, successes = int(wrong.sum()), int(found.right.sum())
+    ranking = ranked(log_probs, predictions, labels)
+    wrong = ranking.counts - ranking.right
+    errors, successes = int(wrong.sum()), int(ranking.right.sum())
     if not errors or not successes:
         raise Undefined(f"every prediction is {'right' if successes else 'wrong'}")
     # Twice the pairs, so that a tie counts one: integers, and so exact.
     less_sure = errors - wrong.cumsum(0)
-    return int((found.right * (2 * less_sure + wrong)).sum()) / (2 * errors * successes)
+    return int((ranking.right * (2 * less_sure + wrong)).sum()) / (2 * errors * successes)

@@ -7,6 +7,8 @@ where training is imbalanced: the largest class has at least twice the images of
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -19,17 +21,12 @@ MANY, FEW = 100, 20
 # Where sizes differ less, the groups would only say on which side of a threshold a class happens to lie.
 IMBALANCED = 2.0
 SOURCE = "Liu et al. 2019, arXiv 1904.05160"
-
-
-@metric(
-    "accuracy_many",
-    title=f"Accuracy on classes of more than {MANY} training images",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
-    source=SOURCE,
-    scale="percent",
+tail_accuracy = partial(
+    metric, family="task", direction="higher", range="[0, 1]", source=SOURCE, scale="percent"
 )
+
+
+@tail_accuracy("accuracy_many", title=f"Accuracy on classes of more than {MANY} training images")
 def accuracy_many(predictions: Tensor, labels: Tensor, train_labels: Tensor, num_classes: int) -> float:
     """Return the mean recall over classes of more than 100 training images.
 
@@ -41,19 +38,10 @@ def accuracy_many(predictions: Tensor, labels: Tensor, train_labels: Tensor, num
     >>> accuracy_many(tensor([0, 1, 0, 1]), tensor([0, 0, 1, 1]), train, 2)
     0.5
     """
-    sizes = _sizes(train_labels, num_classes)
-    return _mean_recall(predictions, labels, sizes > MANY, f"more than {MANY}")
+    return _mean_recall(predictions, labels, _sizes(train_labels, num_classes) > MANY, f"more than {MANY}")
 
 
-@metric(
-    "accuracy_medium",
-    title=f"Accuracy on classes of {FEW} to {MANY} training images",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
-    source=SOURCE,
-    scale="percent",
-)
+@tail_accuracy("accuracy_medium", title=f"Accuracy on classes of {FEW} to {MANY} training images")
 def accuracy_medium(predictions: Tensor, labels: Tensor, train_labels: Tensor, num_classes: int) -> float:
     """Return the mean recall over classes of 20 to 100 training images.
 
@@ -69,15 +57,7 @@ def accuracy_medium(predictions: Tensor, labels: Tensor, train_labels: Tensor, n
     return _mean_recall(predictions, labels, (sizes >= FEW) & (sizes <= MANY), f"{FEW} to {MANY}")
 
 
-@metric(
-    "accuracy_few",
-    title=f"Accuracy on classes of fewer than {FEW} training images",
-    family="task",
-    direction="higher",
-    range="[0, 1]",
-    source=SOURCE,
-    scale="percent",
-)
+@tail_accuracy("accuracy_few", title=f"Accuracy on classes of fewer than {FEW} training images")
 def accuracy_few(predictions: Tensor, labels: Tensor, train_labels: Tensor, num_classes: int) -> float:
     """Return the mean recall over classes of fewer than 20 training images.
 
@@ -89,8 +69,7 @@ def accuracy_few(predictions: Tensor, labels: Tensor, train_labels: Tensor, num_
     >>> accuracy_few(tensor([0, 1, 0, 1]), tensor([0, 0, 0, 1]), train, 2)
     1.0
     """
-    sizes = _sizes(train_labels, num_classes)
-    return _mean_recall(predictions, labels, sizes < FEW, f"fewer than {FEW}")
+    return _mean_recall(predictions, labels, _sizes(train_labels, num_classes) < FEW, f"fewer than {FEW}")
 
 
 def _sizes(train_labels: Tensor, num_classes: int) -> Tensor:

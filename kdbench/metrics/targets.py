@@ -1,12 +1,12 @@
 """The teacher's soft targets: how soft they are, and which part of them the student has taken over.
 
 Shapes: ``log_probs`` and ``teacher_log_probs`` (N, K), at T = 1; ``teacher_logits`` (N, K); ``labels`` (N,).
-Every metric raises ValueError where shapes disagree and Undefined where there are no examples.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from kdbench.metrics.registry import metric
 from kdbench.metrics.tensors import Undefined, derive, log_probabilities, per_example
 
 ZHAO = "Zhao et al. 2022, arXiv 2203.08679"
+soft_target_kl = partial(
+    metric, family="fidelity", direction="lower", range="[0, ∞)", unit="nats", source=ZHAO
+)
 
 
 @metric(
@@ -75,15 +78,7 @@ derive("binary_log_probs", "NB", label_or_other, ("log_probs", "labels"))
 derive("teacher_binary_log_probs", "NB", label_or_other, ("teacher_log_probs", "labels"))
 
 
-@metric(
-    "kl_target",
-    title="KL of the label's probability",
-    family="fidelity",
-    direction="lower",
-    range="[0, ∞)",
-    unit="nats",
-    source=ZHAO,
-)
+@soft_target_kl("kl_target", title="KL of the label's probability")
 def kl_target(binary_log_probs: Tensor, teacher_binary_log_probs: Tensor) -> float:
     """Return the mean KL(b_t ‖ b_s) of the distributions b = (p_y, 1 − p_y): is it as sure of the label?
 
@@ -99,15 +94,7 @@ def kl_target(binary_log_probs: Tensor, teacher_binary_log_probs: Tensor) -> flo
     return float(kl_divergences(teacher_binary_log_probs, binary_log_probs).mean())
 
 
-@metric(
-    "kl_non_target",
-    title="KL among the classes that are not the label",
-    family="fidelity",
-    direction="lower",
-    range="[0, ∞)",
-    unit="nats",
-    source=ZHAO,
-)
+@soft_target_kl("kl_non_target", title="KL among the classes that are not the label")
 def kl_non_target(
     log_probs: Tensor,
     teacher_log_probs: Tensor,
@@ -137,7 +124,7 @@ def kl_non_target(
         p = t.exp_().scatter_(1, targets[:, None], 0)
         return terms.mul_(p).masked_fill_(p == 0, 0).sum(dim=1).clamp_(min=0)
 
-    found = per_example(
+    divergences = per_example(
         divergence, log_probs, teacher_log_probs, labels, binary_log_probs, teacher_binary_log_probs
     )
-    return float(found.mean())
+    return float(divergences.mean())

@@ -47,7 +47,7 @@ class Undefined(Exception):
 
 
 @dataclass(frozen=True)
-class Given:
+class Input:
     """A tensor that callers of ``score`` may give: real numbers, indices of classes, or sets as 0 and 1."""
 
     axes: str
@@ -64,7 +64,7 @@ class Derived:
     needs: tuple[str, ...]
 
 
-KNOWN: dict[str, Given | Derived] = {}
+KNOWN: dict[str, Input | Derived] = {}
 
 
 def declare(name: str, axes: str, kind: Kind, text: str) -> None:
@@ -73,7 +73,7 @@ def declare(name: str, axes: str, kind: Kind, text: str) -> None:
     ``axes`` has one letter an axis, the examples first, and is empty for a scalar. Raises ValueError where
     the name is taken.
     """
-    _add(name, Given(axes, kind, text))
+    _add(name, Input(axes, kind, text))
 
 
 def derive(name: str, axes: str, function: Callable[..., Any], needs: tuple[str, ...]) -> None:
@@ -87,7 +87,7 @@ def derive(name: str, axes: str, function: Callable[..., Any], needs: tuple[str,
     _add(name, Derived(axes, function, needs))
 
 
-def _add(name: str, entry: Given | Derived) -> None:
+def _add(name: str, entry: Input | Derived) -> None:
     if name in KNOWN:
         raise ValueError(f"a tensor named '{name}' is declared already")
     KNOWN[name] = entry
@@ -110,11 +110,11 @@ def inputs_of(names: Iterable[str]) -> frozenset[str]:
     >>> sorted(inputs_of(["predictions", "labels"]))
     ['labels', 'logits']
     """
-    found: set[str] = set()
+    inputs: set[str] = set()
     for name in names:
         entry = KNOWN[name]
-        found |= {name} if isinstance(entry, Given) else inputs_of(entry.needs)
-    return frozenset(found)
+        inputs |= {name} if isinstance(entry, Input) else inputs_of(entry.needs)
+    return frozenset(inputs)
 
 
 def check_shapes(arguments: Mapping[str, Any]) -> dict[str, int]:
@@ -133,8 +133,8 @@ def check_shapes(arguments: Mapping[str, Any]) -> dict[str, int]:
                 f"{name} has shape {shape}, expected ({', '.join(axes)}{',' * (len(axes) == 1)})"
             )
         for axis, size in zip(axes, shape, strict=True):
-            known, other = sizes.setdefault(axis, (size, name))
-            if known != size:
+            expected, other = sizes.setdefault(axis, (size, name))
+            if expected != size:
                 raise ValueError(
                     f"{name} has shape {shape}, but {other} has shape {tuple(arguments[other].shape)}: "
                     f"they must agree in {axis}"
@@ -158,38 +158,38 @@ class Tensors:
     that is no class. Asking for what cannot be had (absent, empty, not finite) raises Undefined.
     """
 
-    def __init__(self, given: Mapping[str, Tensor], absent: Mapping[str, str] | None = None) -> None:
-        """Check the given tensors against each other; ``absent`` says why others are not given."""
-        inputs = [name for name, entry in KNOWN.items() if isinstance(entry, Given)]
+    def __init__(self, tensors: Mapping[str, Tensor], absent: Mapping[str, str] | None = None) -> None:
+        """Check the tensors against each other; ``absent`` says why others are missing."""
+        inputs = [name for name, entry in KNOWN.items() if isinstance(entry, Input)]
         self._absent = dict(absent or {})
-        for name in (*given, *self._absent):
+        for name in (*tensors, *self._absent):
             if name not in inputs:
                 hint = nearest(name, inputs) or f" Known: {', '.join(inputs)}."
                 raise ValueError(f"'{name}' is not a tensor that metrics take.{hint}")
-        sizes = check_shapes(given)
-        self._given = {name: _checked(name, tensor, sizes.get("K")) for name, tensor in given.items()}
-        self._found: dict[str, Any] = {}
+        sizes = check_shapes(tensors)
+        self._inputs = {name: _checked(name, tensor, sizes.get("K")) for name, tensor in tensors.items()}
+        self._values: dict[str, Any] = {}
         self._undefined: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Any:
         """Return a tensor by name; raises Undefined where there is none for these inputs."""
         if name in self._undefined:
             raise Undefined(self._undefined[name])
-        if name not in self._found:
+        if name not in self._values:
             try:
-                self._found[name] = self._find(name)
+                self._values[name] = self._computed(name)
             except Undefined as reason:
                 self._undefined[name] = str(reason)
                 raise
-        return self._found[name]
+        return self._values[name]
 
-    def _find(self, name: str) -> Any:
+    def _computed(self, name: str) -> Any:
         entry = KNOWN[name]
         if isinstance(entry, Derived):
             return entry.function(*[self[need] for need in entry.needs])
-        if name not in self._given:
+        if name not in self._inputs:
             raise Undefined(self._absent.get(name, f"needs {entry.text}"))
-        tensor = self._given[name]
+        tensor = self._inputs[name]
         check_not_empty({name: tensor})
         if not entry.axes and not tensor.isfinite():
             raise Undefined(f"{entry.text} is not finite")
@@ -203,7 +203,7 @@ class Tensors:
 
 def _checked(name: str, tensor: Tensor, num_classes: int | None) -> Tensor:
     entry = KNOWN[name]
-    if isinstance(entry, Given) and entry.kind == "class":
+    if isinstance(entry, Input) and entry.kind == "class":
         if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
             raise ValueError(f"{name} has type {tensor.dtype}, expected integers")
         tensor = tensor.long()
@@ -211,14 +211,14 @@ def _checked(name: str, tensor: Tensor, num_classes: int | None) -> Tensor:
             low, high = int(tensor.min()), int(tensor.max())
             if low < 0 or high >= num_classes:
                 raise ValueError(f"{name} reach from {low} to {high}, expected 0 to {num_classes - 1}")
-    elif isinstance(entry, Given) and entry.kind == "set":
+    elif isinstance(entry, Input) and entry.kind == "set":
         if tensor.is_floating_point() or tensor.is_complex():
             raise ValueError(f"{name} has type {tensor.dtype}, expected integers")
         if bool(((tensor != 0) & (tensor != 1)).any()):
             raise ValueError(f"{name} reach from {tensor.min()} to {tensor.max()}, expected 0 and 1")
     elif not tensor.is_floating_point():
         raise ValueError(f"{name} has type {tensor.dtype}, expected a floating type")
-    elif isinstance(entry, Given) and not entry.axes and tensor.ndim:
+    elif isinstance(entry, Input) and not entry.axes and tensor.ndim:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected a scalar: ()")
     return tensor
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from kdbench.analysis.outcomes import SHARES
 from kdbench.analysis.summary import Summary
 from kdbench.column import Column
+from kdbench.printable import counted
 from kdbench.report import numerals
+
+
+def sentences(*parts: str) -> str:
+    """Return the sentences of a caption that are not empty, in a row."""
+    return " ".join(filter(None, parts))
 
 
 def noun(column: Column) -> str:
@@ -37,7 +43,7 @@ def seeds(summary: Summary) -> str:
     counts = summary.seed_counts
     if len(counts) > 1:
         return f"n = {counts[0]} to {counts[-1]} seeds"
-    return f"n = {counts[0]} seed{'' if counts[0] == 1 else 's'}"
+    return f"n = {counted(counts[0], 'seed')}"
 
 
 def examples(summary: Summary) -> str:

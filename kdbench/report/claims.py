@@ -11,8 +11,10 @@ from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_meth
 from kdbench.analysis.gap import Gap, gaps_recovered
 from kdbench.analysis.intervals import sampling_half_width
 from kdbench.analysis.outcomes import SHARES
+from kdbench.analysis.rows import Key
 from kdbench.analysis.summary import Summary
 from kdbench.column import Column
+from kdbench.printable import counted
 from kdbench.report import numerals
 from kdbench.report.columns import short_title
 from kdbench.report.evidence import (
@@ -64,7 +66,8 @@ def difference_table(summary: Summary, metric: str | None = None, baseline: str 
         ),
         Heading("verdict", "verdict", numeric=False),
     ]
-    gaps = _gaps(summary) if (metric, baseline) == (summary.headline, CONTROL) else {}
+    recovered = gaps_recovered(summary) if (metric, baseline) == (summary.headline, CONTROL) else []
+    gaps: dict[Key, Gap] = {(gap.teacher, gap.student, gap.method): gap for gap in recovered}
     unknown = _without_values(comparisons, column)
     if all(gap.recovered.mean is None for gap in gaps.values()):  # also where there are none
         unknown.add("gap")
@@ -72,20 +75,21 @@ def difference_table(summary: Summary, metric: str | None = None, baseline: str 
     if len(summary.teacher_names) < 2:
         kept = [heading for heading in kept if heading.key != "teacher"]
     lines = []
-    for found in comparisons:
-        cells = _cells(found, column, notes, decimals, told=has_examples(comparisons))
+    for claim in comparisons:
+        cells = _cells(claim, column, notes, decimals, with_examples=has_examples(comparisons))
         if "gap" not in unknown:
-            cells["gap"] = _gap_cell(gaps.get((found.teacher, found.student, found.method)), notes)
+            cells["gap"] = _gap_cell(gaps.get(claim.key), notes)
         lines.append(Line(tuple(cells[heading.key] for heading in kept)))
-    tested = sum(found.p is not None for found in comparisons)
+    tested = sum(claim.p is not None for claim in comparisons)
     judged = (
         "Intervals are not corrected for the number of comparisons; "
         f"verdicts go by p after Holm's correction over {tested}."
         if tested
         else "None could be tested over seeds."
     )
+    direction = "no direction" if column.direction == "none" else column.direction
     legend = (
-        f"Method minus {baseline}, paired by seed; {column.title}, {_direction(column)}. {judged}",
+        f"Method minus {baseline}, paired by seed; {column.title}, {direction} is better. {judged}",
         *examples_note(comparisons),
         *detectable_note(comparisons),
         *([GAP] if "gap" not in unknown else []),
@@ -98,118 +102,113 @@ def difference_table(summary: Summary, metric: str | None = None, baseline: str 
 def _without_values(comparisons: Sequence[Comparison], column: Column) -> set[str]:
     """Return the columns that would hold nothing but dashes, or what another column says better."""
     values: dict[str, list[float | None]] = {
-        "both": [found.examples.both_low for found in comparisons],
-        "examples": [found.examples.low for found in comparisons],
-        "mcnemar": [found.examples.p for found in comparisons],
-        "p_better": [found.improvement for found in comparisons if column.direction != "none"],
-        "detectable": [found.sd for found in comparisons],
+        "both": [comparison.examples.both_low for comparison in comparisons],
+        "examples": [comparison.examples.low for comparison in comparisons],
+        "mcnemar": [comparison.examples.p for comparison in comparisons],
+        "p_better": [comparison.improvement for comparison in comparisons if column.direction != "none"],
+        "detectable": [comparison.sd for comparison in comparisons],
     }
-    empty = {key for key, known in values.items() if all(value is None for value in known)}
+    empty = {key for key, numbers in values.items() if all(value is None for value in numbers)}
     return empty if "both" in empty else {*empty, "examples"}
-
-
-def _gaps(summary: Summary) -> dict[tuple[str, str, str], Gap]:
-    return {(gap.teacher, gap.student, gap.method): gap for gap in gaps_recovered(summary)}
 
 
 def _gap_cell(gap: Gap | None, notes: Notes) -> Cell:
     """Return the share of the gap that a method closes, with its interval as a hint."""
     if gap is None:
         return Cell("")
-    found = gap.recovered
-    raw = {"gap_closed": found.mean, "gap_closed_low": found.low, "gap_closed_high": found.high}
-    if found.mean is None:
-        return Cell(numerals.DASH, raw, notes.number(found.reason))
+    interval = gap.recovered
+    raw = {"gap_closed": interval.mean, "gap_closed_low": interval.low, "gap_closed_high": interval.high}
+    if interval.mean is None:
+        return Cell(numerals.DASH, raw, notes.number(interval.reason))
     hint = ""
-    if found.low is not None and found.high is not None:
-        hint = f"95 % interval over seeds {100 * found.low:.0f} to {100 * found.high:.0f}, n = {found.n}"
-    text = f"{100 * found.mean:.0f}".replace("-", numerals.MINUS)
-    return Cell(text, raw, sort=found.mean, hint=hint)
+    if interval.low is not None and interval.high is not None:
+        bounds = f"{100 * interval.low:.0f} to {100 * interval.high:.0f}"
+        hint = f"95 % interval over seeds {bounds}, n = {interval.n}"
+    text = f"{100 * interval.mean:.0f}".replace("-", numerals.MINUS)
+    return Cell(text, raw, sort=interval.mean, hint=hint)
 
 
-def _direction(column: Column) -> str:
-    return "no direction is better" if column.direction == "none" else f"{column.direction} is better"
-
-
-def _cells(found: Comparison, column: Column, notes: Notes, decimals: int, *, told: bool) -> dict[str, Cell]:
-    """Return all cells of a comparison; ``told`` is whether the table has what test examples tell."""
-    verdict = f"{MARKS[found.verdict]} {found.verdict}" if found.verdict else "not tested"
-    interval = interval_text(column, found.low, found.high, decimals) or numerals.DASH
-    examples = found.examples
-    note = notes.number(examples.reason) if told else None
+def _cells(
+    claim: Comparison, column: Column, notes: Notes, decimals: int, *, with_examples: bool
+) -> dict[str, Cell]:
+    """Return all cells of a comparison; with those of test examples where the table has them."""
+    verdict = f"{MARKS[claim.verdict]} {claim.verdict}" if claim.verdict else "not tested"
+    interval = interval_text(column, claim.low, claim.high, decimals) or numerals.DASH
+    examples = claim.examples
+    note = notes.number(examples.reason) if with_examples else None
     both = interval_text(column, examples.both_low, examples.both_high, decimals) or numerals.DASH
     alone = interval_text(column, examples.low, examples.high, decimals) or numerals.DASH
-    identity = {"teacher": found.teacher, "student": found.student, "method": found.method}
-    better = numerals.DASH if found.improvement is None else f"{found.improvement:.2f}"
+    identity = {"teacher": claim.teacher, "student": claim.student, "method": claim.method}
+    better = numerals.DASH if claim.improvement is None else f"{claim.improvement:.2f}"
     return {
-        "teacher": Cell(found.teacher, sort=found.teacher),
-        "student": Cell(found.student, identity, sort=found.student),
-        "method": Cell(found.method, {"baseline": found.baseline}, sort=found.method),
-        "n": Cell(str(found.n), {"metric": found.metric, "n": found.n}, sort=found.n),
+        "teacher": Cell(claim.teacher, sort=claim.teacher),
+        "student": Cell(claim.student, identity, sort=claim.student),
+        "method": Cell(claim.method, {"baseline": claim.baseline}, sort=claim.method),
+        "n": Cell(str(claim.n), {"metric": claim.metric, "n": claim.n}, sort=claim.n),
         "difference": Cell(
-            numerals.difference(column, found.difference, decimals),
-            {"difference": found.difference},
-            sort=found.difference,
+            numerals.difference(column, claim.difference, decimals),
+            {"difference": claim.difference},
+            sort=claim.difference,
         ),
         "interval": Cell(
-            interval, {"difference_low": found.low, "difference_high": found.high}, sort=found.low
+            interval, {"difference_low": claim.low, "difference_high": claim.high}, sort=claim.low
         ),
         "both": Cell(both, note=notes.number(examples.both_reason), sort=examples.both_low),
         "examples": Cell(alone, sort=examples.low),
-        "p": Cell(numerals.p_value(found.p), {"p": found.p}, sort=found.p),
-        "p_holm": Cell(numerals.p_value(found.p_holm), {"p_holm": found.p_holm}, sort=found.p_holm),
+        "p": Cell(numerals.p_value(claim.p), {"p": claim.p}, sort=claim.p),
+        "p_holm": Cell(numerals.p_value(claim.p_holm), {"p_holm": claim.p_holm}, sort=claim.p_holm),
         "mcnemar": Cell(numerals.p_value(examples.p_holm), note=note, sort=examples.p_holm),
-        "p_better": Cell(better, sort=found.improvement),
+        "p_better": Cell(better, sort=claim.improvement),
         "detectable": Cell(
-            numerals.number(column, found.detectable, decimals),
-            note=notes.number(NOTHING if found.shows_nothing else None),
-            sort=found.detectable,
+            numerals.number(column, claim.detectable, decimals),
+            note=notes.number(NOTHING if claim.shows_nothing else None),
+            sort=claim.detectable,
         ),
         "verdict": Cell(
             verdict,
-            {"verdict": found.verdict, "reason": found.reason} | raw_evidence(found),
-            notes.number(found.reason),
-            sort=found.verdict or "not tested",
+            {"verdict": claim.verdict, "reason": claim.reason} | raw_evidence(claim),
+            notes.number(claim.reason),
+            sort=claim.verdict or "not tested",
         ),
     }
 
 
-def statement(found: Comparison, summary: Summary) -> str:
+def statement(claim: Comparison, summary: Summary) -> str:
     """Return a comparison as a sentence.
 
     For example ``mlp_64: dkd against scratch: better, +0.8 points [+0.1, +1.5], n = 3 seeds × 599 examples,
     p = 0.040 (Holm); could show 1.0``.
     """
-    column, decimals = summary.columns[found.metric], numerals.percent_decimals(summary.test_size)
-    teacher = f" (teacher {found.teacher})" if len(summary.teacher_names) > 1 else ""
-    head = f"{found.student}{teacher}: {found.method} against {found.baseline}:"
-    if found.difference is None:
-        return f"{head} not compared: {found.reason}"
+    column, decimals = summary.columns[claim.metric], numerals.percent_decimals(summary.test_size)
+    teacher = f" (teacher {claim.teacher})" if len(summary.teacher_names) > 1 else ""
+    head = f"{claim.student}{teacher}: {claim.method} against {claim.baseline}:"
+    if claim.difference is None:
+        return f"{head} not compared: {claim.reason}"
     unit = numerals.difference_unit(column)
     amount = " ".join(
         part
         for part in (
-            numerals.difference(column, found.difference, decimals),
+            numerals.difference(column, claim.difference, decimals),
             unit,
-            interval_text(column, found.low, found.high, decimals),
+            interval_text(column, claim.low, claim.high, decimals),
         )
         if part
     )
-    amount += f", n = {_count(found.n, 'seed')}"
+    amount += f", n = {counted(claim.n, 'seed')}"
     if column.family != "cost":
         amount += f" × {summary.test_size:,} examples"
-    more = "".join(f"; {text}" for text in _more(found, column, decimals))
-    if found.p_holm is None:
-        return f"{head} {amount}, not tested: {found.reason}{more}"
-    evidence = f"{amount}, {p_text(found.p_holm)} (Holm)"
-    if found.verdict == "no difference shown":
+    more = "".join(f"; {text}" for text in _more(claim, column, decimals))
+    if claim.p_holm is None:
+        return f"{head} {amount}, not tested: {claim.reason}{more}"
+    evidence = f"{amount}, {p_text(claim.p_holm)} (Holm)"
+    if claim.verdict == "no difference shown":
         return f"{head} no difference shown ({evidence}{more})"
-    return f"{head} {found.verdict}, {evidence}{more}"
+    return f"{head} {claim.verdict}, {evidence}{more}"
 
 
-def _more(found: Comparison, column: Column, decimals: int) -> Iterator[str]:
+def _more(claim: Comparison, column: Column, decimals: int) -> Iterator[str]:
     """Yield what test examples add to a claim, and what it could have shown."""
-    examples = found.examples
+    examples = claim.examples
     if both := interval_text(column, examples.both_low, examples.both_high, decimals):
         yield (
             "over seeds and examples the same" if examples.both_reason else f"over seeds and examples {both}"
@@ -218,15 +217,15 @@ def _more(found: Comparison, column: Column, decimals: int) -> Iterator[str]:
         yield f"over examples {alone}"
     if examples.p_holm is not None:
         yield f"McNemar {p_text(examples.p_holm)}"
-    if found.shows_nothing:
+    if claim.shows_nothing:
         yield "could show nothing"
-    elif found.detectable is not None:
-        yield f"could show {numerals.number(column, found.detectable, decimals)}"
+    elif claim.detectable is not None:
+        yield f"could show {numerals.number(column, claim.detectable, decimals)}"
 
 
 def statements(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
     """Return a sentence for each comparison."""
-    return [statement(found, summary) for found in comparisons]
+    return [statement(comparison, summary) for comparison in comparisons]
 
 
 def how_to_read(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
@@ -234,7 +233,7 @@ def how_to_read(summary: Summary, comparisons: Sequence[Comparison]) -> list[str
     texts = ["All test figures are of the last epoch; nothing is selected on the test split."]
     if summary.unfinished:
         texts.append(
-            f"The run is not complete: {_count(summary.unfinished, 'record')} of the plan are missing."
+            f"The run is not complete: {counted(summary.unfinished, 'record')} of the plan are missing."
         )
     if summary.earlier:
         texts.append(summary.earlier)
@@ -247,10 +246,10 @@ def _seeds(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
         return ["No student finished: there is nothing to compare."]
     if summary.seed_counts[-1] < 2:
         return ["There is one seed: no interval and no test is possible, and any difference may be chance."]
-    tested = [found for found in comparisons if found.p is not None]
+    tested = [comparison for comparison in comparisons if comparison.p is not None]
     if not tested:
         return []
-    n, m = max(found.n for found in tested), len(tested)
+    n, m = max(comparison.n for comparison in tested), len(tested)
     plain, strict = (stats.t.ppf(1 - alpha / 2, n - 1) / math.sqrt(n) for alpha in (ALPHA, ALPHA / m))
     corrected = (
         f"; with Holm's correction the clearest of the {m:,} comparisons here must exceed {strict:.1f} times"
@@ -265,10 +264,10 @@ def _seeds(summary: Summary, comparisons: Sequence[Comparison]) -> list[str]:
 def _test_set(summary: Summary) -> list[str]:
     column = summary.headline_column
     measured = summary.without_repeats().measured
-    known = [mean for row in measured if (mean := row.mean(column.name)) is not None]
-    if not known or column.quantity not in SHARES:
+    means = [mean for row in measured if (mean := row.mean(column.name)) is not None]
+    if not means or column.quantity not in SHARES:
         return []
-    typical, size = sum(known) / len(known), summary.test_size
+    typical, size = sum(means) / len(means), summary.test_size
     half = 100 * sampling_half_width(typical, size)
     left_out = (
         "Intervals and whiskers cover the chance of training (seeds), not that of the test set. "
@@ -292,7 +291,3 @@ def _teachers(summary: Summary) -> list[str]:
         f"{names} {are}: intervals are over the seeds of the students and say nothing about another training "
         "of the teacher."
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -14,7 +14,7 @@ from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_meth
 from kdbench.analysis.composite import netscore_of
 from kdbench.analysis.published import find_published
 from kdbench.analysis.summary import Summary, summarise
-from kdbench.printable import printable
+from kdbench.printable import counted, printable
 from kdbench.report.answer import answer
 from kdbench.report.claims import how_to_read, statements
 from kdbench.report.evidence import detectable_note, examples_note
@@ -50,8 +50,8 @@ def compare(
     table = main_table(summary, metric, baseline)
     shown = with_published(table, summary, find_published(summary)) if published else table
     rows = [
-        found | {"control_of": None, "netscore": netscore_of(row)}
-        for found, row in zip(shown.as_rows(), summary.without_repeats().rows, strict=True)
+        values | {"control_of": None, "netscore": netscore_of(row)}
+        for values, row in zip(shown.as_rows(), summary.without_repeats().rows, strict=True)
     ]
     controls = control_table(summary, metric, baseline)
     if controls is None:
@@ -71,9 +71,9 @@ def render(
     summary = summarise(path)
     table = main_table(summary, metric, baseline)
     comparisons = compare_methods(summary, metric, baseline)
-    found = find_published(summary) if published else None
-    if found is not None and found.matches:
-        table = with_published(table, summary, found)
+    figures = find_published(summary) if published else None
+    if figures is not None and figures.matches:
+        table = with_published(table, summary, figures)
     print_table(table, console)
     controls = control_table(summary, metric, baseline)
     if controls is not None:
@@ -84,7 +84,7 @@ def render(
         console.print(Text(_hanging(sentence, console.width)))
     console.print()
     notes = [*how_to_read(summary, comparisons), *examples_note(comparisons), *detectable_note(comparisons)]
-    for text in [*(cautions(found) if found else []), *notes]:
+    for text in [*(cautions(figures) if figures else []), *notes]:
         console.print(Text(_hanging(f"Note: {text}", console.width)))
     for text in _failures(summary):
         console.print(Text(_hanging(text, console.width), style="red"))
@@ -97,26 +97,26 @@ def render(
 
 def _claims(summary: Summary, comparisons: list[Comparison]) -> list[str]:
     """Return a sentence for each claim; those that say the same of many comparisons are put together."""
-    if comparisons and all(found.p is None for found in comparisons):
-        reasons = Counter(str(found.reason) for found in comparisons)
-        untested = [f"{_count(number, 'comparison')} not tested: {why}." for why, number in reasons.items()]
+    if comparisons and all(comparison.p is None for comparison in comparisons):
+        reasons = Counter(str(comparison.reason) for comparison in comparisons)
+        untested = [f"{counted(number, 'comparison')} not tested: {why}." for why, number in reasons.items()]
         return [*untested, *_trained_models(comparisons)]
     sentences = statements(summary, comparisons)
     if len(sentences) <= MANY_CLAIMS:
         return sentences
     shown = [text for text in sentences if "no difference shown" not in text]
     others = "other comparison" if shown else "comparison"
-    return [*shown, f"No difference shown in {_count(len(sentences) - len(shown), others)}."]
+    return [*shown, f"No difference shown in {counted(len(sentences) - len(shown), others)}."]
 
 
 def _trained_models(comparisons: list[Comparison]) -> list[str]:
     """Say of how many pairs of models, as they were trained, McNemar's test shows a difference."""
-    ps = [found.examples.p_holm for found in comparisons if found.examples.p_holm is not None]
+    ps = [comparison.examples.p_holm for comparison in comparisons if comparison.examples.p_holm is not None]
     if not ps:
         return []
     different = sum(p < ALPHA for p in ps)
     return [
-        f"As they were trained, {different} of {_count(len(ps), 'model')} differ from "
+        f"As they were trained, {different} of {counted(len(ps), 'model')} differ from "
         f"{comparisons[0].baseline} on this test set (McNemar, p < 0.05 after Holm's correction)."
     ]
 
@@ -131,10 +131,6 @@ def _failures(summary: Summary) -> list[str]:
             f"... and {len(summary.failures) - MANY_FAILURES} more failed or skipped; the report lists them."
         )
     return lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _hanging(text: str, width: int) -> str:

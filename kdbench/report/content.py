@@ -58,15 +58,15 @@ def gather(
     """
     attempts = attempts or Attempts()
     wanted = [entry for entry in sections(further) if interactive or not entry.interactive]
-    made = {
+    by_section = {
         entry: attempts.make(f"the section '{entry.name}'", (), _blocks, entry, summary) for entry in wanted
     }
-    every = [block for blocks in made.values() for block in blocks]
+    every = [block for blocks in by_section.values() for block in blocks]
     files = {block.name: block.table for block in every if isinstance(block, File)}
     drawn, faults = tuple(plates), tuple(f"{broken}." for broken in attempts.broken)
     opening: list[Shown] = []
     parts: list[Part] = []
-    for entry, blocks in made.items():
+    for entry, blocks in by_section.items():
         for part in _parts(entry.name, blocks):
             shown = tuple(_filled(block, drawn, faults) for block in part.blocks)
             if not part.title and not parts:

@@ -13,13 +13,13 @@ from kdbench.report import numerals
 NOTHING = "seeds spread so much that no possible difference would be shown"
 
 
-def raw_evidence(found: Comparison | None) -> dict[str, Any]:
+def raw_evidence(comparison: Comparison | None) -> dict[str, Any]:
     """Return the values for machines; all are None where there is no comparison."""
-    examples = found.examples if found is not None else None
+    examples = comparison.examples if comparison is not None else None
     return {
-        "detectable": found.detectable if found else None,
-        "detectable_reason": NOTHING if found and found.shows_nothing else None,
-        "p_better": found.improvement if found else None,
+        "detectable": comparison.detectable if comparison else None,
+        "detectable_reason": NOTHING if comparison and comparison.shows_nothing else None,
+        "p_better": comparison.improvement if comparison else None,
         "examples": examples.n if examples else None,
         "difference_examples_low": examples.low if examples else None,
         "difference_examples_high": examples.high if examples else None,
@@ -48,12 +48,12 @@ def p_text(p: float) -> str:
 
 def has_examples(comparisons: Sequence[Comparison]) -> bool:
     """Return whether the test examples say anything of any comparison."""
-    return any(found.examples.p is not None for found in comparisons)
+    return any(comparison.examples.p is not None for comparison in comparisons)
 
 
 def why_no_examples(comparisons: Sequence[Comparison]) -> list[str]:
     """Return why the test examples say nothing, where they say nothing of any comparison."""
-    reasons = dict.fromkeys(found.examples.reason for found in comparisons if found.examples.reason)
+    reasons = dict.fromkeys(filter(None, (comparison.examples.reason for comparison in comparisons)))
     if has_examples(comparisons) or not reasons:
         return []
     return [f"Nothing is said of other test examples (McNemar, bootstrap): {'; '.join(reasons)}."]
@@ -61,12 +61,12 @@ def why_no_examples(comparisons: Sequence[Comparison]) -> list[str]:
 
 def detectable_note(comparisons: Sequence[Comparison]) -> list[str]:
     """Return how to read the smallest difference that a run could have shown."""
-    tested = sum(found.sd is not None for found in comparisons)
+    tested = sum(comparison.sd is not None for comparison in comparisons)
     if not tested:
         return []
     nothing = (
         " Nothing could be shown where that is more than the range of the metric leaves."
-        if any(found.shows_nothing for found in comparisons)
+        if any(comparison.shows_nothing for comparison in comparisons)
         else ""
     )
     level = f"0.05/{tested:,}, the first step of Holm's correction" if tested > 1 else "0.05"
@@ -80,11 +80,11 @@ def examples_note(comparisons: Sequence[Comparison]) -> list[str]:
     """Return what the interval over seeds and examples covers, and what McNemar's p is and is not."""
     if not has_examples(comparisons):
         return why_no_examples(comparisons)
-    tested = sum(found.examples.p is not None for found in comparisons)
+    tested = sum(comparison.examples.p is not None for comparison in comparisons)
     over = f" (Holm over {tested:,})" if tested > 1 else ""
     crossed = (
         "The interval over seeds × examples covers other seeds and another test set of this size. "
-        if any(found.examples.both_low is not None for found in comparisons)
+        if any(comparison.examples.both_low is not None for comparison in comparisons)
         else ""
     )
     alone = "The interval over examples and " if not crossed else ""

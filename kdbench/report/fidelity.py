@@ -10,6 +10,7 @@ from kdbench.analysis.transfer import Transfer, against_random_teachers, transfe
 from kdbench.report import numerals
 from kdbench.report.claims import statements
 from kdbench.report.columns import is_cost
+from kdbench.report.evidence import p_text
 from kdbench.report.headline import main_table
 from kdbench.report.table import Table
 
@@ -33,9 +34,9 @@ def control_table(summary: Summary, metric: str | None = None, baseline: str = C
 
 def control_claims(summary: Summary) -> list[str]:
     """Return what a run's controls show, a sentence a claim; nothing where it has no controls."""
-    found = transfers(summary)
-    claims = [*_references(summary)] if found else []
-    claims += [_sentence(summary, transfer) for transfer in found]
+    excesses = transfers(summary)
+    claims = [*_references(summary)] if excesses else []
+    claims += [_sentence(summary, transfer) for transfer in excesses]
     if not summary.repeats:
         return claims
     claims.append(
@@ -91,15 +92,14 @@ def _sentence(summary: Summary, transfer: Transfer) -> str:
     return f"{text}; no difference from the excess of {CONTROL} shown ({evidence})"
 
 
-def _evidence(found: Comparison, decimals: int) -> str:
+def _evidence(comparison: Comparison, decimals: int) -> str:
     def points(value: float | None) -> str:
         return numerals.points(value, decimals)
 
-    text = f"{points(found.difference)} points"
-    if found.low is not None and found.high is not None:
-        text += f" [{points(found.low)}, {points(found.high)}]"
-    text += f", n = {found.n}"
-    if found.p_holm is None:
-        return f"{text}, not tested: {found.reason}"
-    p = numerals.p_value(found.p_holm)
-    return f"{text}, p {p if p.startswith('<') else f'= {p}'} (Holm)"
+    text = f"{points(comparison.difference)} points"
+    if comparison.low is not None and comparison.high is not None:
+        text += f" [{points(comparison.low)}, {points(comparison.high)}]"
+    text += f", n = {comparison.n}"
+    if comparison.p_holm is None:
+        return f"{text}, not tested: {comparison.reason}"
+    return f"{text}, {p_text(comparison.p_holm)} (Holm)"

@@ -46,9 +46,9 @@ def make_plates(
     figures = drawings()
     with Steps(progress or Progress(), "drawing the report", len(figures), "figure") as steps:
         for name, entry in figures.items():
-            made = list(_plates_of(name, entry, summary, folder, attempts))
-            _remove_stale(folder, name, {plate.stem for plate in made if plate.missing is None})
-            plates += made
+            drawn = list(_plates_of(name, entry, summary, folder, attempts))
+            _remove_stale(folder, name, {plate.stem for plate in drawn if plate.missing is None})
+            plates += drawn
             steps.step(name)
     return plates
 

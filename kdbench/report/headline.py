@@ -15,12 +15,15 @@ from kdbench.analysis.summary import Summary
 from kdbench.bounds import BOUNDED, signed
 from kdbench.column import Column
 from kdbench.heads import name_in
+from kdbench.printable import counted
 from kdbench.report import numerals
 from kdbench.report.columns import short_title
 from kdbench.report.evidence import raw_evidence
 from kdbench.report.table import MARKS, Cell, Heading, Line, Notes, Table
 
 FRONT = "◆"
+# How the columns of a difference and of its bounds end.
+ENDS = {"": "difference", "_low": "low", "_high": "high"}
 # After the metric that judges and the costs: column, short title, importance (0 stays in every terminal).
 QUALITY = (
     ("agreement", "agreement", 3),
@@ -48,9 +51,8 @@ COUNTS = (("params", "params", 2), ("macs", "MACs", 5), ("size_bytes", "size", 9
 
 def cost_of_front(summary: Summary) -> str | None:
     """Return the cost that trade-offs are judged by: CPU latency at batch 1, another latency, or MACs."""
-    latencies = [column.name for column in usual_latencies(summary.columns.values())]
-    known = (name for name in (*latencies, "macs") if any(row.fact(name) is not None for row in summary.rows))
-    return next(known, None)
+    names = (*usual_latencies(summary.columns), "macs")
+    return next((name for name in names if any(row.fact(name) is not None for row in summary.rows)), None)
 
 
 def front_of(summary: Summary, metric: str, cost: str | None) -> list[bool | None]:
@@ -88,7 +90,7 @@ def main_table(
     """
     metric = metric or summary.headline
     judged = compare_methods(summary, metric, baseline, repeats=repeats)
-    comparisons = {(c.teacher, c.student, c.method): c for c in judged}
+    claims = {claim.key: claim for claim in judged}
     summary = summary.repeats_alone() if repeats else summary.without_repeats()
     notes, cost = Notes(), None if repeats else cost_of_front(summary)
     decimals = numerals.percent_decimals(summary.test_size)
@@ -99,11 +101,15 @@ def main_table(
     costs = read_costs(summary)
     lines = []
     for row, member in zip(summary.rows, front_of(summary, metric, cost), strict=True):
-        found = comparisons.get((row.teacher, row.student or "", row.method or ""))
-        cells = _identity(row, several, metric)
+        n = row.metrics[metric].n
+        failed = f"{row.failed} failed" if row.failed else ""
+        seeds = Cell(str(n), {"n": n, "failed": row.failed}, sort=n, hint=failed)
+        cells = [*identity_cells(row, several), seeds]
         for heading in shown:
             if heading.key == "difference":
-                cells.append(_difference_cell(found, summary.columns[metric], baseline, notes, decimals))
+                cells.append(
+                    _difference_cell(claims.get(row.key), summary.columns[metric], baseline, notes, decimals)
+                )
             elif heading.key == "pareto":
                 cells.append(Cell(FRONT if member else "", {"pareto": member}, sort=int(bool(member))))
             else:
@@ -113,33 +119,29 @@ def main_table(
                     cell = _with_examples(cell, summary, row, column, decimals)
                 cells.append(_as_bound(cell, row, heading.key, costs, notes))
         lines.append(Line(tuple(cells), teacher=row.role == "teacher"))
-    headings = (*_identity_headings(several), *shown)
-    legend = (*_legend(summary, metric, cost, judged), *_of_costs(summary, shown, costs))
-    return Table(_title(summary, metric), headings, tuple(lines), legend, notes.texts)
+    headings = (*identity_headings(several), *shown)
+    timed = [each.column for each in shown if each.column and each.column.is_timed and summary.has(each.key)]
+    legend = (*_legend(summary, metric, cost, judged), *footing(timed, costs))
+    of = f"on {summary.manifest['dataset']} (suite {summary.manifest['suite']})"
+    title = f"{summary.columns[metric].title} and cost {of}"
+    return Table(title, headings, tuple(lines), legend, notes.texts)
 
 
-def _title(summary: Summary, metric: str) -> str:
-    manifest = summary.manifest
-    return f"{summary.columns[metric].title} and cost on {manifest['dataset']} (suite {manifest['suite']})"
-
-
-def _identity_headings(several: bool) -> list[Heading]:
+def identity_headings(several: bool) -> list[Heading]:
+    """Return the headings of what a row is: teacher, where there are ``several``, student, method, seeds."""
     teacher = [Heading("teacher", "teacher", numeric=False)] if several else []
     student = Heading("student", "student", numeric=False)
     method = Heading("method", "method", numeric=False)
     return [*teacher, student, method, Heading("n", "n", help="seeds that the row rests on", importance=1)]
 
 
-def _identity(row: Row, several: bool, metric: str) -> list[Cell]:
-    teacher = Cell(row.teacher, sort=row.teacher)
+def identity_cells(row: Row, several: bool) -> list[Cell]:
+    """Return the cells of what a row is, but for its seeds."""
     identity = {"role": row.role, "teacher": row.teacher, "student": row.student}
-    n = row.metrics[metric].n
-    counts = {"n": n, "failed": row.failed}
     return [
-        *([teacher] if several else []),
+        *([Cell(row.teacher, sort=row.teacher)] if several else []),
         Cell(row.model, identity, sort=row.model),
         Cell(row.method or "(teacher)", {"method": row.method}, sort=row.method or ""),
-        Cell(str(n), counts, sort=n, hint=f"{row.failed} failed" if row.failed else ""),
     ]
 
 
@@ -212,10 +214,8 @@ def _as_bound(cell: Cell, row: Row, name: str, costs: CostFiles, notes: Notes) -
     return replace(cell, text=signed(cell.text, bound), raw=raw, note=note)
 
 
-def _of_costs(summary: Summary, headings: Sequence[Heading], costs: CostFiles) -> Iterator[str]:
+def footing(timed: Sequence[Column], costs: CostFiles) -> Iterator[str]:
     """Say what latencies and speed-ups rest on, and what disturbed them."""
-    shown = [heading.column for heading in headings if heading.column and summary.has(heading.key)]
-    timed = [column for column in shown if column.is_timed]
     if timed:
         yield FOOTING
     disturbed = costs.disturbances(timed)
@@ -242,20 +242,19 @@ def _with_examples(cell: Cell, summary: Summary, row: Row, column: Column, decim
 
 
 def _difference_cell(
-    found: Comparison | None, column: Column, baseline: str, notes: Notes, decimals: int
+    claim: Comparison | None, column: Column, baseline: str, notes: Notes, decimals: int
 ) -> Cell:
-    keys = ("difference", "difference_low", "difference_high", "p", "p_holm", "verdict")
-    raw: dict[str, Any] = {"metric": column.name, "baseline": baseline} | dict.fromkeys(keys)
-    raw |= raw_evidence(found)
-    if found is None:
-        return Cell("", raw | {"difference_n": None, "difference_reason": None})
-    values = (found.difference, found.low, found.high, found.p, found.p_holm, found.verdict)
-    raw |= dict(zip(keys, values, strict=True))
-    raw |= {"difference_n": found.n, "difference_reason": found.reason}
-    if found.difference is None:
-        return Cell(numerals.DASH, raw, notes.number(found.reason))
-    text = f"{numerals.difference(column, found.difference, decimals)} {MARKS[found.verdict]}".rstrip()
-    return Cell(text, raw, notes.number(found.reason), found.difference, found.verdict or "not tested")
+    raw: dict[str, Any] = {"metric": column.name, "baseline": baseline}
+    raw |= {f"difference{end}": getattr(claim, name, None) for end, name in ENDS.items()}
+    raw |= {name: getattr(claim, name, None) for name in ("p", "p_holm", "verdict")}
+    raw |= raw_evidence(claim)
+    raw |= {f"difference_{name}": getattr(claim, name, None) for name in ("n", "reason")}
+    if claim is None:
+        return Cell("", raw)
+    if claim.difference is None:
+        return Cell(numerals.DASH, raw, notes.number(claim.reason))
+    text = f"{numerals.difference(column, claim.difference, decimals)} {MARKS[claim.verdict]}".rstrip()
+    return Cell(text, raw, notes.number(claim.reason), claim.difference, claim.verdict or "not tested")
 
 
 def _legend(
@@ -269,12 +268,11 @@ def _legend(
         lines.append("± is half the 95 % t interval of that mean.")
     elif summary.measured:
         lines.append("There is no ±: an interval needs at least two seeds.")
-    tested = sum(found.p is not None for found in comparisons)
+    tested = sum(comparison.p is not None for comparison in comparisons)
     if tested:
-        over = "1 comparison" if tested == 1 else f"{tested:,} comparisons"
         lines.append(
             f"Δ is the paired difference from {comparisons[0].baseline}: ▲ {words[0]}, ▼ {words[1]} "
-            f"(p < 0.05, Holm over {over}), ○ no difference shown."
+            f"(p < 0.05, Holm over {counted(tested, 'comparison')}), ○ no difference shown."
         )
     elif comparisons:
         lines.append(f"Δ is the paired difference from {comparisons[0].baseline}; none could be tested.")

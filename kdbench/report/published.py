@@ -9,6 +9,7 @@ from kdbench.analysis.published import Match, Published
 from kdbench.analysis.rows import Row
 from kdbench.analysis.summary import Summary
 from kdbench.report import numerals
+from kdbench.report.headline import identity_cells, identity_headings
 from kdbench.report.table import Cell, Heading, Line, Notes, Table
 
 # Papers print accuracies with two decimals, whatever the test split can carry.
@@ -74,10 +75,10 @@ def _compared(row: Row, published: Published, notes: Notes, decimals: int) -> tu
     if match is None:
         return Cell("", raw), Cell("", difference)
     figure = match.figure
-    text = f"{_percent(figure.top1)} ({SHORT[figure.epoch]})"
+    text = f"{numerals.percent(figure.top1, DECIMALS)} ({SHORT[figure.epoch]})"
     note = _note(match, published, notes)
     shown = Cell(text, raw, note, figure.top1, f"{figure.source}, {EPOCHS[figure.epoch]} epoch")
-    return shown, Cell(_points(match, decimals), difference, sort=match.difference)
+    return shown, Cell(numerals.points(match.difference, decimals), difference, sort=match.difference)
 
 
 def published_table(summary: Summary, published: Published) -> Table | None:
@@ -87,10 +88,7 @@ def published_table(summary: Summary, published: Published) -> Table | None:
     notes, decimals = Notes(), numerals.percent_decimals(summary.test_size)
     several = len(summary.teacher_names) > 1
     headings = (
-        *([Heading("teacher", "teacher", numeric=False)] if several else []),
-        Heading("student", "student", numeric=False),
-        Heading("method", "method", numeric=False),
-        Heading("n", "n", help="seeds that the row rests on"),
+        *identity_headings(several),
         Heading("top1", "measured, last epoch", unit="%"),
         Heading("top1_best_val", "measured, best on validation", unit="%"),
         Heading("published", "published", unit="%"),
@@ -113,23 +111,24 @@ def _cells(
     row: Row, match: Match, summary: Summary, published: Published, several: bool, notes: Notes, decimals: int
 ) -> tuple[Cell, ...]:
     raw, figure = _raw(match), match.figure
-    identity = {"role": row.role, "teacher": row.teacher, "student": row.student}
     n = row.metrics["top1"].n
     return (
-        *([Cell(row.teacher, sort=row.teacher)] if several else []),
-        Cell(row.model, identity, sort=row.model),
-        Cell(row.method or "(teacher)", {"method": row.method}, sort=row.method or ""),
+        *identity_cells(row, several),
         Cell(str(n), {"n": n}, sort=n),
         _measured(row, "top1", summary, notes, decimals),
         _measured(row, "top1_best_val", summary, notes, decimals),
         Cell(
-            _percent(figure.top1),
+            numerals.percent(figure.top1, DECIMALS),
             {"published": figure.top1, "published_note": raw["published_note"]},
             _note(match, published, notes),
             figure.top1,
         ),
         Cell(EPOCHS[figure.epoch], {"published_epoch": figure.epoch}, sort=figure.epoch),
-        Cell(_points(match, decimals), {"published_difference": match.difference}, sort=match.difference),
+        Cell(
+            numerals.points(match.difference, decimals),
+            {"published_difference": match.difference},
+            sort=match.difference,
+        ),
         Cell(figure.source, {"published_source": figure.source}, sort=figure.source),
     )
 
@@ -199,11 +198,3 @@ def _note(match: Match, published: Published, notes: Notes) -> int | None:
     """Return the number of the note on what differs in this row and not in all of them."""
     own = published.not_shared(match)
     return notes.number(f"{UNLIKE}: {', '.join(own)}" if own else None)
-
-
-def _percent(value: float) -> str:
-    return numerals.percent(value, DECIMALS)
-
-
-def _points(match: Match, decimals: int) -> str:
-    return numerals.points(match.difference, decimals)

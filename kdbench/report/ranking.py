@@ -16,8 +16,10 @@ from kdbench.analysis.standings import REFERENCE, Standing, Standings, standings
 from kdbench.analysis.summary import summarise
 from kdbench.column import Column
 from kdbench.errors import UserError
+from kdbench.printable import counted
 from kdbench.report import numerals
 from kdbench.report.columns import short_title
+from kdbench.report.evidence import p_text
 from kdbench.report.renderers.terminal import print_table
 from kdbench.report.table import Cell, Heading, Line, Notes, Table
 
@@ -32,8 +34,8 @@ def rank(
     and in each row what holds for all: ``friedman_p``, ``critical_difference``, ``tasks``, ``datasets``.
     Raises UserError for a path, metric or baseline that does not exist, and where there is nothing to rank.
     """
-    found, column = _standings(paths, metric, baseline)
-    return standings_table(found, column).as_rows()
+    result, column = _standings(paths, metric, baseline)
+    return standings_table(result, column).as_rows()
 
 
 def render_ranks(
@@ -47,16 +49,16 @@ def render_ranks(
 
     Raises UserError as ``rank`` does, and for a diagram of what cannot be tested.
     """
-    found, column = _standings(paths, metric, baseline)
-    table = standings_table(found, column)
+    result, column = _standings(paths, metric, baseline)
+    table = standings_table(result, column)
     if figure is not None:
         # Drawing needs half a second of imports.
         from kdbench.report.diagram import draw_ranking
         from kdbench.report.gallery import write_figure
 
-        if found.ranking.reason is not None:
-            raise UserError(f"no diagram can be drawn: {found.ranking.reason}.")
-        write_figure(figure, lambda: draw_ranking(found.ranking, table.title))
+        if result.ranking.reason is not None:
+            raise UserError(f"no diagram can be drawn: {result.ranking.reason}.")
+        write_figure(figure, lambda: draw_ranking(result.ranking, table.title))
     print_table(table, console)
     if figure is not None:
         console.print(Text(f"\nWrote {figure}."), soft_wrap=True)
@@ -64,13 +66,13 @@ def render_ranks(
 
 def _standings(paths: Sequence[str | Path], metric: str | None, baseline: str) -> tuple[Standings, Column]:
     summaries = [summarise(path) for path in paths]
-    found = standings(summaries, metric, baseline)
-    if not found.tasks:
-        raise UserError(f"nothing to rank: {found.ranking.reason}.")
-    return found, summaries[0].columns[found.metric]
+    result = standings(summaries, metric, baseline)
+    if not result.tasks:
+        raise UserError(f"nothing to rank: {result.ranking.reason}.")
+    return result, summaries[0].columns[result.metric]
 
 
-def standings_table(found: Standings, column: Column) -> Table:
+def standings_table(standings: Standings, column: Column) -> Table:
     """Return the methods by mean rank, with interquartile mean, P(better) and ARI."""
     notes = Notes()
     headings = [
@@ -85,34 +87,34 @@ def standings_table(found: Standings, column: Column) -> Table:
         ),
         Heading(
             "p_better",
-            f"P(> {found.baseline})",
+            f"P(> {standings.baseline})",
             "↑",
-            help=f"probability that one training is better than one of {found.baseline}",
+            help=f"probability that one training is better than one of {standings.baseline}",
         ),
     ]
     # Without the two methods that ARI is made of the column would hold nothing but dashes.
-    if {CONTROL, REFERENCE} <= set(found.ranking.methods):
+    if {CONTROL, REFERENCE} <= set(standings.ranking.methods):
         headings.append(
             Heading("ari", f"ARI over {REFERENCE}", unit="%", help="average relative improvement")
         )
     shared = {
-        "metric": found.metric,
-        "baseline": found.baseline,
-        "friedman_p": found.ranking.p,
-        "critical_difference": found.ranking.critical_difference,
-        "tasks": len(found.tasks),
-        "datasets": len(found.datasets),
-        "ranking_reason": found.ranking.reason,
+        "metric": standings.metric,
+        "baseline": standings.baseline,
+        "friedman_p": standings.ranking.p,
+        "critical_difference": standings.ranking.critical_difference,
+        "tasks": len(standings.tasks),
+        "datasets": len(standings.datasets),
+        "ranking_reason": standings.ranking.reason,
     }
     kept = {heading.key for heading in headings}
     lines = tuple(
         Line(tuple(cell for key, cell in _cells(row, column, notes, shared) if key in kept))
-        for row in found.rows
+        for row in standings.rows
     )
-    legend = (*verdict(found), *_reading(found), *found.left_out, *found.cautions)
-    title = f"{column.title}: methods by mean rank over {_count(len(found.tasks), 'student')}"
-    if len(found.datasets) > 1:
-        title += f" on {_count(len(found.datasets), 'dataset')}"
+    legend = (*verdict(standings), *_reading(standings), *standings.left_out, *standings.cautions)
+    title = f"{column.title}: methods by mean rank over {counted(len(standings.tasks), 'student')}"
+    if len(standings.datasets) > 1:
+        title += f" on {counted(len(standings.datasets), 'dataset')}"
     return Table(title, tuple(headings), lines, legend, notes.texts)
 
 
@@ -146,27 +148,26 @@ def _interval_cell(name: str, interval: Interval, notes: Notes, text: Callable[[
     return Cell(f"{text(interval.mean)} [{bounds}]", raw, notes.number(interval.reason), interval.mean)
 
 
-def verdict(found: Standings) -> Iterator[str]:
+def verdict(standings: Standings) -> Iterator[str]:
     """Say what Friedman's test and Nemenyi's show, and what a student counts for."""
-    ranking = found.ranking
+    ranking = standings.ranking
     if ranking.reason is not None:
         yield f"Not tested: {ranking.reason}."
         return
     yield f"{_friedman(ranking)} over {ranking.blocks} students. {_told_apart(ranking)}"
-    if len(found.tasks) > len(found.datasets):
+    if len(standings.tasks) > len(standings.datasets):
         yield (
             "The test takes students for independent; those of one dataset share its test set and often a "
             "teacher, so that p is too small if it is read as a claim about other datasets."
         )
-    if found.by_dataset is not None and found.by_dataset.reason is None:
-        once = _friedman(found.by_dataset)
-        yield f"With each of the {found.by_dataset.blocks} datasets counted once: {once}."
+    if standings.by_dataset is not None and standings.by_dataset.reason is None:
+        once = _friedman(standings.by_dataset)
+        yield f"With each of the {standings.by_dataset.blocks} datasets counted once: {once}."
 
 
 def _friedman(ranking: Ranking) -> str:
     assert ranking.p is not None
-    p = numerals.p_value(ranking.p)
-    return f"Friedman's test: p {p if p.startswith('<') else f'= {p}'}"
+    return f"Friedman's test: {p_text(ranking.p)}"
 
 
 def _told_apart(ranking: Ranking) -> str:
@@ -178,17 +179,13 @@ def _told_apart(ranking: Ranking) -> str:
     return f"Not told apart (Nemenyi, CD = {ranking.critical_difference:.2f}): {'; '.join(groups)}."
 
 
-def _reading(found: Standings) -> Iterator[str]:
+def _reading(standings: Standings) -> Iterator[str]:
     yield (
         "IQM is the mean of the middle half of all scores. Brackets are 95 % intervals over the seeds of "
         "these students; other students are not covered."
     )
-    if any(row.ari is not None for row in found.rows):
+    if any(row.ari is not None for row in standings.rows):
         yield (
             f"ARI is the mean of (method − {REFERENCE})/({REFERENCE} − {CONTROL}); it explodes where "
             f"{REFERENCE} gains little, and is here for comparison with papers only."
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

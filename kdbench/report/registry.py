@@ -82,8 +82,8 @@ def sections(further: Sequence[str] = ()) -> list[Section]:
 
     Raises UserError for one of these that is not there or is no section.
     """
-    known = {**SECTIONS.all(), **{entry.name: entry for entry in map(SECTIONS.find, further)}}
-    return sorted(known.values(), key=lambda entry: (entry.order, entry.name))
+    members = {**SECTIONS.all(), **{entry.name: entry for entry in map(SECTIONS.find, further)}}
+    return sorted(members.values(), key=lambda entry: (entry.order, entry.name))
 
 
 def drawings() -> dict[str, Drawing]:

@@ -69,10 +69,9 @@ def scatter_json(summary: Summary) -> str | None:
 
 
 def _costs(summary: Summary) -> list[str]:
-    latencies = [column.name for column in usual_latencies(summary.columns.values())]
     return [
         name
-        for name in (*latencies, *COUNTS)
+        for name in (*usual_latencies(summary.columns), *COUNTS)
         if name in summary.columns and any(map(_positive, (row.fact(name) for row in summary.rows)))
     ]
 

@@ -116,8 +116,8 @@ def method_styles(summary: Summary) -> dict[str, MethodStyle]:
 def kind_of(student: str) -> str:
     """Return the architecture family that a label begins with: 'resnet' of 'torchvision:resnet18'."""
     name = re.split(r"[:/.]", student.removesuffix(".py"))[-1]
-    found = re.match(r"[A-Za-z]+?(?=v?\d|[^A-Za-z]|$)", name)
-    return found.group().lower() if found else name
+    match = re.match(r"[A-Za-z]+?(?=v?\d|[^A-Za-z]|$)", name)
+    return match.group().lower() if match else name
 
 
 def kind_markers(summary: Summary) -> dict[str, str]:
@@ -193,8 +193,8 @@ def limits(rows: Sequence[Row], column: Column) -> tuple[float, float]:
 
     Two points keep differences that are noise from filling the picture; beyond the range there is nothing.
     """
-    factor, found = drawn(column), [row.metrics[column.name] for row in rows]
-    ends = [factor * end for f in found for end in (f.mean, f.low, f.high) if end is not None]
+    factor, intervals = drawn(column), [row.metrics[column.name] for row in rows]
+    ends = [factor * end for i in intervals for end in (i.mean, i.low, i.high) if end is not None]
     lowest, highest = (factor * end for end in column.bounds)
     low, high = max(lowest, min(ends)), min(highest, max(ends))
     least = 2.0 if column.scale == "percent" else 0.0

@@ -141,9 +141,9 @@ class Record:
                 f"record '{content.get('id')}' has schema {schema}, this kdbench reads up to {SCHEMA}: read "
                 "it with the kdbench that wrote it."
             )
-        known = {entry.name for entry in fields(cls)}
+        names = {entry.name for entry in fields(cls)}
         upgraded = _from_first(content) if schema == 1 else content
-        return cls(**{name: value for name, value in upgraded.items() if name in known} | {"home": home})
+        return cls(**{name: value for name, value in upgraded.items() if name in names} | {"home": home})
 
 
 def named(labels: Mapping[str, Any]) -> str:

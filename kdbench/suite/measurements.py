@@ -42,8 +42,8 @@ class MeasureEntry(Strict):
             listed["threads"] = (self.threads, "all")
         for name, (values, needed) in listed.items():
             if needed not in values or len(set(values)) != len(values):
-                found = ", ".join(map(str, values))
-                raise ValueError(f"{name} [{found}] must be distinct and have '{needed}' among them")
+                listing = ", ".join(map(str, values))
+                raise ValueError(f"{name} [{listing}] must be distinct and have '{needed}' among them")
         return self
 
 

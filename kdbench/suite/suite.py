@@ -88,11 +88,11 @@ class Suite(Strict):
         students = [student.shown for student in self.students]
         methods = [method.shown for method in self.methods if len(method.links) == 1]
         for entry in self.pairs:
-            given = [("teacher", [entry.teacher], teachers), ("student", entry.students, students)]
-            for kind, names, known in (*given, ("method", entry.methods, methods)):
+            labels = [("teacher", [entry.teacher], teachers), ("student", entry.students, students)]
+            for kind, names, allowed in (*labels, ("method", entry.methods, methods)):
                 for name in names:
-                    if name not in known:
-                        raise ValueError(f"pairs: unknown {kind} '{name}'.{nearest(name, known)}")
+                    if name not in allowed:
+                        raise ValueError(f"pairs: unknown {kind} '{name}'.{nearest(name, allowed)}")
         return self
 
     @model_validator(mode="after")
@@ -137,10 +137,10 @@ class Suite(Strict):
         if not isinstance(source.value, dict):
             raise UserError(f"{file}: a suite is a mapping of fields such as 'dataset' and 'students'.")
         own = file.absolute().parent if _is_file(path) else Path.cwd()
-        asked = source.value.get(PATHS_FROM)
-        folder = own / Path(asked).expanduser() if isinstance(asked, str) else own
+        base = source.value.get(PATHS_FROM)
+        folder = own / Path(base).expanduser() if isinstance(base, str) else own
         fields = {"name": file.stem} | source.value
-        if asked is None or isinstance(asked, str):
+        if base is None or isinstance(base, str):
             fields[PATHS_FROM] = str(folder)
         try:
             return cls.model_validate(fields, context={PATHS_FROM: folder})
@@ -218,9 +218,9 @@ def describe_mistake(error: ValidationError, source: YamlSource) -> str:
     elif kind == "missing":
         text = "the field is missing"
     else:
-        found = "" if isinstance(first["input"], dict) else f"found {first['input']!r}; "
+        opening = "" if isinstance(first["input"], dict) else f"found {first['input']!r}; "
         message = first["msg"].removeprefix("Value error, ")
-        text = found + message[0].lower() + message[1:]
+        text = opening + message[0].lower() + message[1:]
         expected = first.get("ctx", {}).get("expected")
         if kind == "literal_error" and expected:
             text += "." + nearest(

@@ -3,15 +3,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kdbench.analysis.composite import hypervolume, netscore, netscore_of
+from kdbench.analysis.composite import netscore, netscore_of
 from kdbench.analysis.intervals import Interval
 from kdbench.analysis.rows import Row
-
-# Cells of a grid: values 0 to 5, costs 10^0 to 10^5, so that the area is a number of unit squares.
-POINT = st.tuples(st.one_of(st.none(), st.integers(0, 5)), st.one_of(st.none(), st.integers(0, 5)))
 
 
 def test_netscore_of_resnet50_and_by_its_logarithms():
@@ -30,36 +25,6 @@ def test_netscore_trades_a_tenth_of_the_parameters_for_ten():
 def test_netscore_refuses_what_has_no_logarithm_and_percent(numbers):
     with pytest.raises(ValueError, match="positive numbers"):
         netscore(*numbers)
-
-
-@given(st.lists(POINT, max_size=8))
-def test_hypervolume_counts_the_squares_that_a_point_dominates(points):
-    values = [value for value, _ in points]
-    costs = [None if decade is None else 10.0**decade for _, decade in points]
-    expected = sum(
-        any(
-            value is not None and decade is not None and value > low and decade <= left
-            for value, decade in points
-        )
-        for low in range(1, 5)
-        for left in range(5)
-    )
-    assert hypervolume(values, costs, value=1, cost=1e5) == pytest.approx(expected)
-
-
-def test_hypervolume_does_not_change_with_the_unit_of_the_cost():
-    values, costs = [0.5, 0.8, 0.7], [3.0, 40.0, 50.0]
-    in_thousands = [cost / 1000 for cost in costs]
-    assert hypervolume(values, costs, value=0.1, cost=100.0) == pytest.approx(
-        hypervolume(values, in_thousands, value=0.1, cost=0.1)
-    )
-
-
-def test_hypervolume_refuses_a_cost_of_zero_and_lists_of_different_length():
-    with pytest.raises(ValueError, match="above zero"):
-        hypervolume([0.5], [0.0], value=0, cost=1)
-    with pytest.raises(ValueError, match=r"shorter|longer"):
-        hypervolume([0.5], [1.0, 2.0], value=0, cost=3)
 
 
 def row_with(**means: float | None) -> Row:

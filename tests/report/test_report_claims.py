@@ -10,10 +10,10 @@ import pytest
 
 from kdbench.analysis.pie import Pie, RunPie
 from kdbench.analysis.summary import summarise
-from kdbench.report import exemplars
 from kdbench.report.claims import difference_table
 from kdbench.report.content import gather
 from kdbench.report.renderers.markdown import as_document
+from kdbench.report.sections import exemplars
 
 
 def test_the_gap_that_a_method_closes_is_its_share_by_seed(synthetic_run: Path) -> None:

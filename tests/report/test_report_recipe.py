@@ -11,9 +11,9 @@ import pytest
 
 from kdbench.analysis.summary import Summary, summarise
 from kdbench.report.content import gather
-from kdbench.report.recipe import method_table, recipe_table, setting
 from kdbench.report.renderers.html import as_page
 from kdbench.report.renderers.markdown import as_document
+from kdbench.report.sections.recipe import method_table, recipe_table, setting
 
 SGD: dict[str, Any] = {
     "optimizer": "sgd",

@@ -13,7 +13,7 @@ from kdbench.analysis.summary import summarise
 from kdbench.efficiency import columns
 from kdbench.efficiency.places import Dimensions
 from kdbench.report.headline import FOOTING, main_table
-from kdbench.report.runtimes import runtime_table
+from kdbench.report.sections.runtimes import runtime_table
 from kdbench.report.table import Table
 from kdbench.report.writer import write_report
 

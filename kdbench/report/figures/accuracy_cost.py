@@ -41,7 +41,7 @@ def caption(summary: Summary) -> str:
     column = summary.headline_column
     better = "down" if column.direction == "lower" else "up"
     low, _ = style.limits(rows, column)
-    parts = [
+    return captions.sentences(
         f"Test {column.label}, last epoch, against each cost (log scale); {better} and left is better.",
         captions.whiskers(summary),
         thinned,
@@ -52,8 +52,7 @@ def caption(summary: Summary) -> str:
         captions.examples(summary),
         _bounds(summary),
         _left_out(summary),
-    ]
-    return " ".join(part for part in parts if part)
+    )
 
 
 @drawing("accuracy_cost", order=10, title=title, caption=caption)
@@ -94,14 +93,13 @@ def _costs(summary: Summary) -> list[str]:
 
 
 def _wanted(summary: Summary) -> list[str]:
-    latencies = [column.name for column in usual_latencies(summary.columns.values())]
-    return [name for name in (*COUNTS, *latencies) if name in summary.columns]
+    return [name for name in (*COUNTS, *usual_latencies(summary.columns)) if name in summary.columns]
 
 
 def _left_out(summary: Summary) -> str:
-    known = _costs(summary)
+    costs = _costs(summary)
     wanted = _wanted(summary)
-    missing = [name for name in summary.columns if name in wanted and name not in known]
+    missing = [name for name in summary.columns if name in wanted and name not in costs]
     reasons = dict.fromkeys(why for name in missing for why in summary.footnotes.get(name, ("not recorded",)))
     return f"Not measured: {', '.join(missing)} ({'; '.join(reasons)})." if missing else ""
 

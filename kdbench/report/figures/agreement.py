@@ -32,7 +32,7 @@ def caption(summary: Summary) -> str:
     rows, thinned = style.rows_shown(summary, CROWD)
     columns = (summary.headline_column, summary.columns[AGREEMENT])
     lows = [style.limits(rows, column)[0] for column in columns]
-    parts = [
+    return captions.sentences(
         "Left: share of test examples on which student and teacher predict the same class. It rises with "
         "accuracy by itself: the dashed line is what two models of these accuracies would show if their "
         "errors were independent and spread evenly over the wrong classes.",
@@ -48,8 +48,7 @@ def caption(summary: Summary) -> str:
         captions.truncation(lows[0], columns[0]),
         captions.truncation(lows[1], columns[1], AGREEMENT),
         captions.examples(summary),
-    ]
-    return " ".join(part for part in parts if part)
+    )
 
 
 @drawing("agreement", order=20, title=title, caption=caption)

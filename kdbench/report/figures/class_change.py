@@ -30,18 +30,14 @@ def caption(summary: Summary) -> str:
     teachers = sum(len(row.seeds) for row in summary.teachers)
     classes = len(summary.manifest["classes"])
     each = summary.test_size / classes
-    return " ".join(
-        part
-        for part in (
-            f"Mean recall of the student over {captions.seeds(summary)} minus that of the teacher "
-            f"(n = {teachers}), in points, on the test split, last epoch; orange: the student is worse, "
-            "purple: better.",
-            "Classes are sorted from the greatest mean loss (left) to the greatest gain (right).",
-            f"There are about {each:.0f} test examples a class (one is {numerals.significant(100 / each, 2)} "
-            "points), so small changes are within chance.",
-            thinned,
-        )
-        if part
+    return captions.sentences(
+        f"Mean recall of the student over {captions.seeds(summary)} minus that of the teacher "
+        f"(n = {teachers}), in points, on the test split, last epoch; orange: the student is worse, "
+        "purple: better.",
+        "Classes are sorted from the greatest mean loss (left) to the greatest gain (right).",
+        f"There are about {each:.0f} test examples a class (one is {numerals.significant(100 / each, 2)} "
+        "points), so small changes are within chance.",
+        thinned,
     )
 
 

@@ -44,18 +44,14 @@ def title(summary: Summary) -> str:
 def caption(summary: Summary) -> str:
     """Say what the bars mean."""
     _, thinned = _rows(summary)
-    return " ".join(
-        part
-        for part in (
-            "Share of test examples by who is right. Left: all of them. Right: the same without 'both "
-            "right', enlarged; both axes begin at 0.",
-            "'Only the teacher right' is what the student lost, 'only the student right' what it can do and "
-            "its teacher cannot.",
-            f"Bars are means over {captions.seeds(summary)}, without intervals: those are in summary.csv.",
-            thinned,
-            captions.examples(summary),
-        )
-        if part
+    return captions.sentences(
+        "Share of test examples by who is right. Left: all of them. Right: the same without 'both "
+        "right', enlarged; both axes begin at 0.",
+        "'Only the teacher right' is what the student lost, 'only the student right' what it can do and "
+        "its teacher cannot.",
+        f"Bars are means over {captions.seeds(summary)}, without intervals: those are in summary.csv.",
+        thinned,
+        captions.examples(summary),
     )
 
 

@@ -37,15 +37,14 @@ def caption(summary: Summary) -> str:
     names, examples = corruption_names(summary), corrupted_examples(summary)
     low, _ = _limits(_curves(summary))
     images = " to ".join(f"{count:,}" for count in examples)
-    parts = [
+    return captions.sentences(
         f"Mean top-1 accuracy over {len(names)} corruptions ({', '.join(names)}) of {images} test images, by "
         "severity; 0 is the same images clean. Severities of different corruptions are not equally hard.",
         "The solid black line with stars is the teacher.",
         captions.whiskers(summary),
         style.rows_shown(summary, MOST_METHODS * len(summary.student_names))[1],
         captions.truncation(low, summary.headline_column, "accuracy"),
-    ]
-    return " ".join(part for part in parts if part)
+    )
 
 
 @drawing("corruption", order=60, title=title, caption=caption)
@@ -105,12 +104,12 @@ def _curves(summary: Summary) -> list[SeverityCurve]:
 
 
 def _line(axes: Axes, curve: SeverityCurve, offset: float, **look: object) -> None:
-    points = [(severity, found) for severity, found in curve.accuracy.items() if found.mean is not None]
+    points = [point for point in curve.accuracy.items() if point[1].mean is not None]
     at = [severity + offset for severity, _ in points]
-    axes.plot(at, [100 * (found.mean or 0.0) for _, found in points], linewidth=1.2, **look)  # type: ignore[arg-type]
-    for x, (_, found) in zip(at, points, strict=True):
-        if found.low is not None and found.high is not None:
-            low, high = 100 * max(found.low, 0.0), 100 * min(found.high, 1.0)
+    axes.plot(at, [100 * (interval.mean or 0.0) for _, interval in points], linewidth=1.2, **look)  # type: ignore[arg-type]
+    for x, (_, interval) in zip(at, points, strict=True):
+        if interval.low is not None and interval.high is not None:
+            low, high = 100 * max(interval.low, 0.0), 100 * min(interval.high, 1.0)
             axes.vlines(x, low, high, color=str(look["color"]), linewidth=0.9)
 
 
@@ -119,8 +118,8 @@ def _limits(curves: list[SeverityCurve]) -> tuple[float, float]:
     ends = [
         100 * end
         for curve in curves
-        for found in curve.accuracy.values()
-        for end in (found.mean, found.low, found.high)
+        for interval in curve.accuracy.values()
+        for end in (interval.mean, interval.low, interval.high)
         if end is not None
     ]
     low, high = max(0.0, min(ends)), min(100.0, max(ends))

@@ -21,14 +21,14 @@ def title(summary: Summary) -> str:
 
 def caption(summary: Summary) -> str:
     """Say what the bars mean, and what was tested."""
-    found = standings([summary])
+    result = standings([summary])
     return " ".join(
         (
             f"Each student ranks the methods by its mean {short_title(summary.headline_column)} over the "
             "seeds. Methods that a thick bar joins differ by less than Nemenyi's critical "
             "difference (CD, at 0.05).",
-            *verdict(found),
-            *found.left_out,
+            *verdict(result),
+            *result.left_out,
         )
     )
 

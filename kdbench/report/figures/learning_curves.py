@@ -37,20 +37,16 @@ def caption(summary: Summary) -> str:
     size = f" ({summary.manifest['sizes']['validation']:,} examples)"
     where = f"validation split{size}" if split == "validation" else "training split, augmented"
     word = captions.noun(column)
-    return " ".join(
-        part
-        for part in (
-            f"{column.title} on the {where}, epoch by epoch.",
-            f"The run has no validation split: {word} in training says little about {word} on unseen data."
-            if split == "train"
-            else "",
-            f"Lines are means over {captions.seeds(summary)}; bands reach from the lowest to the highest."
-            if summary.seed_counts[-1] > 1
-            else "Each line is one seed (n = 1).",
-            _rows(summary)[1],
-            f"{captions.truncation(low, column)} Earlier epochs may lie below it." if low > 0 else "",
-        )
-        if part
+    return captions.sentences(
+        f"{column.title} on the {where}, epoch by epoch.",
+        f"The run has no validation split: {word} in training says little about {word} on unseen data."
+        if split == "train"
+        else "",
+        f"Lines are means over {captions.seeds(summary)}; bands reach from the lowest to the highest."
+        if summary.seed_counts[-1] > 1
+        else "Each line is one seed (n = 1).",
+        _rows(summary)[1],
+        f"{captions.truncation(low, column)} Earlier epochs may lie below it." if low > 0 else "",
     )
 
 

@@ -20,7 +20,7 @@ LARGEST_SVG = 1_500_000
 
 def environment() -> jinja2.Environment:
     """Return the environment of the templates; autoescape is on."""
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kdbench.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -29,14 +29,14 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     # A line must not break between a number and its sign, nor around the = of n = 3.
-    made.filters["bound"] = lambda text: re.sub(r" ([%↑↓])| (=) ", _unbroken, text)
+    environment.filters["bound"] = lambda text: re.sub(r" ([%↑↓])| (=) ", _unbroken, text)
     # Long labels have no spaces to wrap at.
-    made.filters["breakable"] = lambda text: escape(printable(text)).replace(",", Markup(",<wbr>"))
-    return made
+    environment.filters["breakable"] = lambda text: escape(printable(text)).replace(",", Markup(",<wbr>"))
+    return environment
 
 
-def _unbroken(found: re.Match[str]) -> str:
-    return found.group().replace(" ", "\u00a0")
+def _unbroken(match: re.Match[str]) -> str:
+    return match.group().replace(" ", "\u00a0")
 
 
 def as_html(table: Table) -> Markup:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from kdbench.analysis.summary import Summary
 from kdbench.report.blocks import Block, Facts, Title
-from kdbench.report.exemplars import exemplar_claims
 from kdbench.report.registry import section
+from kdbench.report.sections.exemplars import exemplar_claims
 
 
 @section("nulls", order=430)

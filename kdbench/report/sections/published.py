@@ -14,10 +14,10 @@ from kdbench.report.registry import section
 @section("published", order=210, files=("published",))
 def published(summary: Summary) -> Iterator[Block]:
     """Give the rows that a paper reports too, where there are any."""
-    found = find_published(summary)
-    table = published_table(summary, found)
+    figures = find_published(summary)
+    table = published_table(summary, figures)
     if table is not None:
         yield File("published", table)
         yield Title(table.title)
-        yield Paragraphs(tuple(cautions(found)), strong=True)
+        yield Paragraphs(tuple(cautions(figures)), strong=True)
         yield table

@@ -14,9 +14,9 @@ from kdbench.report.registry import section
 @section("ranks", order=170, files=("ranks",))
 def ranks(summary: Summary) -> Iterator[Block]:
     """Give the methods by mean rank, where there are enough methods and students to test them."""
-    found = standings([summary])
-    if not found.ranking.reason:
-        table = standings_table(found, summary.columns[found.metric])
+    result = standings([summary])
+    if not result.ranking.reason:
+        table = standings_table(result, summary.columns[result.metric])
         yield File("ranks", table)
         yield Title(table.title)
         yield table
