@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -57,7 +56,7 @@ def measure(
     """
     inputs = InputSpec.image(_integers("--input", image or "3,32,32", 3))
     sizes = _integers("--batch-sizes", batches)
-    from kdbench.cli.console import ConsoleProgress
+    from kdbench.cli.console import progress_on
     from kdbench.cli.cost_table import measure_rows, measure_table
     from kdbench.efficiency import ModelJob, Protocol, columns
     from kdbench.efficiency import measure as measure_models
@@ -65,7 +64,6 @@ def measure(
     from kdbench.efficiency.repeats import Repeats
     from kdbench.exporting.measured import is_node, node_jobs
     from kdbench.models.registry import find_builder
-    from kdbench.progress import Progress
 
     reference = against or models[0]
     names = list(dict.fromkeys([reference, *models]))
@@ -93,18 +91,18 @@ def measure(
         "reference": jobs[reference].label if len(names) > 1 else None,
         "protocol": protocol,
     }
-    with nullcontext(Progress()) if quiet or as_json else ConsoleProgress(error_console) as progress:
+    with progress_on(error_console, silent=quiet or as_json) as progress:
         reports = [
             measure_models([jobs[name] for name in names], progress=progress, **arguments)
             for _ in range(repeat)
         ]
-    found = Repeats(tuple(reports))
-    known = columns(sizes, dimensions)
-    rows = measure_rows(found, known)
+    repeats = Repeats(tuple(reports))
+    measured = columns(sizes, dimensions)
+    rows = measure_rows(repeats, measured)
     if as_json:
         print_json(rows)
     else:
-        out_console.print(measure_table(found, known))
+        out_console.print(measure_table(repeats, measured))
     if any(row["params"] is None for row in rows):
         raise typer.Exit(1)
 
