@@ -60,7 +60,7 @@ class Column:
 
     ``quantity`` is what is measured, whichever the head, the epoch and the place: that of
     ``coarse_label.top1_best_val`` is ``top1``, that of ``latency_cpu_b1_p50_ms`` is ``latency_p50``; without
-    one it is the name. ``head`` is the further task whose labels are predicted, ``epoch`` the last or that
+    one it is the name. ``head`` is the further head whose labels are predicted, ``epoch`` the last or that
     best on validation, and ``place`` where a cost was measured by running the model.
     """
 

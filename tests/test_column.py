@@ -28,7 +28,7 @@ ADDED = ("scale", "quantity", "head", "epoch", "place")
 
 def every_column() -> list[Column]:
     used = list(methods().values())
-    return [*all_columns((1, 256), used, EVERY_PLACE, tasks=("coarse_label",)), *INDEPENDENT_COLUMNS]
+    return [*all_columns((1, 256), used, EVERY_PLACE, heads=("coarse_label",)), *INDEPENDENT_COLUMNS]
 
 
 def test_a_column_is_read_as_it_was_written() -> None:

@@ -93,28 +93,28 @@ def test_files_of_a_teacher_that_are_damaged_are_refused_and_those_that_are_gone
     small_suite: Load, tmp_path: Path
 ) -> None:
     (teacher,) = make_plan(small_suite(*TINY)).teachers
-    directory, tasks = RunDirectory(tmp_path), ("", "coarse")
+    directory, heads = RunDirectory(tmp_path), ("", "coarse")
     logits = Predictions(torch.zeros(2, 3))
     files = write_files(
         directory.folder(teacher.id),
         last={"w": torch.ones(2)},
         best=None,
-        predictions=dict.fromkeys(tasks, logits),
-        labels={task: {"test": torch.zeros(2, dtype=torch.long)} for task in tasks},
+        predictions=dict.fromkeys(heads, logits),
+        labels={head: {"test": torch.zeros(2, dtype=torch.long)} for head in heads},
         target=find_target("single_label"),
         history=(),
     )
     directory.write(Record(teacher.id, "teacher", "ok", teacher.label, 0, files=files))
-    refuse_broken(teacher, directory, tasks)
+    refuse_broken(teacher, directory, heads)
     stored = [directory.folder(teacher.id) / name for name in files if name.endswith(".safetensors")]
     assert len(stored) == 3
     for file in stored:
         whole = file.read_bytes()
         file.write_bytes(whole[:20])
         with pytest.raises(UserError, match=f"{file.name}: changed since it was recorded"):
-            refuse_broken(teacher, directory, tasks)
+            refuse_broken(teacher, directory, heads)
         file.unlink()
-        refuse_broken(teacher, directory, tasks)
+        refuse_broken(teacher, directory, heads)
         file.write_bytes(whole)
 
 

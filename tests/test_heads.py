@@ -1,4 +1,4 @@
-"""Several tasks: further columns of labels, a head for each, and every metric for each."""
+"""Several heads: further columns of labels, a head for each, and every metric for each."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ from kdbench.plan import make_plan
 from kdbench.report.writer import write_report
 from kdbench.runner import run
 from kdbench.runner.amendments.rescoring import rescore
-from kdbench.runner.scores import task_columns
-from kdbench.store import RunDirectory, check
+from kdbench.runner.scores import head_columns
+from kdbench.store import RunDirectory, check, read_json, write_json
 from kdbench.suite import Suite
+from kdbench.suite.schema import DatasetEntry
 
 SUITE = """
-dataset: {{name: "parquet:{folder}", tasks: {{half: 0.5, parity: 1.0}}, validation_fraction: 0.2}}
+dataset: {{name: "parquet:{folder}", heads: {{half: 0.5, parity: 1.0}}, validation_fraction: 0.2}}
 teachers: [{{name: cnn_4, recipe: {{epochs: 6}}}}]
 students: [mlp_16]
 methods: [scratch, {{name: kd, temperature: 2}}]
@@ -75,22 +76,22 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    folder = tmp_path_factory.mktemp("tasks")
-    (folder / "tasks.yaml").write_text(SUITE.format(folder=digits))
-    outcome = run(Suite.load(folder / "tasks.yaml"), folder / "run")
+    folder = tmp_path_factory.mktemp("heads")
+    (folder / "heads.yaml").write_text(SUITE.format(folder=digits))
+    outcome = run(Suite.load(folder / "heads.yaml"), folder / "run")
     assert (outcome.ok, outcome.failed) == (6, 0)
     return RunDirectory(outcome.path)
 
 
 @pytest.fixture
 def suite(digits: Path, tmp_path: Path) -> Callable[..., Suite]:
-    file = tmp_path / "tasks.yaml"
+    file = tmp_path / "heads.yaml"
     file.write_text(SUITE.format(folder=digits))
     return lambda *overrides: Suite.load(file, overrides)
 
 
-def test_every_split_has_the_labels_of_every_task(digits: Path) -> None:
-    data = load_dataset(f"parquet:{digits}", tasks=("half", "parity"), args={"limit": 100})
+def test_every_split_has_the_labels_of_every_head(digits: Path) -> None:
+    data = load_dataset(f"parquet:{digits}", heads=("half", "parity"), args={"limit": 100})
     assert data.outputs == OUTPUTS
     for split in (data.train, data.validation, data.test):
         assert split.further["half"].equal((split.labels >= 5).long())
@@ -98,9 +99,9 @@ def test_every_split_has_the_labels_of_every_task(digits: Path) -> None:
     assert data.checksum != load_dataset(f"parquet:{digits}", args={"limit": 100}).checksum
 
 
-def test_streamed_images_keep_the_labels_of_every_task(digits: Path, tmp_path: Path) -> None:
+def test_streamed_images_keep_the_labels_of_every_head(digits: Path, tmp_path: Path) -> None:
     held, streamed = (
-        load_dataset(f"parquet:{digits}", tasks=("half",), memory_budget=budget, scratch=tmp_path)
+        load_dataset(f"parquet:{digits}", heads=("half",), memory_budget=budget, scratch=tmp_path)
         for budget in (None, 1)
     )
     assert (held.way, streamed.way) == ("memory", "streamed")
@@ -108,15 +109,15 @@ def test_streamed_images_keep_the_labels_of_every_task(digits: Path, tmp_path: P
     assert held.train.further["half"].equal(streamed.train.further["half"])
 
 
-def test_the_loss_is_the_weighted_sum_of_every_tasks_own() -> None:
+def test_the_loss_is_the_weighted_sum_of_every_heads_own() -> None:
     torch.manual_seed(0)
     student, teacher = torch.randn(8, 12), torch.randn(8, 12)
     labels, half, index = torch.arange(20) % 10, torch.arange(20) % 2, torch.arange(12, 20)
     shapes = FeatureShapes((12,), None, ())
     pair = Pair("t", "s", shapes, shapes, 10, same_architecture=False)
     hyper = KD.Parameters(temperature=3.0)
-    tasks = {PRIMARY: Head(10, labels), "half": Head(2, half, weight=0.5)}
-    both = PerHead(lambda own: KD(hyper, own), pair, tasks)
+    heads = {PRIMARY: Head(10, labels), "half": Head(2, half, weight=0.5)}
+    both = PerHead(lambda own: KD(hyper, own), pair, heads)
     assert both.widths == [10, 2]
     terms = both.losses(
         Outputs(student), Outputs(teacher), Batch(labels[12:], index, 0.0, lambda network: student)
@@ -139,31 +140,31 @@ def test_the_loss_is_the_weighted_sum_of_every_tasks_own() -> None:
     )
 
 
-def test_every_task_has_every_metric(finished: RunDirectory) -> None:
+def test_every_head_has_every_metric(finished: RunDirectory) -> None:
     columns = finished.columns()
     for record in finished.records():
         folder = finished.folder(record.id)
-        for task in ("half", "parity"):
-            for column in task_columns(task):
+        for head in ("half", "parity"):
+            for column in head_columns(head):
                 assert column.name in columns
                 known = record.metrics[column.name] is not None
                 assert known != (column.name in record.reasons), column.name
-            tensors = load_file(folder / f"{task}.predictions.safetensors")
+            tensors = load_file(folder / f"{head}.predictions.safetensors")
             logits, labels = tensors["test_logits"], tensors["test_labels"]
             assert logits.shape == (200, 2)
-            assert record.metrics[f"{task}.top1"] == pytest.approx(
+            assert record.metrics[f"{head}.top1"] == pytest.approx(
                 accuracy_score(labels, logits.argmax(1)), abs=1e-12
             )
             shares = torch.from_numpy(logits).double().softmax(1).numpy()
-            assert record.metrics[f"{task}.nll"] == pytest.approx(log_loss(labels, shares), rel=1e-6)
+            assert record.metrics[f"{head}.nll"] == pytest.approx(log_loss(labels, shares), rel=1e-6)
         assert load_file(folder / "predictions.safetensors")["test_logits"].shape == (200, 10)
 
 
 def test_further_heads_learn(finished: RunDirectory) -> None:
     teacher = next(record for record in finished.records() if record.role == "teacher")
     assert teacher.metrics["top1"] > 0.5
-    for task in ("half", "parity"):
-        assert teacher.metrics[f"{task}.top1"] > 0.7
+    for head in ("half", "parity"):
+        assert teacher.metrics[f"{head}.top1"] > 0.7
 
 
 def test_agreement_is_that_with_the_teachers_own_head(finished: RunDirectory) -> None:
@@ -189,7 +190,7 @@ def test_rescoring_gives_the_same_numbers(finished: RunDirectory) -> None:
     assert not check(finished.path)
 
 
-def test_the_report_has_a_table_for_every_task(finished: RunDirectory, tmp_path: Path) -> None:
+def test_the_report_has_a_table_for_every_head(finished: RunDirectory, tmp_path: Path) -> None:
     page = write_report(finished.path, tmp_path / "report")
     text = (page.parent / "report.md").read_text()
     assert "half: Top-1 accuracy and cost" in text and "parity: Top-1 accuracy and cost" in text
@@ -201,35 +202,35 @@ def test_methods_that_read_features_are_refused(suite: Callable[..., Suite]) -> 
         make_plan(suite("methods.1={name: fitnet}", "students=[cnn_2]"))
 
 
-def test_tasks_are_part_of_the_ids_and_absent_ones_are_not(suite: Callable[..., Suite]) -> None:
-    two, one = make_plan(suite()), make_plan(suite("dataset.tasks={half: 0.5}"))
-    none = make_plan(suite("dataset.tasks={}"))
+def test_heads_are_part_of_the_ids_and_absent_ones_are_not(suite: Callable[..., Suite]) -> None:
+    two, one = make_plan(suite()), make_plan(suite("dataset.heads={half: 0.5}"))
+    none = make_plan(suite("dataset.heads={}"))
     assert len({two.cells[0].id, one.cells[0].id, none.cells[0].id}) == 3
-    assert "tasks" not in none.cells[0].node.config["dataset"]
+    assert "heads" not in none.cells[0].node.config["dataset"]
     assert none.cells[0].node.step.pair.num_classes == 10
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("dataset.tasks={halve: 1}", "has no column 'halve' (dataset.tasks). Did you mean 'half'?"),
-        ("dataset.tasks={label: 1}", "'label' is the dataset's own task"),
-        ("dataset.name=digits", "dataset.tasks: digits has one column of labels only"),
+        ("dataset.heads={halve: 1}", "has no column 'halve' (dataset.heads). Did you mean 'half'?"),
+        ("dataset.heads={label: 1}", "'label' is the dataset's own head"),
+        ("dataset.name=digits", "dataset.heads: digits has one column of labels only"),
     ],
 )
-def test_bad_tasks(suite: Callable[..., Suite], override: str, message: str) -> None:
+def test_bad_heads(suite: Callable[..., Suite], override: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         make_plan(suite(override))
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_order_of_tasks_is_no_part_of_a_suite(suite: Callable[..., Suite]) -> None:
+def test_the_order_of_heads_is_no_part_of_a_suite(suite: Callable[..., Suite]) -> None:
     orders = ("{half: 0.5, parity: 1.0}", "{parity: 1.0, half: 0.5}")
-    ids = [[cell.id for cell in make_plan(suite(f"dataset.tasks={order}")).cells] for order in orders]
+    ids = [[cell.id for cell in make_plan(suite(f"dataset.heads={order}")).cells] for order in orders]
     assert ids[0] == ids[1]
 
 
-def test_a_task_of_one_class_is_refused(digits: Path, tmp_path: Path) -> None:
+def test_a_head_of_one_class_is_refused(digits: Path, tmp_path: Path) -> None:
     images = [np.full((8, 8), 20 * row, np.uint8) for row in range(8)]
     columns = {
         "label": [row % 2 for row in range(8)],
@@ -238,12 +239,12 @@ def test_a_task_of_one_class_is_refused(digits: Path, tmp_path: Path) -> None:
     }
     for split in ("train", "test"):
         write(tmp_path / f"{split}.parquet", images, columns)
-    for task, message in (
+    for head, message in (
         ("one", "one of .* has 1 class"),
         ("gap", "class '1' of gap in .* has no training"),
     ):
         with pytest.raises(UserError, match=message):
-            load_dataset(f"parquet:{tmp_path}", tasks=(task,), validation_fraction=0)
+            load_dataset(f"parquet:{tmp_path}", heads=(head,), validation_fraction=0)
 
 
 def test_a_method_with_a_model_of_its_own_is_refused() -> None:
@@ -260,10 +261,19 @@ def test_a_method_with_a_model_of_its_own_is_refused() -> None:
 
 
 def test_a_weight_must_be_above_zero(suite: Callable[..., Suite]) -> None:
-    with pytest.raises(UserError, match=r"dataset\.tasks\.half: found 0; .*greater than 0"):
-        suite("dataset.tasks={half: 0}")
+    with pytest.raises(UserError, match=r"dataset\.heads\.half: found 0; .*greater than 0"):
+        suite("dataset.heads={half: 0}")
 
 
-def test_records_name_the_tasks(finished: RunDirectory) -> None:
+def test_records_name_the_heads(finished: RunDirectory) -> None:
     manifest = json.loads((finished.path / "run.json").read_text())
-    assert manifest["tasks"] == {"half": ["0", "1"], "parity": ["0", "1"]}
+    assert manifest["heads"] == {"half": ["0", "1"], "parity": ["0", "1"]}
+
+
+def test_what_was_written_before_heads_had_their_name_is_read(finished: RunDirectory, tmp_path: Path) -> None:
+    assert DatasetEntry.model_validate({"name": "digits", "tasks": {"odd": 2.0}}).heads == {"odd": 2.0}
+    content = read_json(finished.path / "run.json")
+    write_json(
+        tmp_path / "run.json", {"tasks" if key == "heads" else key: value for key, value in content.items()}
+    )
+    assert RunDirectory(tmp_path).manifest()["heads"] == content["heads"]

@@ -195,7 +195,7 @@ def test_a_label_that_only_the_validation_part_has_is_refused() -> None:
     [
         ("dataset.imbalance={factor: 10}", "dataset.imbalance: it is not defined for quarters.py:make"),
         ("dataset.classes=[d, c, b, a]", "dataset.classes: it is not defined for quarters.py:make"),
-        ("dataset.tasks={other: 1}", "dataset.tasks: quarters.py:make has one column of labels only"),
+        ("dataset.heads={other: 1}", "dataset.heads: quarters.py:make has one column of labels only"),
         ("robustness={corruptions: [gaussian_noise]}", "robustness: it is not defined for quarters.py:make"),
         ("controls={independent_teacher: {}}", "controls.independent_teacher: it is not defined for"),
         (
@@ -241,7 +241,7 @@ def test_every_model_is_scored_as_scikit_learn_does(finished: RunDirectory) -> N
         else:
             assert record.reasons["set_agreement"] == "it is the teacher"
         assert not {"top1", "nll", "agreement", "recall_per_class"} & (metrics.keys() | record.tables.keys())
-    assert records[None].metrics["map"] > 0.9, "the task can be learnt"
+    assert records[None].metrics["map"] > 0.9, "the head can be learnt"
     manifest = finished.manifest()
     assert (manifest["target"], manifest["headline"]) == ("multi_label", "map")
     columns = list(finished.columns())

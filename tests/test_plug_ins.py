@@ -89,7 +89,7 @@ def dimmed(images, level, chance):
 from kdbench.metrics import metric
 
 
-@metric("third", title="Class 2", family="task", direction="none", range="[0, 1]", source="this test")
+@metric("third", title="Class 2", family="head", direction="none", range="[0, 1]", source="this test")
 def third(predictions):
     return float((predictions == 2).double().mean())
 """,

@@ -17,7 +17,7 @@ from kdbench.cli.options import (
     out_console,
     print_json,
 )
-from kdbench.heads import plain, task_of
+from kdbench.heads import head_of, plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,10 +98,10 @@ def evaluation_table(scores: Mapping[str, Any]) -> Table:
         column = columns.get(plain(name))
         if column is None or (value is None and not _worth_a_word(name)):
             continue
-        task = f"{task_of(name)}: " if task_of(name) else ""
+        head = f"{head_of(name)}: " if head_of(name) else ""
         share = column.scale == "percent"
         shown = "–" if value is None else f"{100 * value:.2f}" if share else f"{value:.4f}"
-        table.add_row(f"{escaped(task)}{column.title} {column.arrow}", "%" if share else column.unit, shown)
+        table.add_row(f"{escaped(head)}{column.title} {column.arrow}", "%" if share else column.unit, shown)
     table.add_row("Parameters", "", f"{scores['params']:,}")
     return table
 

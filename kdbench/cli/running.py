@@ -132,8 +132,8 @@ def plan(
         f"teachers: {escaped(', '.join(teacher.label for teacher in planned.teachers))}.",
     )
     if planned.heads:
-        weights = loaded.dataset.tasks
-        further = (f"{task} ({n} classes, weight {weights[task]:g})" for task, n in planned.heads.items())
+        weights = loaded.dataset.heads
+        further = (f"{head} ({n} classes, weight {weights[head]:g})" for head, n in planned.heads.items())
         out_console.print(f"A head each: {planned.num_classes} classes, {', '.join(further)}.")
     for line in describe_controls(planned):
         out_console.print(escaped(line))

@@ -54,7 +54,7 @@ def compare_data(
 ) -> Iterator[Comparison]:
     """Read the data of finished records and compare its checksum with theirs, dataset by dataset.
 
-    What the checksum depends on (limits, sizes, tasks) is that of each record; paths are relative to
+    What the checksum depends on (limits, sizes, heads) is that of each record; paths are relative to
     ``folder``, None is the current one. Nothing is downloaded, and of images on disk no more than ``most``
     bytes of pixels are decoded (None: whatever there is).
     """
@@ -93,5 +93,5 @@ def _data_of(record: Record) -> dict[str, Any]:
     """Return the part of a record's dataset that its checksum depends on."""
     config = record.config["dataset"]
     return {
-        name: config[name] for name in ("name", "args", "split_seed", "classes", "tasks") if name in config
+        name: config[name] for name in ("name", "args", "split_seed", "classes", "heads") if name in config
     }

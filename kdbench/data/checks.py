@@ -23,7 +23,7 @@ def check(
     ``fault`` is called with a line for each; what leaves nothing to look at further raises UserError.
     """
     num_classes = len(raw.classes)
-    target, of_tasks = find_target(raw.target), find_target(USUAL)
+    target, of_heads = find_target(raw.target), find_target(USUAL)
     if num_classes < 2:
         raise UserError(f"dataset {name} has {num_classes} class: classification needs two or more.")
     for split, examples in raw.splits().items():
@@ -36,15 +36,15 @@ def check(
         _check_shapes(where, examples, raw.train, fault)
         for text in target.faults(where, "label", examples.labels, num_classes):
             fault(text)
-        for task, classes in raw.tasks.items():
-            for text in of_tasks.faults(where, task, examples.further[task], len(classes)):
+        for head, classes in raw.heads.items():
+            for text in of_heads.faults(where, head, examples.further[head], len(classes)):
                 fault(text)
     _check_classes(name, raw.classes, target.counts(raw.train.labels, num_classes), fault)
-    for task, classes in raw.tasks.items():
+    for head, classes in raw.heads.items():
         if len(classes) < 2:
-            raise UserError(f"dataset.tasks: {task} of {name} has {len(classes)} class: leave it out.")
-        counts = of_tasks.counts(raw.train.further[task], len(classes))
-        _check_classes(f"{task} in {name}", classes, counts, fault)
+            raise UserError(f"dataset.heads: {head} of {name} has {len(classes)} class: leave it out.")
+        counts = of_heads.counts(raw.train.further[head], len(classes))
+        _check_classes(f"{head} in {name}", classes, counts, fault)
     if isinstance(expected, Description):
         description = Description(raw.inputs, num_classes, raw.target)
         if description != expected:

@@ -50,7 +50,7 @@ class Examples:
     """Labelled examples: ``images`` uint8 (N, H, W, C), in memory or on disk, and ``labels`` int64 (N,).
 
     Where an example may have several labels they are uint8 (N, K), 0 or 1 for each. ``further`` are the
-    labels (N,) of further tasks, by the name of the task. ``fields`` are what a model is shown beside the
+    labels (N,) of further heads, by the name of the head. ``fields`` are what a model is shown beside the
     image, or in its place where there is none: float32 or int64 (N, ...), by name.
     """
 
@@ -65,7 +65,7 @@ class Examples:
 
     def take(self, rows: NDArray[np.intp]) -> Examples:
         """Return the examples at ``rows``, in that order."""
-        further = {task: labels[rows] for task, labels in self.further.items()}
+        further = {head: labels[rows] for head, labels in self.further.items()}
         fields = {name: values[rows] for name, values in self.fields.items()}
         images = None if self.images is None else self.images[rows]
         return Examples(images, self.labels[rows], further, fields)
@@ -87,7 +87,7 @@ class Examples:
 class Raw:
     """What a source yields: its own splits, before kdbench takes a validation part out of train.
 
-    ``tasks`` holds the classes of the further tasks that every split has labels of, ``target`` is what the
+    ``heads`` holds the classes of the further heads that every split has labels of, ``target`` is what the
     labels of its own are.
     """
 
@@ -95,7 +95,7 @@ class Raw:
     test: Examples
     classes: tuple[str, ...]
     validation: Examples | None = None
-    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     target: str = USUAL
 
     def splits(self) -> dict[str, Examples]:
@@ -181,7 +181,7 @@ class Dataset:
     pixels scaled to [0, 1], and none where there is no image. ``validation`` has no
     rows where none was asked for. ``checksum`` is the SHA-256 of the examples in use (after ``size``,
     ``channels`` and ``limit``), before the validation part was taken out of train and before imbalance.
-    ``tasks`` holds the classes of the tasks that its splits have further labels of, ``target`` is what the
+    ``heads`` holds the classes of the heads that its splits have further labels of, ``target`` is what the
     labels of its own are.
     """
 
@@ -194,7 +194,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     checksum: str
-    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     target: str = USUAL
 
     @property
@@ -209,5 +209,5 @@ class Dataset:
 
     @property
     def outputs(self) -> dict[str, int]:
-        """How many classes each task has: the dataset's own, which has no name, then the further ones."""
-        return {PRIMARY: len(self.classes)} | {task: len(classes) for task, classes in self.tasks.items()}
+        """How many classes each head has: the dataset's own, which has no name, then the further ones."""
+        return {PRIMARY: len(self.classes)} | {head: len(classes) for head, classes in self.heads.items()}

@@ -38,7 +38,7 @@ def load_dataset(
     split_seed: int = 0,
     imbalance_factor: float = 1.0,
     classes: Sequence[str] | None = None,
-    tasks: Sequence[str] = (),
+    heads: Sequence[str] = (),
     args: Mapping[str, Any] | None = None,
     augment: Augment | None = None,
     memory_budget: int | None = None,
@@ -54,7 +54,7 @@ def load_dataset(
     part, by ``split_seed``, once the validation part is out: validation stays as balanced as the test
     split, so that what is chosen and calibrated on it is judged as it was chosen (as in ImageNet-LT,
     Liu et al. 2019). ``classes`` are the names of all classes in another order than that of the source: it
-    decides the labels, and nothing about which example is in which split. ``tasks`` are further columns of
+    decides the labels, and nothing about which example is in which split. ``heads`` are further columns of
     labels that every split shall have. ``args`` are those of ``Options`` and of the source.
     Paths in ``name`` are relative to ``folder``, or else to the current one.
     Mean and standard deviation are those of the training part, the latter at least one grey level.
@@ -73,7 +73,7 @@ def load_dataset(
     if not 0 <= split_seed < 2**32:
         raise UserError(f"split_seed is {split_seed}: give a whole number from 0 to below 2**32.")
     source, request = resolve(
-        name, root=root, base=folder, split_seed=split_seed, args=args or {}, tasks=tuple(tasks)
+        name, root=root, base=folder, split_seed=split_seed, args=args or {}, heads=tuple(heads)
     )
     whole = loaded(name, source, request)
     inputs = request.options.fit(whole.inputs)
@@ -107,7 +107,7 @@ def load_dataset(
         mean=request.options.mean or seen.mean,
         std=request.options.std or seen.std,
         checksum=seen.checksum,
-        tasks=raw.tasks,
+        heads=raw.heads,
         target=raw.target,
     )
 
@@ -121,7 +121,7 @@ def load_entry(entry: DatasetEntry, **setting: Any) -> Dataset:
         split_seed=entry.split_seed,
         imbalance_factor=entry.imbalance_factor,
         classes=entry.classes,
-        tasks=tuple(entry.tasks),
+        heads=tuple(entry.heads),
         args=entry.args,
         augment=Augment(**entry.augment.model_dump()),
         **setting,
@@ -166,21 +166,21 @@ def describe_dataset(
     return description._replace(inputs=request.options.fit(description.inputs))
 
 
-def describe_tasks(
+def describe_heads(
     name: str,
-    tasks: Sequence[str],
+    heads: Sequence[str],
     *,
     root: Path | None = None,
     folder: Path | None = None,
     args: Mapping[str, Any] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """Return the classes of the further tasks that are asked for, in their order, reading no image.
+    """Return the classes of the further heads that are asked for, in their order, reading no image.
 
     Raises UserError where a dataset has no such labels.
     """
-    if not tasks:
+    if not heads:
         return {}
-    source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {}, tasks=tuple(tasks))
+    source, request = resolve(name, root=root, base=folder, split_seed=0, args=args or {}, heads=tuple(heads))
     assert source.further is not None  # resolve has refused a source without
     return dict(source.further(request))
 
@@ -250,7 +250,7 @@ def fitted(raw: Raw, options: Options) -> Raw:
 
 def _split(examples: Examples) -> Split | Streamed:
     labels = torch.from_numpy(examples.labels.copy())
-    further = {task: torch.from_numpy(column.copy()) for task, column in examples.further.items()}
+    further = {head: torch.from_numpy(column.copy()) for head, column in examples.further.items()}
     fields = {name: torch.from_numpy(values.copy()) for name, values in examples.fields.items()}
     if isinstance(examples.images, Opened):
         return Streamed(examples.images, labels, further, fields)

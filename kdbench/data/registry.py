@@ -25,7 +25,7 @@ FILE_FACTORY = "path/file.py:factory"
 class Request:
     """One dataset as a suite asks for it: ``reference`` is what follows the colon in ``folder:PATH``.
 
-    ``base`` is the folder that it is relative to, None the current one. ``tasks`` are the columns of labels
+    ``base`` is the folder that it is relative to, None the current one. ``heads`` are the columns of labels
     that are asked for beside its own. ``fault`` is told of each part of the data that cannot be used; it
     raises UserError, unless all of them are to be found: what can be used is loaded then. ``download``: what
     is not there may be fetched.
@@ -36,7 +36,7 @@ class Request:
     root: Path | None
     split_seed: int
     options: Options
-    tasks: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
     base: Path | None = None
     fault: Callable[[str], None] = refuse
     download: bool = True
@@ -73,7 +73,7 @@ class Source:
     ``describe`` is a constant where the source is one fixed dataset, a function where it must look,
     None where only loading tells, and so is ``extent``. ``options`` names the arguments of this source
     alone; None passes every argument on to ``load``. ``further`` returns the classes of the further
-    tasks that a request asks for, None where the source has one column of labels only. ``classes`` returns
+    heads that a request asks for, None where the source has one column of labels only. ``classes`` returns
     the names of its own without reading an image, None where only loading tells. ``remarks`` gives what a
     person should know of the data, such as what is left out, None where there is nothing of the kind.
     """
@@ -127,7 +127,7 @@ def resolve(
     root: Path | None,
     split_seed: int,
     args: Mapping[str, Any],
-    tasks: tuple[str, ...] = (),
+    heads: tuple[str, ...] = (),
     base: Path | None = None,
     fault: Callable[[str], None] = refuse,
     download: bool = True,
@@ -135,14 +135,14 @@ def resolve(
     """Return the source of a dataset's name, and the checked request to give it.
 
     Paths are relative to ``base``. Without ``root`` the environment variable KDBENCH_DATA names the data
-    root. Raises UserError for an unknown name or argument, and for further tasks of a source that has none.
+    root. Raises UserError for an unknown name or argument, and for further heads of a source that has none.
     """
     chosen, reference = _find(name)
-    if tasks and chosen.further is None:
+    if heads and chosen.further is None:
         having = [entry.name for entry in dataset_sources().values() if entry.further]
         raise UserError(
-            f"dataset.tasks: {name} has one column of labels only; use one of {', '.join(having)}, "
-            "or leave tasks out."
+            f"dataset.heads: {name} has one column of labels only; use one of {', '.join(having)}, "
+            "or leave heads out."
         )
     if root is None and os.environ.get(ROOT_VARIABLE):
         root = Path(os.environ[ROOT_VARIABLE])
@@ -150,7 +150,7 @@ def resolve(
     reference = located(reference, base) if chosen.name in (MODULE_FACTORY, FILE_FACTORY) else reference
     options = Options.parse(args, chosen.options)
     return chosen, Request(
-        name, reference, root, split_seed, options, tasks, base=base, fault=fault, download=download
+        name, reference, root, split_seed, options, heads, base=base, fault=fault, download=download
     )
 
 
@@ -161,7 +161,7 @@ def resolve_entry(entry: DatasetEntry, root: Path | None, **setting: Any) -> tup
         root=root,
         split_seed=entry.split_seed,
         args=entry.args,
-        tasks=tuple(entry.tasks),
+        heads=tuple(entry.heads),
         base=entry.folder,
         **setting,
     )

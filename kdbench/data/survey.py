@@ -55,8 +55,8 @@ def survey(raw: Raw, training: NDArray[np.intp]) -> Survey:
         if examples.labels.ndim > 1:
             digest.update(json.dumps([raw.target, examples.labels.shape]).encode())
         digest.update(np.ascontiguousarray(examples.labels, dtype="<i8").data)
-        for task, labels in examples.further.items():
-            digest.update(json.dumps([task, raw.tasks[task]]).encode())
+        for head, labels in examples.further.items():
+            digest.update(json.dumps([head, raw.heads[head]]).encode())
             digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return Survey(digest.hexdigest(), *_moments(counts))
 

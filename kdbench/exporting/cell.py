@@ -176,7 +176,7 @@ def _of_first_schema(directory: RunDirectory, record: Record, folder: Path | Non
 
 def outputs_of(content: Mapping[str, Any]) -> int:
     """Return how many logits a run's models give, from its manifest or a model's card."""
-    return len(content["classes"]) + sum(map(len, content.get("tasks", {}).values()))
+    return len(content["classes"]) + sum(map(len, content.get("heads", {}).values()))
 
 
 def _build(entry: ModelEntry, inputs: InputSpec, classes: int) -> nn.Module:
@@ -259,14 +259,14 @@ def _card(
     record: Record, manifest: Mapping[str, Any], normalisation: Mapping[str, Any], best: bool
 ) -> dict[str, Any]:
     inputs = InputSpec.recorded(manifest)
-    headline, tasks = manifest.get("headline", "top1"), manifest.get("tasks")
+    headline, heads = manifest.get("headline", "top1"), manifest.get("heads")
     return {
         "input": _described(inputs),
         **inputs.as_recorded(),
         **normalisation,
-        "output": "logits, float32 (batch, classes)" + (", then those of each task" if tasks else ""),
+        "output": "logits, float32 (batch, classes)" + (", then those of each head" if heads else ""),
         "classes": manifest["classes"],
-        **({"tasks": tasks} if tasks else {}),
+        **({"heads": heads} if heads else {}),
         **{name: getattr(record, name) for name in ("dataset", "teacher", "student", "method", "seed")},
         "epoch": record.best_epoch if best else record.epochs,
         headline: record.metrics[f"{headline}_best_val" if best else headline],

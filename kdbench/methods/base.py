@@ -188,7 +188,7 @@ class Distiller:
 
     @property
     def widths(self) -> list[int]:
-        """How many of the logits are each task's; all are the dataset's own unless there are further ones."""
+        """How many of the logits are each head's; all are the dataset's own unless there are further ones."""
         return [self.pair.num_classes]
 
     def prepare(self, networks: Networks) -> None:

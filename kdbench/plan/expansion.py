@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_tasks
+from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_heads
 from kdbench.data.class_order import refuse_shared_classes
 from kdbench.data.corruptions import selected
 from kdbench.errors import UserError
@@ -50,8 +50,8 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     _check_metrics(suite, target)
     heads = {
         head: len(names)
-        for head, names in describe_tasks(
-            data.name, tuple(data.tasks), root=data_root, folder=data.folder, args=data.args
+        for head, names in describe_heads(
+            data.name, tuple(data.heads), root=data_root, folder=data.folder, args=data.args
         ).items()
     }
     sketches = Sketches(inputs, classes + sum(heads.values()), suite.recipe.precision)

@@ -21,7 +21,7 @@ def dataset_config(entry: DatasetEntry) -> dict[str, Any]:
     # Fields that came later decide nothing where they are not used: the ids of older results stay.
     unused = {
         "imbalance": entry.imbalance_factor == 1,
-        "tasks": not entry.tasks,
+        "heads": not entry.heads,
         "classes": entry.classes is None,
     }
     config = entry.model_dump(mode="json", exclude={name for name, absent in unused.items() if absent})

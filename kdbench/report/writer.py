@@ -40,7 +40,7 @@ def write_report(
     """Write the report of a run into ``out`` (default: RUN/report) and return the path of its index.html.
 
     Files: index.html, report.md, results.csv and .tex (the headline table), results_TASK.csv and .tex for
-    each further task, differences.csv and .tex, differences_from_kd.csv and .tex where kd is not the only
+    each further head, differences.csv and .tex, differences_from_kd.csv and .tex where kd is not the only
     method, ranks.csv and .tex where there are three methods and students to rank, runtimes.csv and .tex where
     more than eager mode was timed, published.csv and .tex where papers report figures for any row,
     summary.csv (every metric with its interval), and figures/ in PNG, SVG and PDF. A ``lean`` page links

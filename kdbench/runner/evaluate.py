@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdbench.data import check_classes, describe_dataset, describe_tasks, load_entry
+from kdbench.data import check_classes, describe_dataset, describe_heads, load_entry
 from kdbench.errors import UserError
 from kdbench.heads import PRIMARY, name_in
 from kdbench.memory import checked_budget, default_budget
@@ -92,7 +92,7 @@ def evaluate(
         progress: is told what happens.
 
     The result holds ``top1``, ``top5`` (None for up to five classes), ``nll`` (nats) and ``ece`` as
-    `kdbench.metrics` defines them, or of another target its ``figures``, those of further tasks under names
+    `kdbench.metrics` defines them, or of another target its ``figures``, those of further heads under names
     that begin with theirs; ``target`` and ``headline``, the metric that leads; ``params``;
     the number of ``examples`` and ``classes``; ``normalisation``; ``class_order``, the order of classes that
     explains a low accuracy, where there is one; ``reasons`` for what is None; and ``remarks``, what a person
@@ -131,10 +131,10 @@ def _fitting(asked: Evaluation, data_root: Path | None) -> tuple[str, ...]:
         dataset.name, root=data_root, folder=dataset.folder, args=dataset.args
     )
     check_classes(dataset, classes, target=target, root=data_root)
-    tasks = describe_tasks(
-        dataset.name, tuple(dataset.tasks), root=data_root, folder=dataset.folder, args=dataset.args
+    heads = describe_heads(
+        dataset.name, tuple(dataset.heads), root=data_root, folder=dataset.folder, args=dataset.args
     )
-    outputs = classes + sum(map(len, tasks.values()))
+    outputs = classes + sum(map(len, heads.values()))
     try:
         model = build_model(entry.reference, inputs=inputs, num_classes=outputs, args=entry.args)
         logits = run_example(model, inputs).shape[1]
@@ -159,17 +159,17 @@ def evaluated(
     model, data, target = session.build(entry), session.data, session.target
     _refuse(entry, broken_weight(model.state_dict()))
     progress.begin(f"evaluating {entry.shown}", -(-len(session.test) // BATCH), "batch")
-    predictions = Predictions(predict(model, session.test, progress.advance)).by_task(data.outputs)
+    predictions = Predictions(predict(model, session.test, progress.advance)).by_head(data.outputs)
     progress.end()
     _refuse(entry, broken_logits(predictions, ("test",)))
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
-    for task, predicted in predictions.items():
+    for head, predicted in predictions.items():
         named = target.tensors
-        tensors = {named["logits"]: predicted.test, named["labels"]: session.labels[task]["test"]}
-        of_task, why = score(tensors, only=target.figures, target=target)
-        values |= {name_in(task, name): value for name, value in of_task.items()}
-        reasons |= {name_in(task, name): text for name, text in why.items()}
+        tensors = {named["logits"]: predicted.test, named["labels"]: session.labels[head]["test"]}
+        of_head, why = score(tensors, only=target.figures, target=target)
+        values |= {name_in(head, name): value for name, value in of_head.items()}
+        reasons |= {name_in(head, name): text for name, text in why.items()}
     guess = guessed_normalisation(dataset, data) if entry.checkpoint else None
     said = [*remarks, guess] if guess else [*remarks]
     headline, order = values[target.headline], None

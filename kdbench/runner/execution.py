@@ -266,7 +266,7 @@ class _Run:
 def _data_and_machine(data: Dataset) -> dict[str, Any]:
     return {
         "classes": list(data.classes),
-        **({"tasks": {task: list(classes) for task, classes in data.tasks.items()}} if data.tasks else {}),
+        **({"heads": {head: list(classes) for head, classes in data.heads.items()}} if data.heads else {}),
         "target": data.target,
         "headline": find_target(data.target).headline,
         **data.inputs.as_recorded(),

@@ -9,7 +9,7 @@ from kdbench.methods import Method
 from kdbench.plan import Loading, Node, Plan, Training
 from kdbench.runner.finiteness import broken_logits, broken_weight
 from kdbench.runner.networks import Network, taps_of
-from kdbench.runner.predictions import ByTask, write_files
+from kdbench.runner.predictions import ByHead, write_files
 from kdbench.runner.records import Scored, diagnosed, now, parameter_counts, training_time
 from kdbench.runner.scores import Scores, SoftTargets, score_predictions, soft_targets_of
 from kdbench.runner.session import Session
@@ -61,7 +61,7 @@ class Finishing:
         self,
         plan: Plan,
         session: Session,
-        predictions_of: Callable[[Node], ByTask],
+        predictions_of: Callable[[Node], ByHead],
         seconds_of: Callable[[Node], float | None],
     ) -> None:
         """Take the ways to a teacher's predictions and to the training time of a finished node."""

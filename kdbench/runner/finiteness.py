@@ -12,7 +12,7 @@ from torch import Tensor
 from kdbench.errors import UserError
 from kdbench.heads import name_in
 from kdbench.plan import Compression, Loading, Node
-from kdbench.runner.predictions import FILED, ByTask, read_predictions
+from kdbench.runner.predictions import FILED, ByHead, read_predictions
 from kdbench.store import PREDICTIONS, RunDirectory
 
 SPLITS = ("test", "validation", "train")
@@ -25,12 +25,12 @@ def broken_weight(weights: Mapping[str, Tensor]) -> str | None:
     )
 
 
-def broken_logits(predictions: ByTask, splits: Sequence[str] = SPLITS) -> str | None:
-    """Name the first logits of the last epoch that are not finite, by task and split; None where all are."""
-    for task, of_task in predictions.items():
+def broken_logits(predictions: ByHead, splits: Sequence[str] = SPLITS) -> str | None:
+    """Name the first logits of the last epoch that are not finite, by head and split; None where all are."""
+    for head, of_head in predictions.items():
         for split in splits:
-            tensor = getattr(of_task, split)
-            text = None if tensor is None else _broken(f"{name_in(task, FILED[split])} are", tensor)
+            tensor = getattr(of_head, split)
+            text = None if tensor is None else _broken(f"{name_in(head, FILED[split])} are", tensor)
             if text:
                 return text
     return None
@@ -44,7 +44,7 @@ def _broken(name: str, tensor: Tensor) -> str | None:
     return f"{name} not finite ({what}; {count:,} of {tensor.numel():,} values)"
 
 
-def refuse_broken(node: Node, run: RunDirectory, tasks: Iterable[str]) -> None:
+def refuse_broken(node: Node, run: RunDirectory, heads: Iterable[str]) -> None:
     """Raise UserError where the weights or logits that a run holds of a teacher are not finite.
 
     What is not there, as in a published run, is not looked at. Raises SharedFault where a file is not what
@@ -58,14 +58,14 @@ def refuse_broken(node: Node, run: RunDirectory, tasks: Iterable[str]) -> None:
     tensors: Mapping[str, Tensor] = {}
     if weights and (folder / weights).is_file():
         tensors = safetensors.torch.load_file(run.recorded_file(record, weights))
-    held = [task for task in tasks if (folder / name_in(task, PREDICTIONS)).is_file()]
-    for task in held:
-        run.recorded_file(record, name_in(task, PREDICTIONS))
+    held = [head for head in heads if (folder / name_in(head, PREDICTIONS)).is_file()]
+    for head in held:
+        run.recorded_file(record, name_in(head, PREDICTIONS))
     refuse_not_finite(node, tensors, read_predictions(folder, held), folder)
 
 
 def refuse_not_finite(
-    node: Node, weights: Mapping[str, Tensor], predictions: ByTask, folder: Path | None = None
+    node: Node, weights: Mapping[str, Tensor], predictions: ByHead, folder: Path | None = None
 ) -> None:
     """Raise UserError that names a teacher's first tensor that is not finite: none could learn from it."""
     broken = broken_weight(weights) or broken_logits(predictions)

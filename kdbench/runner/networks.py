@@ -12,7 +12,7 @@ from kdbench.methods.compressor import Compressor
 from kdbench.methods.restructuring import Decided, finished, finishes, restructured
 from kdbench.models import Taps, find_taps, load_checkpoint
 from kdbench.plan import Compression, Node
-from kdbench.runner.predictions import ByTask
+from kdbench.runner.predictions import ByHead
 from kdbench.runner.session import Fitted, Session
 from kdbench.store import DECISION, Record, RunDirectory, read_json
 from kdbench.training.trainee import Tutor
@@ -41,7 +41,7 @@ class Ready:
 
     node: Node
     network: Network
-    predictions: ByTask
+    predictions: ByHead
 
     def fitted(self) -> Fitted:
         """Return its model and taps as methods see them."""

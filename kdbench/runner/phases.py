@@ -17,7 +17,7 @@ from kdbench.runner.amendments.deployment import Deployments
 from kdbench.runner.amendments.independent import MEASURES
 from kdbench.runner.amendments.measurement import protocol_of
 from kdbench.runner.clock import REPEATS, Clock
-from kdbench.runner.predictions import ByTask, Predictions
+from kdbench.runner.predictions import ByHead, Predictions
 from kdbench.runner.scores import score_predictions
 from kdbench.runner.session import Session
 from kdbench.suite.schema import ModelEntry
@@ -154,13 +154,13 @@ class _Work:
         )
         return passes + len(scored) * once
 
-    def _random(self) -> ByTask:
+    def _random(self) -> ByHead:
         outputs = sum(self._plan.outputs.values())
         logits = {name: torch.randn(size, outputs) for name, size in self._sizes.items() if size}
         best = {f"{name}_best": logits[name] for name in ("test", "validation") if "validation" in logits}
         features = self._cells[0].node.sketch.shapes.pooled
         pooled = torch.randn(min(self._sizes["test"], 10_000), features[0]) if features else None
-        return Predictions(**logits, **best, pooled=pooled).by_task(self._session.data.outputs)
+        return Predictions(**logits, **best, pooled=pooled).by_head(self._session.data.outputs)
 
     def measuring(self) -> float:
         protocol = protocol_of(self._plan.suite.measure)

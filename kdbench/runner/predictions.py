@@ -1,4 +1,4 @@
-"""Predictions: what a model says of every split, task by task, and the files that hold it."""
+"""Predictions: what a model says of every split, head by head, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Predictions:
     """The logits (N, K) of one model on the splits, at its last epoch and, for two splits, at its best.
 
     ``pooled`` (R, D) are features of the test split at the last epoch, see `predict_with_features`. A
-    further task shares the features of the dataset's own, and holds none.
+    further head shares the features of the dataset's own, and holds none.
     """
 
     test: Tensor
@@ -38,19 +38,19 @@ class Predictions:
         """Return those that exist, by the names that they have in the file."""
         return {FILED[name]: value for name, value in vars(self).items() if value is not None}
 
-    def by_task(self, outputs: Mapping[str, int]) -> ByTask:
-        """Divide the logits of several tasks, given how many classes each has."""
+    def by_head(self, outputs: Mapping[str, int]) -> ByHead:
+        """Divide the logits of several heads, given how many classes each has."""
         logits = {name: value for name, value in vars(self).items() if value is not None and name != "pooled"}
         divided = {
-            task: Predictions(**{name: value[:, part] for name, value in logits.items()})
-            for task, part in slices(outputs)
+            head: Predictions(**{name: value[:, part] for name, value in logits.items()})
+            for head, part in slices(outputs)
         }
         divided[PRIMARY].pooled = self.pooled
         return divided
 
 
-# Predictions by the name of the task; labels by the name of the task, then of the split.
-ByTask = Mapping[str, Predictions]
+# Predictions by the name of the head; labels by the name of the head, then of the split.
+ByHead = Mapping[str, Predictions]
 Labels = Mapping[str, Mapping[str, Tensor]]
 
 
@@ -69,7 +69,7 @@ def write_files(
     *,
     last: Weights,
     best: Weights | None,
-    predictions: ByTask,
+    predictions: ByHead,
     labels: Labels,
     target: Target,
     history: Iterable[Mapping[str, Any]],
@@ -78,11 +78,11 @@ def write_files(
     files = write_recorded(folder / "weights.safetensors", _serialised(last))
     if best is not None:
         files |= write_recorded(folder / "weights_best.safetensors", _serialised(best))
-    for task, of_task in predictions.items():
-        content = of_task.tensors() | {
-            f"{name}_labels": _compact(value) for name, value in labels[task].items()
+    for head, of_head in predictions.items():
+        content = of_head.tensors() | {
+            f"{name}_labels": _compact(value) for name, value in labels[head].items()
         }
-        files |= write_recorded(folder / name_in(task, PREDICTIONS), _serialised(content))
+        files |= write_recorded(folder / name_in(head, PREDICTIONS), _serialised(content))
     files |= write_outcomes(folder, predictions, labels, target)
     rows = pd.DataFrame(list(history))
     if len(rows):
@@ -90,8 +90,8 @@ def write_files(
     return files
 
 
-def write_outcomes(folder: Path, predictions: ByTask, labels: Labels, target: Target) -> Fingerprints:
-    """Write what each test example is and what is predicted of it, as numbers, in the dataset's own task."""
+def write_outcomes(folder: Path, predictions: ByHead, labels: Labels, target: Target) -> Fingerprints:
+    """Write what each test example is and what is predicted of it, as numbers, in the dataset's own head."""
     label, predicted = target.codes(predictions[PRIMARY].test, labels[PRIMARY]["test"])
     outcomes = pd.DataFrame({"label": label, "predicted": predicted})
     return write_recorded(folder / OUTCOMES, outcomes.to_parquet(index=False))
@@ -110,23 +110,23 @@ def _serialised(tensors: Weights) -> bytes:
     return safetensors.torch.save(copies)
 
 
-def read_predictions(folder: Path, tasks: Iterable[str]) -> ByTask:
-    """Read the logits and features that were written for a model, by task."""
-    filed = {task: safetensors.torch.load_file(folder / name_in(task, PREDICTIONS)) for task in tasks}
+def read_predictions(folder: Path, heads: Iterable[str]) -> ByHead:
+    """Read the logits and features that were written for a model, by head."""
+    filed = {head: safetensors.torch.load_file(folder / name_in(head, PREDICTIONS)) for head in heads}
     return {
-        task: Predictions(**{name: tensors[filed] for name, filed in FILED.items() if filed in tensors})
-        for task, tensors in filed.items()
+        head: Predictions(**{name: tensors[filed] for name, filed in FILED.items() if filed in tensors})
+        for head, tensors in filed.items()
     }
 
 
-def read_labels(folder: Path, tasks: Iterable[str]) -> Labels:
-    """Read the labels of the splits that were written beside a model's logits, by task."""
-    filed = {task: safetensors.torch.load_file(folder / name_in(task, PREDICTIONS)) for task in tasks}
+def read_labels(folder: Path, heads: Iterable[str]) -> Labels:
+    """Read the labels of the splits that were written beside a model's logits, by head."""
+    filed = {head: safetensors.torch.load_file(folder / name_in(head, PREDICTIONS)) for head in heads}
     return {
-        task: {
+        head: {
             name.removesuffix("_labels"): value.long()
             for name, value in tensors.items()
             if name.endswith("_labels")
         }
-        for task, tensors in filed.items()
+        for head, tensors in filed.items()
     }

@@ -16,7 +16,7 @@ from kdbench.efficiency.places import Dimensions
 from kdbench.methods import Method
 from kdbench.metrics import catalogue
 from kdbench.plan import Plan
-from kdbench.runner.scores import best_columns, task_columns
+from kdbench.runner.scores import best_columns, head_columns
 from kdbench.store import RunDirectory
 from kdbench.targets import USUAL, find_target
 from kdbench.training.trainee import Trainee
@@ -92,13 +92,13 @@ def all_columns(
     batch_sizes: Sequence[int],
     used: Sequence[Method],
     dimensions: Dimensions | None = None,
-    tasks: Iterable[str] = (),
+    heads: Iterable[str] = (),
     target: str = USUAL,
     own: Sequence[str] = (),
 ) -> list[Column]:
     """Return every metric column in the order in which tables show them.
 
-    ``used`` are the run's methods, ``tasks`` its further tasks, ``target`` what its own labels are,
+    ``used`` are the run's methods, ``heads`` its further heads, ``target`` what its own labels are,
     ``own`` the further metrics that a user names.
     """
     known = find_target(target)
@@ -110,7 +110,7 @@ def all_columns(
         TRAIN_MACS,
         COHORT_MEMORY,
         *best_columns(known, own),
-        *(column for task in tasks for column in task_columns(task)),
+        *(column for head in heads for column in head_columns(head)),
     ]
 
 

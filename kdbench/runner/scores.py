@@ -19,7 +19,7 @@ from kdbench.metrics.disparity import class_deltas
 from kdbench.metrics.quality import recall_per_class
 from kdbench.metrics.registry import ordered
 from kdbench.metrics.tensors import Tensors, inputs_of
-from kdbench.runner.predictions import ByTask, Labels, Predictions
+from kdbench.runner.predictions import ByHead, Labels, Predictions
 from kdbench.targets import USUAL, Target, find_target
 
 BEST = "_best_val"
@@ -65,13 +65,13 @@ class Scores:
         self.metrics |= values
         self.reasons |= reasons
 
-    def add_task(self, task: str, scores: Scores, without: Collection[str] = ()) -> None:
-        """Take in the scores of a task, under names that begin with its own."""
+    def add_head(self, head: str, scores: Scores, without: Collection[str] = ()) -> None:
+        """Take in the scores of a head, under names that begin with its own."""
         metrics = {name: value for name, value in scores.metrics.items() if name not in without}
         reasons = {name: text for name, text in scores.reasons.items() if name in metrics}
-        self.metrics |= {name_in(task, name): value for name, value in metrics.items()}
-        self.reasons |= {name_in(task, name): text for name, text in reasons.items()}
-        self.tables |= {name_in(task, name): table for name, table in scores.tables.items()}
+        self.metrics |= {name_in(head, name): value for name, value in metrics.items()}
+        self.reasons |= {name_in(head, name): text for name, text in reasons.items()}
+        self.tables |= {name_in(head, name): table for name, table in scores.tables.items()}
 
 
 def best_columns(target: Target, own: Sequence[str] = ()) -> list[Column]:
@@ -89,12 +89,12 @@ def best_columns(target: Target, own: Sequence[str] = ()) -> list[Column]:
     ]
 
 
-def task_columns(task: str) -> list[Column]:
-    """Return the columns of a further task: those of the metrics, under names that begin with its own."""
+def head_columns(head: str) -> list[Column]:
+    """Return the columns of a further head: those of the metrics, under names that begin with its own."""
     target = find_target(USUAL)
     return [
         dataclasses.replace(
-            column, name=name_in(task, column.name), title=f"{task}: {column.title}", head=task
+            column, name=name_in(head, column.name), title=f"{head}: {column.title}", head=head
         )
         for column in (*catalogue(target).values(), *best_columns(target))
         if column.name not in _of_features()
@@ -102,14 +102,14 @@ def task_columns(task: str) -> list[Column]:
 
 
 def _of_features() -> set[str]:
-    """Return the metrics of features, which all tasks share."""
+    """Return the metrics of features, which all heads share."""
     return {entry.column.name for entry in ordered() if "features" in entry.inputs}
 
 
 def score_predictions(
-    mine: ByTask,
+    mine: ByHead,
     labels: Labels,
-    teacher: ByTask | None,
+    teacher: ByHead | None,
     *,
     soft_targets: SoftTargets | None = None,
     without_best: str,
@@ -118,11 +118,11 @@ def score_predictions(
 ) -> Scores:
     """Score a model's logits on the test split, at its last epoch and at the epoch best on validation.
 
-    Every task has every metric, under names that begin with its own, but for those of features.
+    Every head has every metric, under names that begin with its own, but for those of features.
 
     Args:
-        mine: the model's logits and features, by task.
-        labels: the labels by task and split; a split without examples may be left out.
+        mine: the model's logits and features, by head.
+        labels: the labels by head and split; a split without examples may be left out.
         teacher: the teacher's logits and features, or None for a teacher itself.
         soft_targets: what the teacher's logits were to the student; not given for a teacher itself.
         without_best: why there is no best epoch, where there is none.
@@ -130,21 +130,21 @@ def score_predictions(
         own: further metrics that a user names (see `kdbench.metrics.ordered`).
     """
     scores = Scores()
-    for task, predictions in mine.items():
-        of_task = _scores_of_task(
+    for head, predictions in mine.items():
+        of_head = _scores_of_head(
             predictions,
-            labels[task],
-            teacher[task] if teacher else None,
+            labels[head],
+            teacher[head] if teacher else None,
             soft_targets,
             without_best,
             target,
             own,
         )
-        scores.add_task(task, of_task, without=_of_features() if task else ())
+        scores.add_head(head, of_head, without=_of_features() if head else ())
     return scores
 
 
-def _scores_of_task(
+def _scores_of_head(
     mine: Predictions,
     labels: Mapping[str, Tensor],
     teacher: Predictions | None,

@@ -20,7 +20,7 @@ from kdbench.models import Taps, build_model, load_checkpoint
 from kdbench.models.foreign import give_own_input
 from kdbench.models.registry import is_foreign
 from kdbench.models.trial import FORMAT_NAMES, try_out
-from kdbench.runner.predictions import ByTask, Labels, Predictions
+from kdbench.runner.predictions import ByHead, Labels, Predictions
 from kdbench.runner.records import now
 from kdbench.suite.schema import DatasetEntry, ModelEntry, Recipe
 from kdbench.targets import find_target
@@ -67,7 +67,7 @@ class Session:
         self.target = find_target(data.target)
         self.device = device
         self.dataset_label = entry.shown
-        self._weights = entry.tasks
+        self._weights = entry.heads
         self._outputs = sum(data.outputs.values())
         self._formats: dict[str, torch.memory_format] = {}
         augment = Augment(**entry.augment.model_dump())
@@ -87,27 +87,27 @@ class Session:
 
     @property
     def labels(self) -> Labels:
-        """The labels by task and split; splits without examples are left out."""
+        """The labels by head and split; splits without examples are left out."""
         splits = {"test": self.data.test, "validation": self.data.validation, "train": self.data.train}
         return {
-            task: {
-                name: split.further[task] if task else split.labels
+            head: {
+                name: split.further[head] if head else split.labels
                 for name, split in splits.items()
                 if len(split)
             }
-            for task in self.data.outputs
+            for head in self.data.outputs
         }
 
     def distiller(self, make: Callable[[Pair], Distiller], pair: Pair) -> Distiller:
-        """Return the distiller of a pair, or where there are further tasks those of all tasks as one."""
-        if not self.data.tasks:
+        """Return the distiller of a pair, or where there are further heads those of all heads as one."""
+        if not self.data.heads:
             return make(pair)
         train = {PRIMARY: self.data.train.labels, **self.data.train.further}
-        tasks = {
-            task: Head(classes, train[task].to(self.device), self._weights.get(task, 1.0))
-            for task, classes in self.data.outputs.items()
+        heads = {
+            head: Head(classes, train[head].to(self.device), self._weights.get(head, 1.0))
+            for head, classes in self.data.outputs.items()
         }
-        return PerHead(make, pair, tasks)
+        return PerHead(make, pair, heads)
 
     def provenance(self, recipe: Recipe, started: str, entry: ModelEntry) -> dict[str, Any]:
         """Return what a result is stamped with: versions, machine, data, precision, memory format, times."""
@@ -166,8 +166,8 @@ class Session:
         taps: Taps,
         at_best: nn.Module | None,
         on_pass: Callable[[], None] = lambda: None,
-    ) -> ByTask:
-        """Return the logits of every split and the pooled features of test, of the model as it is, by task.
+    ) -> ByHead:
+        """Return the logits of every split and the pooled features of test, of the model as it is, by head.
 
         Of the model at its best epoch, where there is one, the logits of test and validation are added.
         ``on_pass`` is called after every pass over a split.
@@ -190,7 +190,7 @@ class Session:
         if at_best is not None:
             predictions.test_best = logits_on(at_best, self.test)
             predictions.validation_best = logits_on(at_best, self.validation) if has_validation else None
-        return predictions.by_task(self.data.outputs)
+        return predictions.by_head(self.data.outputs)
 
     def held_out_loss(self, model: nn.Module) -> float:
         """Return the mean loss of a model whose weights were put together, on validation (or else train).

@@ -119,8 +119,8 @@ class Workshop:
         """Return a node that teaches, made if that was not done yet; it is kept for all that it teaches."""
         if node.id not in self._ready:
             record, shelf = self.obtain(node)
-            for task in self.session.data.outputs:
-                shelf.recorded_file(record, name_in(task, PREDICTIONS))
+            for head in self.session.data.outputs:
+                shelf.recorded_file(record, name_in(head, PREDICTIONS))
             predictions = read_predictions(shelf.folder(node.id), self.session.data.outputs)
             network = network_of(node, record, shelf, self.session)
             refuse_not_finite(node, network.model.state_dict(), predictions, shelf.folder(node.id))

@@ -157,9 +157,12 @@ def _from_first(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record of schema 1 in the fields of schema 2."""
     config, role = content["config"], content["role"]
     taught_by = config.get("teacher")
+    if "tasks" in config.get("dataset", {}):  # what schema 1 called further heads
+        config = config | {"dataset": config["dataset"] | {"heads": config["dataset"]["tasks"]}}
     keys = {name: content.get(key) for name, key in _KEYS.items()}
     return {
         **content,
+        "config": config,
         "origin": taught_by if role == "student" else None,
         "taught_by": config.get("tutor") or taught_by,
         "amendments": {name: key for name, key in keys.items() if key},

@@ -138,7 +138,9 @@ class RunDirectory:
 
     def manifest(self) -> dict[str, Any]:
         """Return ``run.json``: the suite's name, the ids that the plan holds, the machine."""
-        return read_json(self.path / "run.json")
+        content = read_json(self.path / "run.json")
+        # What earlier versions called further heads.
+        return content | ({"heads": content["tasks"]} if "tasks" in content else {})
 
     def columns(self) -> dict[str, Column]:
         """Return what the columns mean, by name, in the order in which tables show them."""

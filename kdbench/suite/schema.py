@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,8 +40,10 @@ class ImbalanceEntry(Strict):
     factor: float = Field(ge=1)
 
 
+# What a suite called further heads before, and may still.
+FORMER_HEADS = "tasks"
 # It is the beginning of names of columns and files.
-TaskName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+HeadName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 
 def _as_names(value: Any) -> Any:
@@ -67,7 +70,7 @@ class DatasetEntry(Placed, Strict):
     """The data: its source, the part of train that is kept for validation, the augmentation.
 
     ``classes`` are the names of its classes in the order of the models' outputs, for a checkpoint whose order
-    is another than that of the source. ``tasks`` are further columns of labels, each learned by a head of its
+    is another than that of the source. ``heads`` are further columns of labels, each learned by a head of its
     own, with the weight of its loss; that of the dataset's own labels weighs 1. ``args`` are those that every
     source takes (``size``, ``channels``, ``limit``, ``limit_test``, ``mean``, ``std``) and the source's own.
     """
@@ -78,14 +81,16 @@ class DatasetEntry(Placed, Strict):
     augment: Augment = Augment()
     imbalance: ImbalanceEntry | None = None
     classes: Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)] = None
-    tasks: dict[TaskName, Annotated[float, Field(gt=0)]] = {}
+    heads: dict[HeadName, Annotated[float, Field(gt=0)]] = Field(
+        {}, validation_alias=AliasChoices("heads", FORMER_HEADS)
+    )
     args: dict[str, Any] = {}
 
-    @field_validator("tasks")
+    @field_validator("heads")
     @classmethod
-    def _in_one_order(cls, tasks: dict[str, float]) -> dict[str, float]:
+    def _in_one_order(cls, heads: dict[str, float]) -> dict[str, float]:
         # The order of the heads must not be one that ids do not tell apart.
-        return dict(sorted(tasks.items()))
+        return dict(sorted(heads.items()))
 
     @property
     def imbalance_factor(self) -> float:
@@ -94,10 +99,10 @@ class DatasetEntry(Placed, Strict):
 
     @property
     def shown(self) -> str:
-        """The name that results show: a long tail is another dataset, and so are further tasks."""
+        """The name that results show: a long tail is another dataset, and so are further heads."""
         tail = f" (long tail of factor {self.imbalance_factor:g})" if self.imbalance_factor != 1 else ""
-        tasks = f" with {' and '.join(self.tasks)}" if self.tasks else ""
-        return f"{self.name}{tasks}{tail}"
+        heads = f" with {' and '.join(self.heads)}" if self.heads else ""
+        return f"{self.name}{heads}{tail}"
 
 
 class OptimizerFields(Strict):

@@ -85,7 +85,7 @@ def headline_and_loss(
 ) -> tuple[float, float]:
     """Return the headline of a target and its mean loss (nats) of a model on a split.
 
-    They are those of the dataset's own task, whose logits are the first ``classes``.
+    They are those of the dataset's own head, whose logits are the first ``classes``.
     """
     tally = target.tally(batches.device)
     loss = torch.zeros((), device=batches.device, dtype=torch.float64)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from kdbench.data import dataset_checksum, describe_dataset, describe_tasks, load_dataset
+from kdbench.data import dataset_checksum, describe_dataset, describe_heads, load_dataset
 from kdbench.data.sources.archives import SUPERCLASSES
 from kdbench.errors import UserError
 from kdbench.suite.schema import DatasetEntry
@@ -177,8 +177,8 @@ def test_real_cifar100_counts() -> None:
 @real_data
 def test_real_cifar100_superclasses() -> None:
     args = {"limit": 2000, "limit_test": 200}
-    data = load_dataset("cifar100", tasks=("coarse_label",), args=args)
-    assert data.tasks["coarse_label"] == SUPERCLASSES
+    data = load_dataset("cifar100", heads=("coarse_label",), args=args)
+    assert data.heads["coarse_label"] == SUPERCLASSES
     pairs = set(zip(data.train.labels.tolist(), data.train.further["coarse_label"].tolist(), strict=True))
     # Each of the 20 superclasses holds five of the 100 classes.
     assert len(pairs) == 100
@@ -196,11 +196,11 @@ def test_superclasses_of_torchvisions_files(tmp_path: Path, monkeypatch: pytest.
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(label) for label in labels]}))
     monkeypatch.setattr("torchvision.datasets.CIFAR100._check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
-    tasks = ("coarse_label",)
-    data = load_dataset("cifar100", root=tmp_path, validation_fraction=0, tasks=tasks)
+    heads = ("coarse_label",)
+    data = load_dataset("cifar100", root=tmp_path, validation_fraction=0, heads=heads)
     assert data.test.further["coarse_label"].tolist() == coarse
-    assert describe_tasks("cifar100", tasks, root=tmp_path) == {"coarse_label": SUPERCLASSES}
+    assert describe_heads("cifar100", heads, root=tmp_path) == {"coarse_label": SUPERCLASSES}
     with pytest.raises(UserError, match=r"unknown column of labels 'coarse'. Did you mean 'coarse_label'"):
-        describe_tasks("cifar100", ("coarse",), root=tmp_path)
+        describe_heads("cifar100", ("coarse",), root=tmp_path)
     with pytest.raises(UserError, match="unknown column of labels 'coarse'"):
-        load_dataset("cifar100", root=tmp_path, tasks=("coarse",))
+        load_dataset("cifar100", root=tmp_path, heads=("coarse",))

@@ -153,7 +153,7 @@ def test_a_further_head_is_judged_by_the_headline_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery, "drawings", dict)
-    page = write_report(write(tmp_path / "heads", tasks={"coarse": ["x", "y"]}), page="lean")
+    page = write_report(write(tmp_path / "heads", heads={"coarse": ["x", "y"]}), page="lean")
     with (page.parent / "results_coarse.csv").open() as file:
         rows = list(csv.DictReader(file))
     (best,) = [row for row in rows if (row["student"], row["method"]) == ("gru", "kd")]

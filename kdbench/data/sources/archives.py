@@ -34,11 +34,11 @@ def _svhn(loaded: Any) -> tuple[Any, Any]:
     return np.ascontiguousarray(loaded.data.transpose(0, 2, 3, 1)), loaded.labels
 
 
-def _cifar_column(loaded: Any, task: str) -> Any:
+def _cifar_column(loaded: Any, head: str) -> Any:
     """Return a column of CIFAR's files that torchvision leaves out; their names there are in the plural."""
     ((name, _),) = loaded.train_list if loaded.train else loaded.test_list
     with (Path(loaded.root) / loaded.base_folder / name).open("rb") as file:
-        return pickle.load(file, encoding="latin1")[f"{task}s"]
+        return pickle.load(file, encoding="latin1")[f"{head}s"]
 
 
 # Krizhevsky 2009, in alphabetical order, as the files number them.
@@ -71,7 +71,7 @@ class Archive:
     """A dataset as torchvision reads it: its class there, and how to get pixels and labels out of it.
 
     ``named_classes``: it has names of classes, not the label values only. ``further`` are the classes of the
-    tasks that its files, which are CIFAR's then, have further labels of.
+    heads that its files, which are CIFAR's then, have further labels of.
     """
 
     title: str
@@ -83,8 +83,8 @@ class Archive:
     named_classes: bool = True
     further: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def read(self, root: Path, *, download: bool, tasks: tuple[str, ...]) -> Raw:
-        """Read both splits from torchvision's files under ``root``, with the labels of further tasks."""
+    def read(self, root: Path, *, download: bool, heads: tuple[str, ...]) -> Raw:
+        """Read both splits from torchvision's files under ``root``, with the labels of further heads."""
         try:
             from torchvision import datasets
         except ImportError as error:  # on a machine that only reads runs
@@ -98,12 +98,12 @@ class Archive:
             which = {"split": "train" if train else "test"} if kind is datasets.SVHN else {"train": train}
             loaded = kind(str(root), download=download, **which)
             images, labels = self.arrays(loaded)
-            further = {task: np.asarray(_cifar_column(loaded, task), dtype=np.int64) for task in tasks}
+            further = {head: np.asarray(_cifar_column(loaded, head), dtype=np.int64) for head in heads}
             splits.append(Examples(images, np.asarray(labels, dtype=np.int64), further))
         count = self.description.num_classes
         names = loaded.classes if self.named_classes else range(count)
-        classes = {task: self.further[task] for task in tasks}
-        return Raw(splits[0], splits[1], tuple(str(name) for name in names), tasks=classes)
+        classes = {head: self.further[head] for head in heads}
+        return Raw(splits[0], splits[1], tuple(str(name) for name in names), heads=classes)
 
 
 ARCHIVES = {
@@ -160,7 +160,7 @@ def _load(archive: Archive, request: Request) -> Raw:
         return parquet.read(layout, request)
     _further(archive, request)
     try:
-        return archive.read(root, download=False, tasks=request.tasks)
+        return archive.read(root, download=False, heads=request.heads)
     except _UNREADABLE as error:
         if not request.download:
             raise UserError(f"dataset {request.name} is not complete under {root}") from error
@@ -169,7 +169,7 @@ def _load(archive: Archive, request: Request) -> Raw:
         if not os.access(existing, os.W_OK):
             raise _absent(request.name, root, f"{root} is not writable", error) from error
     try:
-        return archive.read(root, download=True, tasks=request.tasks)
+        return archive.read(root, download=True, heads=request.heads)
     except _UNREADABLE as error:
         raise _absent(request.name, root, " ".join(str(error).split()), error) from error
 
@@ -179,7 +179,7 @@ def _layout(request: Request) -> parquet.Layout | None:
     if request.root is not None:
         for folder in (request.root / request.name, request.root / request.name.replace("-", "_")):
             if parquet.files_of(folder):
-                return parquet.layout(folder, further=request.tasks)
+                return parquet.layout(folder, further=request.heads)
     return None
 
 
@@ -190,17 +190,17 @@ def _extent(archive: Archive, request: Request) -> Extent:
 
 
 def _further(archive: Archive, request: Request) -> Mapping[str, tuple[str, ...]]:
-    """Return the classes of the further tasks that are asked for, without reading an image.
+    """Return the classes of the further heads that are asked for, without reading an image.
 
-    Raises UserError for a task that there are no labels of.
+    Raises UserError for a head that there are no labels of.
     """
     layout = _layout(request)
     if layout is not None:
-        return layout.tasks()
-    for task in request.tasks:
-        if task not in archive.further:
-            raise unknown("column of labels", task, archive.further)
-    return {task: archive.further[task] for task in request.tasks}
+        return layout.heads()
+    for head in request.heads:
+        if head not in archive.further:
+            raise unknown("column of labels", head, archive.further)
+    return {head: archive.further[head] for head in request.heads}
 
 
 def _absent(name: str, root: Path, reason: str, error: Exception) -> UserError:

@@ -28,7 +28,7 @@ _BATCH = 1024
 class Layout:
     """A folder of parquet files: the files of each split, and the columns that hold image and label.
 
-    ``further`` are columns of labels of further tasks. ``named_classes`` holds the classes of each column of
+    ``further`` are columns of labels of further heads. ``named_classes`` holds the classes of each column of
     labels, None where the schema does not name them.
     """
 
@@ -57,8 +57,8 @@ class Layout:
         highest = max(int(self.labels(split, column).max(initial=-1)) for split in self.files)
         return tuple(str(label) for label in range(highest + 1))
 
-    def tasks(self) -> dict[str, tuple[str, ...]]:
-        """Return the classes of the further tasks."""
+    def heads(self) -> dict[str, tuple[str, ...]]:
+        """Return the classes of the further heads."""
         return {column: self.classes(column) for column in self.further}
 
     def encoded(self, split: str, rows: NDArray[np.intp] | None = None) -> Iterator[Encoded]:
@@ -150,9 +150,9 @@ def layout(
         schema = file.schema_arrow
     image = _column(schema, path, "dataset argument image", image, IMAGE_COLUMNS)
     label = _column(schema, path, "dataset argument label", label, LABEL_COLUMNS)
-    labels = [label, *(_column(schema, path, "dataset.tasks", name, ()) for name in further)]
+    labels = [label, *(_column(schema, path, "dataset.heads", name, ()) for name in further)]
     if len(set(labels)) != len(labels):
-        raise UserError(f"dataset.tasks: '{label}' is the dataset's own task: name other columns of {path}.")
+        raise UserError(f"dataset.heads: '{label}' is the dataset's own head: name other columns of {path}.")
     kind = schema.field(image).type
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         raise UserError(f"{path}: column {image} is {kind}; images are a struct of bytes and path.")
@@ -200,12 +200,12 @@ def read(layout: Layout, request: Request) -> Raw:
         columns[split] = labels[rows], further
     decoder = Decoder(options.size, options.channels, shelves["train"], request.fault)
     splits = {name: Examples(Stored(shelf, decoder), *columns[name]) for name, shelf in shelves.items()}
-    return Raw(splits["train"], splits["test"], classes, splits.get("validation"), layout.tasks())
+    return Raw(splits["train"], splits["test"], classes, splits.get("validation"), layout.heads())
 
 
 def _layout_of(request: Request) -> Layout:
     own = request.options.own
-    return layout(request.folder(), image=own.get("image"), label=own.get("label"), further=request.tasks)
+    return layout(request.folder(), image=own.get("image"), label=own.get("label"), further=request.heads)
 
 
 def classes_of(request: Request) -> tuple[str, ...]:
@@ -232,7 +232,7 @@ def describe(request: Request) -> Description:
     describe=describe,
     options=("image", "label"),
     classes=classes_of,
-    further=lambda request: _layout_of(request).tasks(),
+    further=lambda request: _layout_of(request).heads(),
 )
 def load(request: Request) -> Raw:
     """Return the splits of a folder of parquet files, under the current directory or the data root."""

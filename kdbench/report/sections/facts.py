@@ -17,11 +17,11 @@ def facts(summary: Summary) -> Iterator[Block]:
     done = f"{len(summary.records) - failed} done, {failed} failed or skipped"
     if summary.unfinished:
         done += f", {summary.unfinished} not run"
-    tasks = manifest.get("tasks", {}).items()
+    heads = manifest.get("heads", {}).items()
     yield Facts(
         (
             ("dataset", f"{manifest['dataset']}, {len(manifest['classes'])} classes"),
-            *((f"task {task}", f"{len(classes)} classes") for task, classes in tasks),
+            *((f"head {head}", f"{len(classes)} classes") for head, classes in heads),
             ("examples", ", ".join(f"{size:,} {split}" for split, size in manifest["sizes"].items())),
             ("teachers", ", ".join(summary.teacher_names) or numerals.DASH),
             ("students", f"{len(summary.student_names)}"),

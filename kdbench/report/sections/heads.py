@@ -14,7 +14,7 @@ from kdbench.report.registry import section
 @section("heads", order=150)
 def heads(summary: Summary) -> Iterator[Block]:
     """Give for each further column of labels the table of what is judged, and that of what is left."""
-    for head in summary.manifest.get("tasks", {}):
+    for head in summary.manifest.get("heads", {}):
         table = main_table(summary, summary.headline_of(head))
         yield File(f"results_{head}", table)
         for part in split(table, f"Further measures of quality: {head}"):

@@ -14,7 +14,7 @@ from kdbench.store import Record, canonical_json
 
 # What has a column of its own in the table of recipes, or means nothing to the optimiser that was used.
 COLUMNS = ("optimizer", "lr", "schedule", "epochs", "batch_size", "precision")
-OF_SPLIT = ("validation_fraction", "split_seed", "imbalance", "classes", "args", "tasks")
+OF_SPLIT = ("validation_fraction", "split_seed", "imbalance", "classes", "args", "heads")
 OF_SGD, OF_MILESTONES = ("momentum", "nesterov"), ("milestones", "gamma")
 VERSIONS = ("kdbench", "python", "torch", "torchvision", "onnxruntime")
 

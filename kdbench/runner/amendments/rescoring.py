@@ -20,16 +20,16 @@ from kdbench.metrics import catalogue
 from kdbench.metrics.registry import ordered
 from kdbench.progress import Progress, Steps
 from kdbench.runner.amendments.independent import NAMES, SavedLogits
-from kdbench.runner.predictions import ByTask, read_labels, read_predictions, write_outcomes
+from kdbench.runner.predictions import ByHead, read_labels, read_predictions, write_outcomes
 from kdbench.runner.records import now
 from kdbench.runner.scores import (
     BEST,
     Scores,
     SoftTargets,
     best_columns,
+    head_columns,
     score_predictions,
     soft_targets_of,
-    task_columns,
 )
 from kdbench.store import (
     OUTCOMES,
@@ -84,7 +84,7 @@ def _finished(run: RunDirectory) -> list[Record]:
 
 
 def _require_predictions(run: RunDirectory, record: Record) -> None:
-    for name in (name_in(task, PREDICTIONS) for task in _tasks(record)):
+    for name in (name_in(head, PREDICTIONS) for head in _heads(record)):
         place = f"{record.place}/{name}"
         if not (run.path / place).is_file():
             raise UserError(
@@ -94,9 +94,9 @@ def _require_predictions(run: RunDirectory, record: Record) -> None:
         run.recorded_file(record, name)
 
 
-def _tasks(record: Record) -> list[str]:
-    """Return the tasks that a model was trained for, the dataset's own first."""
-    return [PRIMARY, *record.config["dataset"].get("tasks", {})]
+def _heads(record: Record) -> list[str]:
+    """Return the heads that a model was trained for, the dataset's own first."""
+    return [PRIMARY, *record.config["dataset"].get("heads", {})]
 
 
 def _scored(
@@ -104,18 +104,18 @@ def _scored(
 ) -> dict[str, Any]:
     """Return the metrics, reasons and tables that a record's predictions give today, and the stamp of it."""
     folder = run.path / record.place
-    teacher: ByTask | None = None
+    teacher: ByHead | None = None
     soft_targets: SoftTargets | None = None
     if record.origin:
         if record.origin not in known:
             raise UserError(
                 f"{run.path} cannot be scored again: it holds no finished teacher '{record.teacher}'."
             )
-        teacher = read_predictions(run.folder(record.origin), _tasks(record))
+        teacher = read_predictions(run.folder(record.origin), _heads(record))
         soft_targets = _soft_targets(record)
     scores = score_predictions(
-        read_predictions(folder, _tasks(record)),
-        read_labels(folder, _tasks(record)),
+        read_predictions(folder, _heads(record)),
+        read_labels(folder, _heads(record)),
         teacher,
         soft_targets=soft_targets,
         without_best=record.reasons.get(f"{target.headline}{BEST}", "there is no validation split"),
@@ -166,7 +166,7 @@ def _soft_targets(record: Record) -> SoftTargets | None:
 def _keep_temperature(scores: Scores, record: Record, target: Target) -> None:
     """Leave what depends on a temperature that is not known as it was recorded."""
     for entry in ordered(target):
-        for name in (name_in(task, entry.column.name) for task in _tasks(record)):
+        for name in (name_in(head, entry.column.name) for head in _heads(record)):
             if "temperature" in entry.inputs and name in record.metrics:
                 del scores.metrics[name]
                 scores.reasons.pop(name, None)
@@ -176,7 +176,7 @@ def _write_columns(run: RunDirectory, target: Target) -> None:
     """Put today's metrics, in their order, around the columns that only a run fills."""
     own = own_of(run.path, "metrics")
     metrics, best = list(catalogue(target, own).values()), best_columns(target, own)
-    further = [column for task in run.manifest().get("tasks", {}) for column in task_columns(task)]
+    further = [column for head in run.manifest().get("heads", {}) for column in head_columns(head)]
     names = {column.name for column in (*metrics, *best, *further)}
     others = [column for name, column in run.columns().items() if name not in names]
     shown = (*metrics, *others, *best, *further)
