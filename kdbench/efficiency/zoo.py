@@ -31,7 +31,12 @@ def entries(names: Collection[str] | None = None) -> Iterator[tuple[str, dict[st
                 "macs": counted.headline,
             }
             code = {"file": file, "source": fingerprint(file), "counter": counter_fingerprint()}
-            yield name, counts | {"sketch": asdict(sketch)} | code
+            yield (
+                name,
+                counts
+                | {"sketch": {name: part for name, part in asdict(sketch).items() if part is not None}}
+                | code,
+            )
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from kdbench.models.trial import try_out
 from kdbench.store import DECISION, RUNS, Record, RunDirectory, read_json
 from kdbench.store.record import HOMES
 from kdbench.suite import Suite, folder_of_paths
-from kdbench.suite.references import located
+from kdbench.suite.references import located, opened
 from kdbench.suite.schema import DatasetEntry, ModelEntry
 
 
@@ -156,14 +156,22 @@ def recipe_of(
             hyper = {name: value for name, value in node.config["method"].items() if name != "name"}
             content = read_json(directory.recorded_file(node, DECISION))
             decisions.insert(0, Decided(method, hyper, content))
-        node = directory.record(node.start) if node.start else None
+        before, node = node.start, directory.record(node.start) if node.start else None
+        if before and node is None:
+            raise UserError(
+                f"{directory.path} lacks node '{before}', which '{record.id}' begins from: run its suite "
+                "again."
+            )
     if "network" in config:
-        return ModelEntry.placed(config["network"], folder), tuple(decisions)
+        network = config["network"] | {"args": opened(config["network"]["args"], folder)}
+        return ModelEntry.placed(network, folder), tuple(decisions)
     return _of_first_schema(directory, record, folder) or _entry(model, folder), tuple(decisions)
 
 
 def _of_first_schema(directory: RunDirectory, record: Record, folder: Path | None) -> ModelEntry | None:
     """Return the network that a method keeps in the student's place, which schema 1 did not record."""
+    if record.home == HOMES[0]:
+        return None
     tutor = directory.record(record.taught_by) if record.origin and record.taught_by else None
     step = find_step(_method_name(directory, record.config)) if tutor else None
     if step is None or tutor is None or not step.trains or not step.distiller.has_own_network():

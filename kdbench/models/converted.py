@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kdbench.inputs import Inputs, cast
+
 
 class Converted(nn.Module):
     """A model between two conversions: float32 in, float32 out, ``dtype`` inside."""
@@ -15,6 +17,6 @@ class Converted(nn.Module):
         self.model = model
         self.dtype = dtype
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map inputs (B, ...) to logits (B, K), both float32."""
-        return self.model(x.to(self.dtype)).float()
+    def forward(self, x: Inputs) -> Tensor:
+        """Map inputs (B, ...) to logits (B, K), both float32; whole numbers among them stay what they are."""
+        return self.model(cast(x, self.dtype)).float()

@@ -36,11 +36,15 @@ COUNTER = ("calls.py", "counts.py", "operators.py", "rules.py", "traces.py")
 
 @dataclass(frozen=True)
 class Sketch:
-    """A model as the plan knows it: its taps, shapes, and a hash of its weights' names and shapes."""
+    """A model as the plan knows it: its taps, shapes, and a hash of its weights' names and shapes.
+
+    ``kinds`` are the classes of its modules, with what they derive from; None of the zoo's indexed models.
+    """
 
     taps: Taps
     shapes: FeatureShapes
     weights: str
+    kinds: frozenset[str] | None = None
 
 
 # Makes one of JSON, whose lists become tuples.

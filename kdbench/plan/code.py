@@ -59,6 +59,7 @@ def _code(plan: Plan) -> dict[str, str]:
     known = {
         located(data.name, data.folder): cell.node.config["dataset"].get("source") for cell in plan.cells
     }
+    known |= plan.sources
     for node in _nodes(plan):
         model = model_of(node)
         known[located(model["name"], node.entry.folder)] = model.get("source")

@@ -48,14 +48,20 @@ def independents(
 
 def takes_random_teacher(made: Made) -> bool:
     """Return whether a student can be repeated with a teacher that gives nothing but shuffled logits."""
-    return not made.refusal and _reads_logits_only(made.node)
+    trainings = [node for node in made.node.own_trainings if node.role == "student"]
+    taught = [node for node in trainings if _is_taught(node)]
+    return not made.refusal and bool(taught) and all(map(_reads_logits_only, taught))
+
+
+def _is_taught(node: Node) -> bool:
+    return isinstance(node.step, Training) and node.step.distiller.uses_teacher
 
 
 def _reads_logits_only(node: Node) -> bool:
     step = node.step
     if not isinstance(step, Training):
         return False
-    return step.distiller.uses_teacher and step.distiller.reads_logits_only(step.hyper, step.pair.student)
+    return step.distiller.reads_logits_only(step.hyper, step.pair.student)
 
 
 def control_label(method: str) -> str:
@@ -67,15 +73,13 @@ def without_random_teacher(plan: Plan) -> list[str]:
     """Return the methods that learn from a teacher but have no control with a random one."""
     if not plan.suite.controls.random_teacher:
         return []
-    taught = [cell for cell in plan.cells if not cell.control_of and not cell.refusal]
-    without = [
+    repeated = {cell.control_of for cell in plan.cells}
+    taught = (
         cell.method
-        for cell in taught
-        if isinstance(cell.node.step, Training)
-        and cell.node.step.distiller.uses_teacher
-        and not _reads_logits_only(cell.node)
-    ]
-    return list(dict.fromkeys(without))
+        for cell in plan.cells
+        if not cell.control_of and not cell.refusal and any(map(_is_taught, cell.node.own_trainings))
+    )
+    return list(dict.fromkeys(method for method in taught if method not in repeated))
 
 
 def describe_controls(plan: Plan) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdbench.code.factory import factory_fingerprint
 from kdbench.data import check_classes, dataset_remarks, describe_dataset, describe_heads
 from kdbench.data.class_order import refuse_shared_classes
 from kdbench.data.corruptions import selected
@@ -70,7 +71,9 @@ def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
     others = independents(suite, teachers, maker.teacher)
     of_data = dataset_remarks(data.name, root=data_root, folder=data.folder, args=data.args)
     remarks = (*of_data, *sketches.remarks())
-    plan = Plan(suite, inputs, classes, teachers, tuple(cohorts), others, heads, remarks, target)
+    plan = Plan(
+        suite, inputs, classes, teachers, tuple(cohorts), others, heads, remarks, target, _sources(suite)
+    )
     _refuse(plan)
     refuse_idle(plan)
     _check_robustness(suite, classes)
@@ -200,6 +203,13 @@ def _check_robustness(suite: Suite, classes: int) -> None:
         raise UserError(
             f"robustness.examples is {entry.examples}: give at least one example a class ({classes})."
         )
+
+
+def _sources(suite: Suite) -> dict[str, str]:
+    """Return the fingerprints of metrics and corruptions of a user's own, by their references."""
+    metrics = (located(name, suite.dataset.folder) for name in suite.metrics)
+    corruptions = suite.robustness.references if suite.robustness else ()
+    return {name: factory_fingerprint(name) for name in (*metrics, *corruptions) if ":" in name}
 
 
 def _check_metrics(suite: Suite, target: str) -> None:

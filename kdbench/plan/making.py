@@ -19,6 +19,7 @@ from kdbench.plan.variants import Link, Variant
 from kdbench.store import content_id
 from kdbench.store.record import Role
 from kdbench.suite import Suite
+from kdbench.suite.references import opened
 from kdbench.suite.schema import TEACHER, ModelEntry, OptimizerFields, Recipe, TeacherEntry
 
 RANDOM_TEACHER = "random_teacher"
@@ -86,8 +87,8 @@ class Maker:
             if not link.registered.trains:
                 node = self._compressed(teacher, entry, link, node, seed)
                 continue
-            label = f"{entry.shown} by {variant.label}"
-            node, fault = self._trained(teacher, entry, link, node, seed, recipe, shuffled, label)
+            random = shuffled and link.registered.distiller.uses_teacher
+            node, fault = self._trained(teacher, entry, link, node, seed, recipe, random)
             refusal = refusal or in_chain(variant, place, fault)
         assert node is not None
         return Made(node, refusal)
@@ -101,7 +102,6 @@ class Maker:
         seed: int,
         recipe: Recipe,
         shuffled: bool,
-        label: str,
     ) -> tuple[Node, str | None]:
         """Return a student that trains, its assistants before it, and what speaks against it."""
         registered = link.registered
@@ -133,15 +133,17 @@ class Maker:
             fault = str(reason)
         if tutor is not teacher:
             config["tutor"] = tutor.id
-        own_network = distiller.network(hyper, entry.opened(), tutor.entry.opened())
+        own_network = distiller.network(hyper, entry, tutor.entry)
         kept = start.entry if start else entry
         if own_network and start and not fault:
             fault = "it builds a network around a student with fresh weights: it can only begin a chain"
         elif own_network and not fault:
-            kept = entry.beside(**own_network, label=label)
+            label = f"{entry.shown} by {registered.name}"
+            args = opened(own_network["args"], entry.folder)
+            kept = entry.beside(**own_network | {"args": args}, label=label)
             sketch = self._sketches.of("student", kept, distiller.network_shapes(hyper, pair))
             pair = self._pair((tutor.label, tutor.sketch), (entry.shown, sketch))
-            config["network"] = {"name": kept.name, "args": kept.args}
+            config["network"] = {"name": kept.name, "args": own_network["args"]}
         node = self._node(
             "student",
             f"{entry.shown} by {registered.name}",

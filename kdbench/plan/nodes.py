@@ -189,7 +189,8 @@ class Plan:
 
     ``num_classes`` is that of the dataset's own labels, ``heads`` that of each further head. ``independent``
     holds, by the id of a teacher, the other training of it that teaches none of its students. ``remarks`` are
-    what a person should know of the models, a line each; ``target`` is what the dataset's labels are.
+    what a person should know of the models, a line each; ``target`` is what the dataset's labels are,
+    ``sources`` the fingerprints of metrics and corruptions of a user's own.
     """
 
     suite: Suite
@@ -201,6 +202,7 @@ class Plan:
     heads: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     target: str = USUAL
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def outputs(self) -> dict[str, int]:

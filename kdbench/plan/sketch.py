@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from kdbench.errors import UserError
@@ -82,7 +83,8 @@ class Sketches:
         if is_foreign(entry.name):
             remarks += self._tried(role, entry, model)
         self._remarks[f"{role} '{entry.shown}'"] = remarks
-        return sketch_of(model, taps, shapes)
+        kinds = frozenset(kind.__name__ for module in model.modules() for kind in type(module).__mro__)
+        return replace(sketch_of(model, taps, shapes), kinds=kinds)
 
     def _tried(self, role: str, entry: ModelEntry, model: nn.Module) -> Iterator[str]:
         """Refuse a network that could not be trained, and yield what is worth knowing of it."""

@@ -9,7 +9,7 @@ from kdbench.methods import Distiller, Method
 from kdbench.models import feature_shapes
 from kdbench.plan import Node, Training
 from kdbench.plan.making import RANDOM_TEACHER
-from kdbench.runner.networks import Network
+from kdbench.runner.networks import Network, taps_of
 from kdbench.runner.session import Fitted, Session
 from kdbench.shared_state import kept_settings
 from kdbench.training.precision import resolve
@@ -33,7 +33,7 @@ def trainee_of(
     step = node.step
     assert isinstance(step, Training)
     model = network.model
-    own = Fitted(node.entry, model, node.sketch.taps)
+    own = Fitted(node.entry, model, taps_of(node, model, session) if node.start else node.sketch.taps)
     pair = step.pair
     if node.start and node.start.compressions:
         # What a compressor left of the features is known only now.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 
+import filelock
+
 from kdbench.errors import SharedFault, UserError
 from kdbench.memory import as_text
 from kdbench.plan import Cell, Cohort, Node
@@ -168,10 +170,16 @@ class CohortRun:
                     self._record_failure(product, NodeFailed(reason, traceback.format_exc()), started)
 
     def _record_lineage(self, node: Node, error: Exception, started: str) -> None:
-        """Record a node that cannot be built, and whatever it begins from that has no record yet."""
-        for one in node.lineage:
-            if one.role == "student" and self.run.record(one.id) is None:
-                self._record_failure(one, _not_built(error), started)
+        """Record a node that cannot be built, and what was to be made for it and has no record yet."""
+        for one in (*node.ancestors.values(), node):
+            if one.role == "teacher":
+                continue
+            folder = self.run.folder(one.id)
+            folder.mkdir(parents=True, exist_ok=True)
+            # Other processes may make what several nodes begin from.
+            with filelock.FileLock(folder / ".lock"):
+                if self.run.record(one.id) is None:
+                    self._record_failure(one, _not_built(error), started)
 
     def _record_failure(
         self, what: Product | Node, failure: NodeFailed, started: str, *, skipped: bool = False

@@ -13,6 +13,7 @@ from typing import Any
 import filelock
 
 from kdbench import machine
+from kdbench.column import Column
 from kdbench.data import Dataset
 from kdbench.errors import UserError
 from kdbench.memory import checked_budget, default_budget
@@ -24,6 +25,7 @@ from kdbench.runner.amendments.amendment import bring_up_to_date
 from kdbench.runner.amendments.costs import Costs
 from kdbench.runner.amendments.independent import IndependentTeacher, control_columns
 from kdbench.runner.amendments.measurement import protocol_of
+from kdbench.runner.amendments.own_metrics import OwnMetrics
 from kdbench.runner.amendments.shift import CorruptionShift
 from kdbench.runner.doubts import guessed_normalisation
 from kdbench.runner.events import Follower
@@ -88,6 +90,7 @@ def run(
     budget = default_budget(target.type) if memory_budget is None else checked_budget(memory_budget)
     carrying = EXECUTORS.find(executor or ("processes" if jobs > 1 else "inline")).make(jobs)
     plan = make_plan(suite, data_root)
+    _refuse_repeated(_columns(plan))
     directory = _claim(Path(out) if out else RUNS / suite.name, plan)
     setting = Setting(
         path=directory.path,
@@ -103,6 +106,22 @@ def run(
             return _Run(Workshop(plan, setting, progress)).carry_out(retry_failed, carrying)
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None
+
+
+def _columns(plan: Plan) -> list[Column]:
+    """Return every column of a plan's records, in the order in which tables show them."""
+    suite, dimensions = plan.suite, protocol_of(plan.suite.measure).dimensions
+    columns = all_columns(
+        suite.measure.batch_sizes, methods_of(plan), dimensions, plan.heads, plan.target, plan.own_metrics
+    )
+    return [*columns, *control_columns(suite), *(ROBUSTNESS if suite.robustness else ())]
+
+
+def _refuse_repeated(columns: list[Column]) -> None:
+    """Raise UserError where a metric or a method of a user's own has the name of another column."""
+    for name, count in Counter(column.name for column in columns).items():
+        if count > 1:
+            raise UserError(f"two columns are called '{name}': rename the metric, or the method's column.")
 
 
 @contextmanager
@@ -211,6 +230,7 @@ class _Run:
         refuse_edited(self.plan)
         for amendment in (
             Costs(self.plan, self.directory, examples, self.progress),
+            OwnMetrics(self.plan, self.directory, self.progress),
             IndependentTeacher(self.plan, self.directory, self.progress),
             CorruptionShift(self.plan, self.directory, lambda: self.workshop.session, self.progress),
         ):
@@ -221,18 +241,7 @@ class _Run:
         suite, path = self.plan.suite, self.directory.path
         before = read_json(path / "run.json") if (path / "run.json").is_file() else {}
         write_atomic(path / "suite.yaml", suite.to_yaml())
-        dimensions = protocol_of(suite.measure).dimensions
-        columns = all_columns(
-            suite.measure.batch_sizes,
-            methods_of(self.plan),
-            dimensions,
-            self.plan.heads,
-            self.plan.target,
-            self.plan.own_metrics,
-        )
-        columns += control_columns(suite)
-        columns += ROBUSTNESS if suite.robustness else ()
-        write_json(path / "columns.json", [column.as_json() for column in columns])
+        write_json(path / "columns.json", [column.as_json() for column in _columns(self.plan)])
         write_json(
             path / "run.json",
             before

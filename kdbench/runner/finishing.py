@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kdbench.methods import Method
 from kdbench.plan import Loading, Node, Plan, Training
+from kdbench.runner.amendments.own_metrics import OwnMetrics, own_metrics_key
 from kdbench.runner.finiteness import broken_logits, broken_weight
 from kdbench.runner.networks import Network, taps_of
 from kdbench.runner.predictions import ByHead, write_files
@@ -73,6 +74,8 @@ class Finishing:
         self._labels = plan.labels
         self._recipe = plan.suite.recipe
         self._own_metrics = plan.own_metrics
+        key = own_metrics_key(plan)
+        self._amendments = {OwnMetrics.name: key} if key else {}
 
     def passes(self, product: Product) -> int:
         """Return how many passes over splits `finish` makes, and the scoring as one more."""
@@ -103,7 +106,7 @@ class Finishing:
             session.labels,
             origin,
             soft_targets=_soft_targets(node) if origin else None,
-            without_best=_without_best(node),
+            without_best=self._without_best(node),
             target=session.target,
             own=self._own_metrics,
         )
@@ -167,6 +170,7 @@ class Finishing:
             metrics=scores.metrics,
             reasons=scores.reasons,
             tables=scores.tables,
+            amendments=self._amendments if status == "ok" else {},
             best_epoch=trainee.best.epoch if trainee and trainee.best else None,
             epochs=node.recipe.epochs if node.recipe else None,
             durations={"train_seconds": trainee.train_seconds if trainee else None},
@@ -183,6 +187,15 @@ class Finishing:
                 own = trainee.distiller.diagnose(trainee.model, trainee.teacher, self._session.held_out_loss)
         return diagnosed(self._methods, own, _step_name(node) if node.origin else "a teacher")
 
+    def _without_best(self, node: Node) -> str:
+        if isinstance(node.step, Training):
+            headline = self._session.target.headline
+            validated = len(self._session.validation) > 0
+            return f"{headline} has no value on validation" if validated else "there is no validation split"
+        if isinstance(node.step, Loading):
+            return f"the {node.role} was loaded from a checkpoint"
+        return "a compressor has no epochs"
+
     def _training_time(self, product: Product) -> Scored:
         """Return how long the node trained, with all that it was made from but its teacher's own making."""
         node, trainee = product.node, product.trainee
@@ -191,7 +204,7 @@ class Finishing:
         known = [seconds for seconds in (*before, *own) if seconds is not None]
         return training_time(
             sum(known) if known else None,
-            product.share if trainee else 0.0,
+            product.share if trainee else None,
             self._session.device,
             absent=_untrained(node),
         )
@@ -213,14 +226,6 @@ def _soft_targets(node: Node) -> SoftTargets:
         assisted = node.teacher is not node.origin
         return soft_targets_of(node.step.method, node.step.hyper, assisted=assisted)
     return SoftTargets(None, f"{_step_name(node)} has no targets that soften the teacher's logits")
-
-
-def _without_best(node: Node) -> str:
-    if isinstance(node.step, Training):
-        return "there is no validation split"
-    if isinstance(node.step, Loading):
-        return f"the {node.role} was loaded from a checkpoint"
-    return "a compressor has no epochs"
 
 
 def _untrained(node: Node) -> str:

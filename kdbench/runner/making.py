@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kdbench.inputs import Inputs
+from kdbench.inputs import Inputs, changed, examples
 from kdbench.plan import Compression, Node
 from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import first_network, trainee_of
@@ -18,10 +18,10 @@ from kdbench.shared_state import kept_settings
 from kdbench.store import DECISION, Record, RunDirectory, canonical_json, write_recorded
 from kdbench.training.cohort import train
 from kdbench.training.evaluation import BATCH
-from kdbench.training.seeds import derive, generator, reseed
+from kdbench.training.seeds import derive, reseed
 from kdbench.training.trainee import Trainee
 
-# So many training images are shown to a compressor that asks for calibration.
+# At most so many training examples, evenly spaced, are shown to a compressor that asks for calibration.
 CALIBRATION = 512
 
 
@@ -113,5 +113,9 @@ def _shown(data: str, node: Node, session: Session) -> Iterator[Inputs]:
     if data == "training":
         yield from (x for x, _, _ in session.train.ordered(BATCH))
     elif data == "calibration":
-        order = generator("calibration", node.id)
-        yield next(iter(session.train.epoch(min(CALIBRATION, len(session.train)), order)))[0]
+        step, seen = -(-len(session.train) // CALIBRATION), 0
+        for x, _, _ in session.train.ordered(BATCH):
+            count, first = examples(x), -seen % step
+            seen += count
+            if first < count:
+                yield changed(x, lambda tensor, first=first: tensor[first::step])  # type: ignore[misc]

@@ -78,9 +78,17 @@ def decided(node: Node, run: RunDirectory) -> Decided:
 
 
 def taps_of(node: Node, model: nn.Module, session: Session) -> Taps:
-    """Return where a deployed network is tapped: as the model before any step, unless a step changed that."""
-    names = {name for name, _ in model.named_modules()}
+    """Return where a network is tapped: as the model before any step, also where a step has wrapped that.
+
+    Where a step has changed the modules themselves, the taps are found anew.
+    """
+    names = [name for name, _ in model.named_modules()]
+
+    def within(tap: str) -> str | None:
+        return next((name for name in names if name == tap or name.endswith(f".{tap}")), None)
+
     taps = node.sketch.taps
-    if names.issuperset({*taps.stages, *filter(None, [taps.pooled])}):
-        return taps
+    stages, pooled = [within(tap) for tap in taps.stages], taps.pooled and within(taps.pooled)
+    if all(stages) and bool(pooled) == bool(taps.pooled):
+        return Taps(tuple(filter(None, stages)), pooled)
     return find_taps(model, session.data.inputs)

@@ -127,8 +127,11 @@ def relabel_one(id: str, labels: Mapping[str, Any], run: RunDirectory) -> None:
         run.amend(record, **labels)
 
 
-def training_time(seconds: float | None, share: float, device: torch.device, *, absent: str) -> Scored:
-    """Return the training columns; they are null, with a reason, for a model that was not timed."""
+def training_time(seconds: float | None, share: float | None, device: torch.device, *, absent: str) -> Scored:
+    """Return the training columns; they are null, with a reason, for a model that was not timed.
+
+    ``share`` is None for a node that did not train itself.
+    """
     reason = None
     if seconds is None:
         reason = absent
@@ -137,7 +140,8 @@ def training_time(seconds: float | None, share: float, device: torch.device, *, 
     names = [column.name for column in TRAINING_COLUMNS]
     if reason:
         return dict.fromkeys(names), dict.fromkeys(names, reason)
-    return dict(zip(names, (seconds, share), strict=True)), {}
+    own = {} if share is not None else {names[1]: absent}
+    return dict(zip(names, (seconds, share), strict=True)), own
 
 
 def parameter_counts(deployed: nn.Module, trainee: Trainee | None, *, absent: str) -> Scored:

@@ -140,19 +140,22 @@ class Workshop:
             SharedFault: where its files were damaged, or are of other data.
             UserError: where it cannot be made, or could not be.
         """
-        refuse_edited(self.plan)
+        mine = self.run.record(node.id)
+        if mine and mine.status != "ok":
+            raise UserError(f"what it begins from, {node.label}, {mine.status}: {mine.outcome}")
         shared = node.role != "student"
         shelf = RunDirectory(self.setting.teacher_store) if shared else self.run
-        new = self.run.record(node.id) is None
+        new = mine is None
         folder = shelf.folder(node.id)
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock"):
             record = shelf.record(node.id)
             if record is None or (record.status == "ok" and not _has_weights(shelf, record)):
+                refuse_edited(self.plan)
                 with explained(node, folder):
                     record = make(node, self.bench, shelf)
         if record.status != "ok":
-            raise UserError(f"what it starts from, {node.label}, {record.status}: {record.outcome}")
+            raise UserError(f"what it begins from, {node.label}, {record.status}: {record.outcome}")
         if record.provenance["data_checksum"] != self.session.data.checksum:
             raise SharedFault(
                 f"{node.role} '{node.label}' was trained on other data under the name "

@@ -158,7 +158,8 @@ def _from_first(content: Mapping[str, Any]) -> dict[str, Any]:
     config, role = content["config"], content["role"]
     taught_by = config.get("teacher")
     if "tasks" in config.get("dataset", {}):  # what schema 1 called further heads
-        config = config | {"dataset": config["dataset"] | {"heads": config["dataset"]["tasks"]}}
+        data = {"heads" if name == "tasks" else name: value for name, value in config["dataset"].items()}
+        config = config | {"dataset": data}
     keys = {name: content.get(key) for name, key in _KEYS.items()}
     return {
         **content,

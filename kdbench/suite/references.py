@@ -76,6 +76,11 @@ def located(name: str, folder: Path | None) -> str:
     return f"{folder / place}{colon}{attribute}" if module_file(place, folder) else name
 
 
+def opened(args: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Return the arguments of a model with the names of a user's own code as they are found."""
+    return {name: located(text, folder) if isinstance(text, str) else text for name, text in args.items()}
+
+
 def module_file(name: str, folder: Path) -> Path | None:
     """Return the file of a module below a folder, without importing anything; None where there is none."""
     path = folder.joinpath(*name.split("."))

@@ -182,7 +182,9 @@ class Trainee:
             score, loss = headline_and_loss(self.model, validation, self.target, classes)
             row[f"validation_{headline}"] = score if math.isfinite(score) else None
             row[f"validation_{loss_name}"] = loss if math.isfinite(loss) else None
-            if self.best is None or (score, -loss) > (self.best.headline, -self.best.loss):
+            if math.isfinite(score) and (
+                self.best is None or (score, -loss) > (self.best.headline, -self.best.loss)
+            ):
                 self.best = Best(epoch, score, loss, copy.deepcopy(self.model.state_dict()))
         self.history.append(row)
 

@@ -27,7 +27,12 @@ from kdbench.deferred import Tensor, nn, torch
 from kdbench.errors import UserError
 from kdbench.inputs import Inputs
 from kdbench.methods import base
+from kdbench.methods.base import Refusal
 from kdbench.methods.compressor import Compressor, Decision, compressor
+from kdbench.models.index import Sketch
+
+PRUNABLE = frozenset({"Linear", "_ConvNd", "RNNBase", "MultiheadAttention", "Bilinear"})
+NOTHING = "it has no linear, convolutional or recurrent layer whose weights could be pruned"
 
 
 @compressor(
@@ -50,13 +55,17 @@ class PruneMagnitude(Compressor):
         super().__init__(hyper)
         self._kept: dict[str, Tensor] = {}
 
+    @classmethod
+    def check(cls, hyper: Any, model: Sketch) -> None:
+        """Refuse a network that has nothing to prune."""
+        if model.kinds is not None and not model.kinds & PRUNABLE:
+            raise Refusal(NOTHING)
+
     def decide(self, model: nn.Module, batches: Iterable[Inputs]) -> Decision:
         """Return which weights of every prunable layer are kept: shape, and packed bits in base64."""
         weights = dict(prunable(model))
         if not weights:
-            raise UserError(
-                "it has no linear, convolutional or recurrent layer whose weights could be pruned."
-            )
+            raise UserError(f"{NOTHING}.")
         for name, weight in weights.items():
             if not weight.isfinite().all():
                 raise UserError(f"'{name}' is not finite: there is no order of magnitudes.")
@@ -89,11 +98,10 @@ class PruneMagnitude(Compressor):
 
 def prunable(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield name and weights of every matrix and kernel of a linear, convolutional or recurrent layer."""
-    layers = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention, nn.Bilinear)
     of_layers = {
         id(weight)
         for module in model.modules()
-        if isinstance(module, layers)
+        if PRUNABLE & {kind.__name__ for kind in type(module).__mro__}
         for weight in module.parameters(recurse=False)
         if weight.dim() > 1
     }

@@ -14,6 +14,7 @@ from kdbench.efficiency.columns import columns
 from kdbench.plan import Loading, Node, Plan, Training
 from kdbench.progress import Progress
 from kdbench.runner.amendments.amendment import Due
+from kdbench.runner.amendments.deployment import dense
 from kdbench.runner.amendments.measurement import Measured, measured
 from kdbench.runner.records import TRAIN_MACS
 from kdbench.runner.scores import Scores
@@ -24,7 +25,6 @@ OF_THE_NODE = ("params_nonzero", "params_trainable", "params_adapter", "params_t
 COUNTS = {column.name for column in columns(())} - {*OF_THE_NODE} | {TRAIN_MACS.name}
 # A step of training is a forward pass and a backward pass of twice its work.
 PASSES = 3
-NOT_MEASURED = "what it deploys was not measured"
 
 
 class Costs:
@@ -59,10 +59,8 @@ class Costs:
 
     def _scores(self, node: Node) -> Scores:
         known = self._of(node)
-        deployed = known.deployments.of(node)
-        if deployed is None:
-            return Scores({"macs": None}, {"macs": NOT_MEASURED})
-        metrics, reasons = known.metrics[deployed.label], known.reasons[deployed.label]
+        label = known.deployments.of(node).label
+        metrics, reasons = known.metrics[label], known.reasons[label]
         scores = Scores(
             {name: value for name, value in metrics.items() if name not in OF_THE_NODE},
             {name: text for name, text in reasons.items() if name not in OF_THE_NODE},
@@ -84,7 +82,7 @@ class Costs:
             if one.teacher and step.distiller.uses_teacher and step.distiller.needs:
                 parts.append((1, one.teacher))
             for passes, part in parts:
-                macs = known.macs.get(part.entry.shown)
+                macs = known.macs.get(dense(part).identity)
                 if macs is None:
                     return {name: None}, {name: f"the multiply-adds of {part.entry.shown} are not known"}
                 total += passes * macs * step.recipe.epochs * self._examples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdbench.efficiency import CostReport, ModelJob, Protocol, measure
@@ -15,7 +15,7 @@ from kdbench.models.index import counter_fingerprint
 from kdbench.plan import Node, Plan, Training
 from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
-from kdbench.runner.amendments.deployment import Deployed, Deployments
+from kdbench.runner.amendments.deployment import Deployed, Deployments, dense
 from kdbench.store import RunDirectory, content_id, read_json, write_atomic, write_json
 from kdbench.suite.measurements import MeasureEntry
 
@@ -24,7 +24,8 @@ from kdbench.suite.measurements import MeasureEntry
 class Measured:
     """The costs of one teacher and its students, by the label of the model.
 
-    ``macs`` are the multiply-adds of one example of every model that trained for them, as far as known.
+    ``macs`` are the multiply-adds of one example of every model that trained for them, as far as known, by
+    what identifies it.
     """
 
     id: str
@@ -54,8 +55,8 @@ def measured(plan: Plan, teacher: Node, run: RunDirectory, progress: Progress) -
     jobs = [model.job() for model in models]
     # Assistants and the like are nobody's deployment: they are counted, for what training took, not timed.
     trained = _trained(plan, teacher)
-    further = {label: job for label, job in trained.items() if label not in deployments.by_label}
-    others = list(further.values())
+    measured_too = {model.identity for model in models}
+    others = [model.job() for identity, model in trained.items() if identity not in measured_too]
     protocol = protocol_of(plan.suite.measure)
     key: dict[str, Any] = {
         "models": [model.key() for model in models],
@@ -65,8 +66,8 @@ def measured(plan: Plan, teacher: Node, run: RunDirectory, progress: Progress) -
     }
     if parameters := {model.label: model.parameters for model in models if model.parameters}:
         key["parameters"] = parameters
-    if further:
-        key["trained"] = sorted(further)
+    if others:
+        key["trained"] = sorted(set(trained) - measured_too)
     id = content_id(key)
     file = run.path / "costs" / id / "cost.json"
     meter = _Meter(plan, teacher.label, progress)
@@ -81,17 +82,18 @@ def measured(plan: Plan, teacher: Node, run: RunDirectory, progress: Progress) -
         counted = meter.take(jobs, Protocol(devices=()))
         content = _counted_anew(content, counted, meter.macs(others))
         write_json(file, content)
-    own = {label: values.get("macs") for label, values in content["metrics"].items()}
+    own = {model.identity: content["metrics"][model.label]["macs"] for model in models}
     return Measured(id, content["metrics"], content["reasons"], own | content.get("trained", {}), deployments)
 
 
-def _trained(plan: Plan, teacher: Node) -> dict[str, ModelJob]:
-    """Return every model that trained, or taught, for the students of a teacher, by label."""
+def _trained(plan: Plan, teacher: Node) -> dict[str, Deployed]:
+    """Return every model that trained, or taught, for the students of a teacher, by what identifies it."""
     nodes = [cell.node for cell in plan.cells if cell.node.origin is teacher and not cell.refusal]
     family = {one.id: one for node in nodes for one in node.own_trainings}
     taught = {one.teacher.id: one.teacher for one in family.values() if one.teacher}
-    dense = (node for node in (family | taught).values() if isinstance(node.step, Training))
-    return {node.entry.shown: Deployed(node.entry.shown, node.entry).job() for node in dense}
+    models = (dense(node) for node in (family | taught).values() if isinstance(node.step, Training))
+    named = {model.identity: model for model in models}
+    return {identity: replace(model, label=identity) for identity, model in named.items()}
 
 
 class _Meter:

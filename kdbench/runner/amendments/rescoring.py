@@ -156,8 +156,9 @@ def _soft_targets(record: Record) -> SoftTargets | None:
 
     The code of a user's own method may have changed, and what was not trained has none, as recorded.
     """
-    hyper = {key: value for key, value in record.config["method"].items() if key != "name"}
-    known = methods().get(record.config["method"]["name"])
+    method = record.config.get("method", {})
+    hyper = {key: value for key, value in method.items() if key != "name"}
+    known = methods().get(method.get("name"))
     if known is None or "method_source" in record.config:
         return None
     return soft_targets_of(known, known.parameters(**hyper), assisted=record.taught_by != record.origin)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdbench.code.factory import factory_fingerprint
 from kdbench.data.corruptions import selected
 from kdbench.metrics.robustness import COLUMNS, Point, corruption_means, shift_scores
 from kdbench.plan import Node, Plan
@@ -50,7 +49,7 @@ class CorruptionShift:
         if self._entry is not None:
             names = [corruption.name for corruption in selected(self._entry.references)]
             settings = self._entry.model_dump(mode="json") | {"corruptions": names}
-            if own := [factory_fingerprint(name) for name in self._entry.references if ":" in name]:
+            if own := [plan.sources[name] for name in self._entry.references if name in plan.sources]:
                 settings["sources"] = own
             self._key = content_id([DEFINITIONS, SEED, settings])
 
