@@ -46,7 +46,14 @@ FOOTING = (
     "the model's. A figure is a dash where its 95 % interval, or the middle half of its rounds, spans more "
     "than half of it."
 )
-COUNTS = (("params", "params", 2), ("macs", "MACs", 5), ("size_bytes", "size", 9))
+COUNTS = (
+    ("params", "params", 2),
+    ("params_nonzero", "non-zero", 4),
+    ("macs", "MACs", 5),
+    ("size_bytes", "size", 9),
+)
+# Where no more of the parameters than this are zero, nobody pruned them.
+FEW_ZEROS = 0.01
 
 
 def cost_of_front(summary: Summary) -> str | None:
@@ -175,8 +182,15 @@ def _measured_headings(summary: Summary, metric: str, cost: str | None) -> list[
             if (other.quantity, other.place) == ("speedup", place):
                 headings += heading(other.name, f"speed-up b{place.batch}", 4)
     for name, title, importance in (*COUNTS, *quality, *shifted):
-        headings += heading(name, title, importance)
+        if name != "params_nonzero" or any(map(_is_pruned, summary.rows)):
+            headings += heading(name, title, importance)
     return headings
+
+
+def _is_pruned(row: Row) -> bool:
+    """Return whether many of a row's parameters are zero; a few are by chance."""
+    left, all_of_them = row.mean("params_nonzero"), row.mean("params")
+    return left is not None and all_of_them is not None and left < (1 - FEW_ZEROS) * all_of_them
 
 
 def _any_interval(summary: Summary, metric: str) -> bool:
