@@ -186,7 +186,7 @@ def test_a_colon_in_an_argument_of_a_model_is_no_code(tmp_path: Path) -> None:
         "quickstart", [f"students=[{{name: '{tmp_path}/nets.py:tiny', args: {{pool: 'adaptive:avg'}}}}]"]
     )
     student = suite.students[0]
-    (source,) = Deployed(student.shown, student).key()[3:]
+    (source,) = Deployed(student.shown, student, student.args).key()[3:]
     assert source == factory_fingerprint(f"{tmp_path}/nets.py:tiny")
 
 
