@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from kdbench.cli.options import load_suite
 from kdbench.errors import UserError
+from kdbench.metrics import score
 from kdbench.plan import make_plan
 from kdbench.report import write_report
 from kdbench.runner import run
@@ -201,6 +203,7 @@ def test_an_executor_changes_the_order_and_nothing_else(folder: Path, finished: 
             r"'kd' of distiller.py:\d+ has the name of one at kd.py:\d+: rename",
         ),
         ("metric.py", '"third"', '"top1"', "top1"),
+        ("metric.py", '"third"', '"Third part"', "'Third part': its name is a column's"),
         ("metric.py", "def third(predictions)", "def third(weather)", "weather"),
         ("corruption.py", "import corruption", "import no_such", r"corruption.py.*no_such"),
         ("distiller.py", "@method", "1 / 0\n@method", r"distiller.py.*ZeroDivisionError"),
@@ -214,6 +217,41 @@ def test_a_plug_in_with_a_fault_is_refused_in_one_line(
     with pytest.raises(UserError, match=message) as refusal:
         make_plan(Suite.load(tmp_path / "suite.yaml"))
     assert "\n" not in str(refusal.value) and file in str(refusal.value)
+
+
+@pytest.mark.parametrize("body", ["raise RuntimeError('no luck')", "return 'much'"])
+def test_a_metric_that_fails_is_null_with_the_reason_and_others_keep_their_values(
+    tmp_path: Path, body: str
+) -> None:
+    head = FILES["metric.py"].rsplit("return", 1)[0]
+    (tmp_path / "metric.py").write_text(f"{head}{body}\n")
+    tensors = {"logits": torch.eye(3), "labels": torch.arange(3)}
+    values, reasons = score(tensors, own=[f"{tmp_path}/metric.py:third"])
+    assert values["third"] is None and values["top1"] == 1.0
+    assert "it failed: " in reasons["third"] and "metric.py" in reasons["third"]
+
+
+def test_a_section_that_is_not_there_is_refused_before_anything_trains(tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text.replace("section.py:thirds", "section.py:fourths"))
+    with pytest.raises(UserError, match="fourths"):
+        load_suite(str(tmp_path / "suite.yaml"), None, None)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ("[{chain: [kd]}]", "a chain is a list of two methods or more"),
+        ("[{chain: [kd, {chain: [kd, cast]}]}]", "a chain cannot hold a chain"),
+        ("[{name: kd, label: scratch}]", "the label 'scratch' is that of the student trained alone"),
+    ],
+)
+def test_a_method_that_means_nothing_is_refused(tmp_path: Path, methods: str, message: str) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        f"dataset: digits\nteachers: [cnn_4]\nstudents: [mlp_16]\nmethods: {methods}\n"
+    )
+    with pytest.raises(UserError, match=message):
+        Suite.load(tmp_path / "suite.yaml")
 
 
 def _tensor(file: Path, name: str) -> np.ndarray:

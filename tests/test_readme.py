@@ -92,18 +92,18 @@ def test_the_metric_and_the_compressor_of_the_readme_are_short_files_that_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files = {"surprise.py": block("python", "@metric"), "rounded.py": block("python", "@compressor")}
+    files = {"surprise.py": block("python", "@metric"), "clipped.py": block("python", "@compressor")}
     for name, text in files.items():
         assert len(text.splitlines()) <= 25
         (tmp_path / name).write_text(text)
-    entry = re.search(r"`(\{name: \"rounded.py:Rounded\".*?\})`", README)
+    entry = re.search(r"`(\{name: \"clipped.py:Clipped\".*?\})`", README)
     metrics = re.search(r"`(metrics: .*?)` in a suite", README)
     assert entry and metrics
     (tmp_path / "own.yaml").write_text(
         "dataset: {name: digits, args: {limit: 200, limit_test: 100}}\n"
         "teachers: [cnn_4]\nstudents: [mlp_16, teacher]\n"
         f"methods: [scratch, {entry.group(1)}, "
-        "{chain: [kd, 'rounded.py:Rounded', kd], students: [mlp_16]}]\n"
+        "{chain: [kd, 'clipped.py:Clipped', kd], students: [mlp_16]}]\n"
         f"{metrics.group(1)}\n"
         "seeds: [0]\nrecipe: {epochs: 2, batch_size: 20, precision: fp32}\nmeasure: {latency: false}\n"
     )
@@ -111,10 +111,15 @@ def test_the_metric_and_the_compressor_of_the_readme_are_short_files_that_run(
     assert ran.exit_code == 0, ran.output
     frame = load("runs/own").set_index("method")
     assert (frame.surprise > 0).all() and frame.surprise_best_val.notna().sum() >= 3
-    for method in ("rounded", "kd → rounded → kd"):
-        file = tmp_path / "runs" / "own" / "nodes" / frame.id[method] / "weights.safetensors"
-        weights = [value for name, value in load_file(file).items() if name.endswith("weight")]
-        assert all(torch.allclose(20 * value, (20 * value).round(), atol=1e-4) for value in weights)
+    for method in ("clipped", "kd → clipped → kd"):
+        folder = tmp_path / "runs" / "own" / "nodes" / frame.id[method]
+        record = json.loads((folder / "record.json").read_text())
+        decided = folder if method == "clipped" else folder.parent / record["start"]
+        limit = json.loads((decided / "decision.json").read_text())["limit"]
+        stored = load_file(folder / "weights.safetensors")
+        weights = [value for name, value in stored.items() if "running" not in name and "batches" not in name]
+        largest = max(float(value.abs().max()) for value in weights)
+        assert largest == pytest.approx(limit)
 
 
 def test_the_chains_of_the_readme_are_planned(tmp_path: Path) -> None:

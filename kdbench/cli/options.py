@@ -64,7 +64,15 @@ def load_suite(name: str, seeds: str | None, overrides: list[str] | None) -> Sui
     assignments = list(overrides or [])
     if seeds is not None:
         assignments.append(f"seeds=[{seeds}]")
-    return Suite.load(name, assignments)
+    loaded = Suite.load(name, assignments)
+    if loaded.sections:
+        from kdbench.report.registry import SECTIONS
+        from kdbench.suite.references import located
+
+        # Only the report makes them; a name that is wrong is better known before the training.
+        for section in loaded.sections:
+            SECTIONS.find(located(section, loaded.paths_from))
+    return loaded
 
 
 def print_json(rows: Any) -> None:

@@ -8,11 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kdbench.errors import UserError, unknown
 from kdbench.exporting.cell import TrainedStudent
 from kdbench.exporting.formats import FORMATS
 from kdbench.exporting.parity import TOLERANCE, Parity, parity
 from kdbench.store import write_json
+
+HALVES = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ def export(student: TrainedStudent, to: str, out: Path | None = None) -> Exporte
     """
     if to not in FORMATS:
         raise unknown("format", to, FORMATS)
+    if to == "onnx" and any(weight.dtype in HALVES for weight in student.model.parameters()):
+        raise UserError(
+            f"cell '{student.id}' computes in 16 bits, which ONNX Runtime does not do on the CPU: "
+            "export it to torch-export or safetensors."
+        )
     format = FORMATS[to]
     path = out or Path(f"{student.id}{format.suffix}")
     try:

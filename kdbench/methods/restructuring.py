@@ -6,12 +6,15 @@ since they are those that trained: what is finished (converted to int8, say) nee
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kdbench.deferred import nn
+from kdbench.errors import UserError
 from kdbench.methods.compressor import Compressor, Decision, find_step
+from kdbench.registry import place_of
 from kdbench.shared_state import kept_settings
 
 
@@ -40,9 +43,42 @@ def restructured(model: nn.Module, decisions: Iterable[Decided]) -> tuple[nn.Mod
     with kept_settings():
         for decided in decisions:
             compressor = decided.compressor()
-            model = compressor.apply(model, decided.decision)
+            model = applied(compressor, model, decided.decision)
             holders.append(compressor)
     return model, tuple(holders)
+
+
+def applied(compressor: Compressor, model: nn.Module, decision: Decision) -> nn.Module:
+    """Return what a compressor makes of a model; raises UserError in one line where it fails to."""
+    from torch import nn
+
+    place = place_of(type(compressor))
+    try:
+        changed = compressor.apply(model, decision)
+    except UserError:
+        raise
+    except Exception as error:  # a compressor of a user's own may raise anything
+        text = " ".join(str(error).split()) or "no message"
+        raise UserError(
+            f"apply() of the compressor at {place} failed: {type(error).__name__}: {text}."
+        ) from error
+    if not isinstance(changed, nn.Module):
+        raise UserError(
+            f"apply() of the compressor at {place} returned {type(changed).__name__}: return the network."
+        )
+    return changed
+
+
+def as_decided(compressor: Compressor, decision: Any) -> Decision:
+    """Return a decision as it is read back; raises UserError for what is no JSON."""
+    try:
+        again: Decision = json.loads(json.dumps(decision, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"decide() of the compressor at {place_of(type(compressor))} returned what is no JSON ({error}): "
+            "return numbers, texts, lists and dictionaries with names."
+        ) from None
+    return again
 
 
 def finishes(compressors: Iterable[Compressor]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec
@@ -26,7 +27,7 @@ from kdbench.metrics.tensors import (
     inputs_of,
     unknown_tensor,
 )
-from kdbench.registry import Registry
+from kdbench.registry import Registry, place_of
 from kdbench.targets import USUAL, Target, find_target
 
 P = ParamSpec("P")
@@ -69,6 +70,10 @@ def metric(
     with no examples it raises Undefined. Raises UserError where the name is taken or a parameter names a
     tensor that is not known.
     """
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or name.endswith("_best_val"):
+        raise UserError(
+            f"metric '{name}': its name is a column's: small letters, digits and _, not _best_val."
+        )
     column = Column(name, title, family, direction, unit, range, source, scale)
 
     def register(function: Callable[P, float]) -> Callable[P, float]:
@@ -159,7 +164,8 @@ def score(
 
     Raises UserError for a metric that is not known or not the target's, with the nearest right name, and
     ValueError for a name that is not known, for shapes that disagree, for labels that are no
-    classes; an exception of a metric other than Undefined propagates, with the metric's name as a note.
+    classes; an exception of a metric of kdbench other than Undefined propagates, with the metric's name as a
+    note, and that of one of a user's own is its reason.
 
     >>> from torch import tensor
     >>> logits = tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]])
@@ -174,7 +180,7 @@ def score(
     for name in only or ():
         if name not in names:
             raise unknown("metric", name, names, SYNONYMS)
-    available = Tensors(tensors, absent)
+    available, ours = Tensors(tensors, absent), METRICS.all()
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for entry in metrics:
@@ -187,8 +193,14 @@ def score(
             values[name], reasons[name] = None, str(reason)
             continue
         except Exception as error:
-            error.add_note(f"while computing the metric '{name}'")
-            raise
+            if name in ours:
+                error.add_note(f"while computing the metric '{name}'")
+                raise
+            # One of a user's own may raise or return anything: the other columns are not lost for it.
+            text = " ".join(str(error).split()) or "no message"
+            values[name] = None
+            reasons[name] = f"it failed: {type(error).__name__}: {text} ({place_of(entry.function)})"
+            continue
         values[name] = value if math.isfinite(value) else None
         if not math.isfinite(value):
             reasons[name] = f"the value is not finite: {'NaN' if math.isnan(value) else value}"

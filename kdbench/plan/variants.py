@@ -56,7 +56,7 @@ def expand(
             raise UserError(f"method '{entry.shown}': unknown student '{name}'.{nearest(name, names)}")
     students = names if entry.students is None else entry.students
     if isinstance(entry, ChainEntry):
-        ways = [list(_ways(link, named=entry.label is None)) for link in entry.chain]
+        ways = [_ways_of_link(entry, place) for place in range(len(entry.chain))]
         for combination in itertools.product(*ways):
             details = [detail for _, _, detail in combination]
             label = CHAINED.join(details) if entry.label is None else entry.label + _swept(ways, combination)
@@ -66,6 +66,15 @@ def expand(
         return
     for registered, hyper, label in _ways(entry, named=entry.label is None, special=special or {}):
         yield Variant(label, (Link(registered, hyper),), students)
+
+
+def _ways_of_link(entry: ChainEntry, place: int) -> list[Way]:
+    """Return the grid of a link; raises UserError that names it."""
+    link = entry.chain[place]
+    try:
+        return list(_ways(link, named=entry.label is None))
+    except UserError as error:
+        raise UserError(f"chain '{entry.shown}': link {place + 1} ({link.name}): {error}") from None
 
 
 def _swept(ways: Sequence[Sequence[Way]], combination: Sequence[Way]) -> str:

@@ -31,7 +31,7 @@ from kdbench.runner.doubts import guessed_normalisation
 from kdbench.runner.events import Follower
 from kdbench.runner.finishing import methods_of
 from kdbench.runner.finiteness import refuse_broken
-from kdbench.runner.records import all_columns, now, relabel
+from kdbench.runner.records import all_columns, now, refuse_repeated, relabel
 from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.runner.shelf import default_store
 from kdbench.runner.works import EXECUTORS, Executor, Site, works_of
@@ -90,7 +90,7 @@ def run(
     budget = default_budget(target.type) if memory_budget is None else checked_budget(memory_budget)
     carrying = EXECUTORS.find(executor or ("processes" if jobs > 1 else "inline")).make(jobs)
     plan = make_plan(suite, data_root)
-    _refuse_repeated(_columns(plan))
+    refuse_repeated(_columns(plan))
     directory = _claim(Path(out) if out else RUNS / suite.name, plan)
     setting = Setting(
         path=directory.path,
@@ -115,13 +115,6 @@ def _columns(plan: Plan) -> list[Column]:
         suite.measure.batch_sizes, methods_of(plan), dimensions, plan.heads, plan.target, plan.own_metrics
     )
     return [*columns, *control_columns(suite), *(ROBUSTNESS if suite.robustness else ())]
-
-
-def _refuse_repeated(columns: list[Column]) -> None:
-    """Raise UserError where a metric or a method of a user's own has the name of another column."""
-    for name, count in Counter(column.name for column in columns).items():
-        if count > 1:
-            raise UserError(f"two columns are called '{name}': rename the metric, or the method's column.")
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kdbench.inputs import Inputs, changed, examples
+from kdbench.methods.restructuring import applied, as_decided
 from kdbench.plan import Compression, Node
 from kdbench.progress import Progress, Steps
 from kdbench.runner.assembly import first_network, trainee_of
@@ -101,9 +103,12 @@ def _compressed(node: Node, bench: Bench, shelf: RunDirectory, started: str) -> 
     network.model.eval()
     reseed("compressor", node.id)
     with kept_settings():
-        decision = compressor.decide(network.model, _shown(compressor.data, node, bench.session))
+        # It looks at a copy, and what it decides is what will be read back.
+        looked_at = copy.deepcopy(network.model)
+        shown = _shown(compressor.data, node, bench.session)
+        decision = as_decided(compressor, compressor.decide(looked_at, shown))
         files = write_recorded(shelf.folder(node.id) / DECISION, canonical_json(decision))
-        model = compressor.apply(network.model, decision)
+        model = applied(compressor, network.model, decision)
     model = model.to(bench.session.device)
     return Product(node, Network(model, (*network.compressors, compressor)), started, files=files)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 from kdbench.column import Column
 from kdbench.efficiency import columns as cost_columns
 from kdbench.efficiency.places import Dimensions
+from kdbench.errors import UserError
 from kdbench.methods import Method
 from kdbench.metrics import catalogue
 from kdbench.plan import Plan
 from kdbench.runner.scores import best_columns, head_columns
-from kdbench.store import RunDirectory
+from kdbench.store import IDENTITY, RunDirectory
 from kdbench.targets import USUAL, find_target
 from kdbench.training.trainee import Trainee
 
@@ -46,12 +48,12 @@ TRAINING_COLUMNS = [
 ]
 TRAIN_MACS = Column(
     "train_macs",
-    "Multiply-adds of all training, its assistants' and links' too",
+    "Multiply-adds of training, its assistants' and links' too, not its teacher's own",
     "cost",
     "lower",
     "",
     "[0, ∞)",
-    "epochs · examples · (3 · MACs of the student + MACs of its teacher); backward counts as two forwards",
+    "epochs · examples · (3 · MACs of the student + MACs of its teacher), without peers of a method's own",
     scale="count",
 )
 COHORT_MEMORY = Column(
@@ -112,6 +114,14 @@ def all_columns(
         *best_columns(known, own),
         *(column for head in heads for column in head_columns(head)),
     ]
+
+
+def refuse_repeated(columns: list[Column]) -> None:
+    """Raise UserError where a metric or a method of a user's own has the name of another column."""
+    names = [*IDENTITY, "best_epoch", "data_checksum", *(column.name for column in columns)]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(f"two columns are called '{name}': rename the metric, or the method's column.")
 
 
 def relabel(plan: Plan, run: RunDirectory) -> None:

@@ -189,6 +189,8 @@ class TeacherEntry(ModelEntry):
         return cls.placed(entry.model_dump() | {"seed": seed}, entry.folder)
 
 
+# The method that trains a student alone, against which others are compared.
+CONTROL = "scratch"
 # The student that is the teacher's own network, which begins from its weights.
 TEACHER = "teacher"
 # Between the links of a chain that has no label.
@@ -225,6 +227,8 @@ def _as_link(value: Any) -> Any:
     """Return a link of a chain as the fields of a method: ``kd``, ``{kd: {temperature: 2}}``, or these."""
     if isinstance(value, str):
         return {"name": value}
+    if isinstance(value, dict) and "chain" in value:
+        raise ValueError("a chain cannot hold a chain: write their links in one list")
     if isinstance(value, dict) and len(value) == 1 and "name" not in value:
         ((name, parameters),) = value.items()
         if parameters is None or isinstance(parameters, dict):
@@ -240,12 +244,19 @@ def _bare(link: MethodEntry) -> MethodEntry:
     return link
 
 
+def _several(value: Any) -> Any:
+    """Return the links of a chain; raises ValueError for fewer than two, or what is no list."""
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        raise ValueError("a chain is a list of two methods or more, such as [kd, cast]")
+    return value
+
+
 class ChainEntry(Placed, Strict):
     """Methods that follow one another, each beginning from the network that the one before has made."""
 
     chain: Annotated[
         tuple[Annotated[MethodEntry, BeforeValidator(_as_link), AfterValidator(_bare)], ...],
-        Field(min_length=2),
+        BeforeValidator(_several),
     ]
     label: Label | None = None
     students: Students | None = None

@@ -12,6 +12,7 @@ from kdbench.errors import UserError, nearest, unknown
 from kdbench.suite.measurements import ControlsEntry, IndependentEntry, MeasureEntry, RobustnessEntry
 from kdbench.suite.references import PATHS_FROM, located, names_files
 from kdbench.suite.schema import (
+    CONTROL,
     TEACHER,
     Augment,
     ChainEntry,
@@ -87,12 +88,22 @@ class Suite(Strict):
         teachers = [teacher.shown for teacher in self.teachers]
         students = [student.shown for student in self.students]
         methods = [method.shown for method in self.methods if len(method.links) == 1]
+        chains = {method.shown for method in self.methods} - set(methods)
         for entry in self.pairs:
             labels = [("teacher", [entry.teacher], teachers), ("student", entry.students, students)]
             for kind, names, allowed in (*labels, ("method", entry.methods, methods)):
                 for name in names:
+                    if kind == "method" and name in chains:
+                        raise ValueError(f"pairs: '{name}' is a chain, whose values cannot be set here")
                     if name not in allowed:
                         raise ValueError(f"pairs: unknown {kind} '{name}'.{nearest(name, allowed)}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_control(self) -> Suite:
+        for method in self.methods:
+            if method.label == CONTROL and [link.name for link in method.links] != [CONTROL]:
+                raise ValueError(f"the label '{CONTROL}' is that of the student trained alone; give another")
         return self
 
     @model_validator(mode="after")
