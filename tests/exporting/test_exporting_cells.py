@@ -13,9 +13,13 @@ import torch
 from kdbench.data import Batches, load_dataset
 from kdbench.errors import UserError
 from kdbench.exporting import find_cell, trained_student
+from kdbench.runner import run
 from kdbench.store import RunDirectory, read_json, write_json
+from kdbench.suite import Suite
 from kdbench.training.evaluation import predict
+from tests.conftest import SMALL
 from tests.exporting.conftest import cells
+from tests.runner.observed import Listening
 
 
 @pytest.fixture
@@ -165,6 +169,10 @@ def test_a_run_that_moves_with_its_files_still_exports_what_a_method_builds(tmp_
     outcome = run(Suite.load(here / "small.yaml", overrides), here / "run")
     assert (outcome.ok, outcome.failed) == (1, 0)
     there = here.rename(tmp_path / "there")
+    # The suite says where its files are now; what is finished stays as it is.
+    heard = Listening()
+    assert run(Suite.load(there / "small.yaml", overrides), there / "run", progress=heard).ok == 1
+    assert heard.stages == []
     directory = RunDirectory(there / "run")
     (record,) = (record for record in directory.records() if record.role == "student")
     stored = safetensors.torch.load_file(directory.folder(record.id) / "weights.safetensors")

@@ -1,4 +1,4 @@
-"""Costs of compressed networks: of what each node deploys, whatever it is called and whichever seed made it."""
+"""Costs of compressed networks: of what each node deploys, whatever it is called."""
 
 from __future__ import annotations
 
@@ -145,9 +145,7 @@ def test_an_assistant_keeps_its_multiply_adds_whatever_a_student_is_called(
 
 
 @pytest.mark.parametrize("taught", ["kd", "{fitnet: {layer: 1}}"])
-def test_what_a_compressor_wraps_is_trained_and_tapped(
-    small_suite: Load, tmp_path: Path, taught: str
-) -> None:
+def test_what_a_compressor_wraps_is_trained(small_suite: Load, tmp_path: Path, taught: str) -> None:
     (tmp_path / "comp.py").write_text(GROW)
     methods = f"methods=[{{chain: [kd, 'comp.py:Wrap', {taught}], label: wrapped}}]"
     suite = small_suite("students=[cnn_2]", methods, "seeds=[0]", *QUICK)

@@ -1,4 +1,4 @@
-"""Metrics of a user's own that a finished suite gets: scored from what was saved, anew where their code changes."""
+"""Metrics of a user's own in a finished suite: scored from what was saved, anew where their code changes."""
 
 from __future__ import annotations
 
