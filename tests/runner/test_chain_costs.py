@@ -130,18 +130,26 @@ def test_a_network_that_a_method_builds_is_halved_by_a_cast(small_suite: Load, t
     assert lost == pytest.approx(stored[1], abs=1000)
 
 
-# An assistant's name is that of a student of the suite, if one is called so, and else that of a model.
-@pytest.mark.parametrize(("label", "assistant"), [("small", 64 * 16 + 16 * 10), ("mlp_16", None)])
-def test_an_assistant_keeps_its_multiply_adds_whatever_a_student_is_called(
-    small_suite: Load, tmp_path: Path, label: str, assistant: int | None
+# An assistant that is called like the student is its own network; any other is a model of that name.
+@pytest.mark.parametrize(
+    ("teacher", "student", "alike"),
+    [("large", "small", False), ("mlp_16", "small", False), ("large", "mlp_16", True)],
+)
+def test_an_assistant_keeps_its_multiply_adds_whatever_others_are_called(
+    small_suite: Load, tmp_path: Path, teacher: str, student: str, alike: bool
 ) -> None:
-    takd = "methods=[{name: takd, assistants: [mlp_16], label: takd}]"
-    suite = small_suite(f"students=[{{name: cnn_2, label: {label}}}]", takd, "seeds=[0]", *QUICK)
+    suite = small_suite(
+        f"teachers=[{{name: cnn_4, label: {teacher}, recipe: {{epochs: 1}}}}]",
+        f"students=[{{name: cnn_2, label: {student}}}]",
+        "methods=[{name: takd, assistants: [mlp_16], label: takd}]",
+        "seeds=[0]",
+        *QUICK,
+    )
     directory = RunDirectory(run(suite, tmp_path / "run").path)
-    teacher, record = next(directory.records()), students(directory)["takd", 0]
+    large, record = next(directory.records()), students(directory)["takd", 0]
     own = record.metrics["macs"]
-    between = assistant or own
-    assert record.metrics["train_macs"] == 160 * (3 * own + between + 3 * between + teacher.metrics["macs"])
+    between = own if alike else 64 * 16 + 16 * 10
+    assert record.metrics["train_macs"] == 160 * (3 * own + between + 3 * between + large.metrics["macs"])
 
 
 @pytest.mark.parametrize("taught", ["kd", "{fitnet: {layer: 1}}"])
