@@ -266,6 +266,19 @@ def test_the_best_epoch_is_that_of_the_highest_map_on_validation(finished: RunDi
         assert record.best_epoch == ranked["epoch"].iloc[0]
 
 
+def test_a_validation_part_without_positives_has_no_best_epoch(factory: Path) -> None:
+    text = FACTORY.replace("    x = random", "    y[1:160] = False\n    y[0] = True\n    x = random", 1)
+    factory.write_text(text)
+    assert not load_dataset("quarters.py:make", validation_fraction=0.2).validation.labels.any()
+    suite = Suite.load(factory.parent / "suite.yaml", ["recipe.epochs=1", "teachers.0.recipe.epochs=1"])
+    directory = RunDirectory(run(suite, factory.parent / "run").path)
+    for record in directory.records():
+        assert record.status == "ok" and record.best_epoch is None and record.metrics["map"] is not None
+        best = {name for name in record.metrics if name.endswith("_best_val")}
+        assert best and all(record.metrics[name] is None for name in best)
+        assert {record.reasons[name] for name in best} == {"map has no value on validation"}
+
+
 def test_outcomes_say_which_sets_are_right_and_which_are_the_teachers(finished: RunDirectory) -> None:
     teacher, *students = finished.records()
     taught = pd.read_parquet(finished.folder(teacher.id) / "outcomes.parquet")

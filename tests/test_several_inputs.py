@@ -190,6 +190,17 @@ def test_students_of_several_inputs_learn_and_are_counted(finished: Path) -> Non
     assert "input_shape" not in manifest
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_a_cast_leaves_whole_numbers_what_they_are(folder: Path, dtype: str) -> None:
+    methods = f"methods=[{{chain: [kd, {{cast: {{dtype: {dtype}}}}}], label: cast}}]"
+    suite = Suite.load(folder / "suite.yaml", [methods, "robustness=null", "recipe.epochs=2"])
+    outcome = run(suite, folder / dtype)
+    assert (outcome.ok, outcome.failed) == (1, 0)
+    (record,) = (record for record in RunDirectory(outcome.path).records() if record.role == "student")
+    before = RunDirectory(outcome.path).record(record.start)
+    assert record.metrics["top1"] == pytest.approx(before.metrics["top1"], abs=0.05)
+
+
 def test_a_zoo_model_takes_one_image_and_says_so(finished: Path) -> None:
     with pytest.raises(UserError, match="'cnn_4' takes one image, not inputs of image 1 × 6 × 6, token 2"):
         build_model("cnn_4", inputs=INPUTS, num_classes=3)

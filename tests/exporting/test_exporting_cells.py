@@ -13,9 +13,13 @@ import torch
 from kdbench.data import Batches, load_dataset
 from kdbench.errors import UserError
 from kdbench.exporting import find_cell, trained_student
+from kdbench.runner import run
 from kdbench.store import RunDirectory, read_json, write_json
+from kdbench.suite import Suite
 from kdbench.training.evaluation import predict
+from tests.conftest import SMALL
 from tests.exporting.conftest import cells
+from tests.runner.observed import Listening
 
 
 @pytest.fixture
@@ -145,3 +149,33 @@ def test_code_that_has_changed_since_is_refused(finished: Path) -> None:
     finally:
         file.write_text(before)
     assert trained_student(RunDirectory.open(finished), id).model is not None
+
+
+def test_a_run_that_moves_with_its_files_still_exports_what_a_method_builds(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "net.py").write_text(
+        "from torch import nn\n\n\ndef build(inputs, num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
+        "                         nn.Flatten(), nn.Linear(3, num_classes))\n"
+    )
+    (here / "small.yaml").write_text(SMALL)
+    overrides = (
+        "students=[{name: 'net.py:build', label: net}]",
+        "methods=[simkd]",
+        "seeds=[0]",
+        "recipe.epochs=1",
+    )
+    outcome = run(Suite.load(here / "small.yaml", overrides), here / "run")
+    assert (outcome.ok, outcome.failed) == (1, 0)
+    there = here.rename(tmp_path / "there")
+    # The suite says where its files are now; what is finished stays as it is.
+    heard = Listening()
+    assert run(Suite.load(there / "small.yaml", overrides), there / "run", progress=heard).ok == 1
+    assert heard.stages == []
+    directory = RunDirectory(there / "run")
+    (record,) = (record for record in directory.records() if record.role == "student")
+    stored = safetensors.torch.load_file(directory.folder(record.id) / "weights.safetensors")
+    weights = trained_student(directory, record.id).model.state_dict()
+    assert weights.keys() == stored.keys()
+    assert all(torch.equal(value, stored[name]) for name, value in weights.items())

@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from kdbench.errors import UserError
 from kdbench.plan import Compression, Training, make_plan
+from kdbench.plan.controls import without_random_teacher
 from kdbench.suite import Suite
+from tests.conftest import SMALL
 
 Load = Callable[..., Suite]
 STUDENTS = "students=[cnn_2, teacher]"
@@ -130,6 +133,51 @@ def test_a_chain_that_cannot_work_is_skipped_where_the_suite_says_so(small_suite
     (skipped,) = (cell for cell in plan.cells if cell.refusal)
     assert skipped.refusal.startswith("link 1 (prune_magnitude): ")
     assert not any(node.step.method.name == PRUNE for node in plan.nodes.values())
+
+
+def test_a_network_without_anything_to_prune_is_refused(small_suite: Load, tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text(
+        "import torch\n\n\nclass Bare(torch.nn.Module):\n"
+        "    def __init__(self, inputs, num_classes):\n        super().__init__()\n"
+        "        self.weight = torch.nn.Parameter(torch.ones(64, num_classes))\n\n"
+        "    def forward(self, x):\n        return x.flatten(1) @ self.weight\n"
+    )
+    bare = "students=[{name: 'bare.py:Bare', label: bare}]"
+    with pytest.raises(UserError, match=r"link 2 \(prune_magnitude\)[^\n]*it has no linear, convolutional"):
+        make_plan(small_suite(bare, chain("kd", PRUNE, "kd", student="bare")))
+    assert make_plan(small_suite(bare, chain("kd", CAST, student="bare"))).cells
+
+
+def test_a_random_teacher_repeats_chains_that_learn_from_logits_alone(small_suite: Load) -> None:
+    methods = (
+        "methods=[{chain: [{fitnet: {layer: 1}}, prune_magnitude, kd], label: hint}, "
+        "{chain: [scratch, prune_magnitude, kd], label: logits}, scratch]"
+    )
+    plan = make_plan(small_suite("students=[cnn_2]", methods, "seeds=[0]", "controls={random_teacher: true}"))
+    assert without_random_teacher(plan) == ["hint"]
+    (control,) = (cell for cell in plan.cells if cell.control_of)
+    cells = {cell.method: cell for cell in plan.cells}
+    assert control.control_of == "logits"
+    mine, other = control.node.lineage, cells["logits"].node.lineage
+    assert mine[0] is other[0] is cells["scratch"].node and mine[1] is other[1] and mine[2] is not other[2]
+
+
+@pytest.mark.parametrize("method", ["simkd", "kd"])
+def test_ids_do_not_hold_the_folder_of_a_users_model(tmp_path: Path, method: str) -> None:
+    ids = []
+    for name in ("here", "there"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "net.py").write_text(
+            "from torch import nn\n\n\ndef build(inputs, num_classes):\n"
+            "    return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
+            "                         nn.Flatten(), nn.Linear(3, num_classes))\n"
+        )
+        (folder / "suite.yaml").write_text(SMALL)
+        own = "students=[{name: 'net.py:build', label: net}]"
+        suite = Suite.load(folder / "suite.yaml", [own, f"methods=[{method}]"])
+        ids.append([cell.id for cell in make_plan(suite).cells])
+    assert ids[0] == ids[1]
 
 
 def test_chains_are_planned_without_torch() -> None:

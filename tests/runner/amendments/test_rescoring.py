@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app, main
 from kdbench.errors import UserError
+from kdbench.inputs import InputSpec
 from kdbench.metrics import METRICS, catalogue, metric
 from kdbench.metrics.features import cka_pooled, gram_products
 from kdbench.metrics.targets import teacher_entropy_norm
+from kdbench.models import build_model
 from kdbench.progress import Progress
 from kdbench.runner import run
 from kdbench.runner.amendments.rescoring import rescore
@@ -242,3 +244,24 @@ def test_the_command_scores_before_it_reports(copied: RunDirectory, monkeypatch:
         assert result.exit_code == 0
     assert "Scored 3 records anew." in result.output
     assert [set(NEW) <= columns for columns in known] == [False, True]
+
+
+def test_a_pruned_student_from_a_checkpoint_is_scored_anew(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_model("cnn_2", inputs=InputSpec.image((1, 8, 8)), num_classes=10)
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "small.safetensors")
+    (tmp_path / "small.yaml").write_text(SMALL)
+    overrides = (
+        f"students=[{{name: cnn_2, label: loaded, checkpoint: '{tmp_path}/small.safetensors'}}]",
+        "methods=[{chain: [prune_magnitude, kd], label: again}, prune_magnitude]",
+        "seeds=[0]",
+        "recipe.epochs=1",
+        "teachers.0.recipe.epochs=1",
+    )
+    outcome = run(Suite.load(tmp_path / "small.yaml", overrides), tmp_path / "run")
+    assert (outcome.ok, outcome.failed) == (2, 0)
+    directory = RunDirectory(outcome.path)
+    before = [record.metrics for record in directory.records()]
+    ran = CliRunner().invoke(app, ["report", str(outcome.path), "--rescore"], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    assert [record.metrics for record in directory.records()] == before and check(outcome.path) == []
