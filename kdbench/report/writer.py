@@ -59,7 +59,7 @@ def write_report(
 
     run = RunDirectory.open(path)
     summary = summarise(run)
-    folder = Path(out) if out is not None else run.path / "report"
+    folder = Path(out) if out is not None else run.inside("report")
     attempts = Attempts()
     further = tuple(dict.fromkeys((*own_of(run.path, "sections"), *sections)))
     for reference in further:  # before what takes long

@@ -53,15 +53,12 @@ def refuse_broken(node: Node, run: RunDirectory, heads: Iterable[str]) -> None:
     record = run.record(node.id)
     if record is None or record.status != "ok":
         return
-    folder = run.path / record.place
     weights = record.weights()
     tensors: Mapping[str, Tensor] = {}
-    if weights and (folder / weights).is_file():
+    if weights and run.holds(record, weights):
         tensors = safetensors.torch.load_file(run.recorded_file(record, weights))
-    held = [head for head in heads if (folder / name_in(head, PREDICTIONS)).is_file()]
-    for head in held:
-        run.recorded_file(record, name_in(head, PREDICTIONS))
-    refuse_not_finite(node, tensors, read_predictions(folder, held), folder)
+    held = [head for head in heads if run.holds(record, name_in(head, PREDICTIONS))]
+    refuse_not_finite(node, tensors, read_predictions(run, record, held), run.folder(node.id))
 
 
 def refuse_not_finite(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_type_hints
 
-from kdbench.errors import UserError
+from pydantic import BaseModel, ConfigDict, create_model
+
 from kdbench.store.files import Fingerprints
 
-SCHEMA = 2
 # Beside a record lie predictions, and of a further head HEAD.predictions...; the decision of a compressor.
 RECORD = "record.json"
 OUTCOMES = "outcomes.parquet"
@@ -130,19 +130,13 @@ class Record:
         """Return what is written."""
         content = asdict(self)
         del content["home"]
-        return {"schema": SCHEMA, **content}
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], home: str) -> Self:
-        """Return a record from what was written, of any schema; raises UserError for one that is unknown."""
-        schema = content.get("schema", 1)
-        if schema not in (1, SCHEMA):
-            raise UserError(
-                f"record '{content.get('id')}' has schema {schema}, this kdbench reads up to {SCHEMA}: read "
-                "it with the kdbench that wrote it."
-            )
+        """Return a record from what was written, of any schema."""
         names = {entry.name for entry in fields(cls)}
-        upgraded = _from_first(content) if schema == 1 else content
+        upgraded = _from_first(content) if content.get("schema", 1) == 1 else content
         return cls(**{name: value for name, value in upgraded.items() if name in names} | {"home": home})
 
 
@@ -168,3 +162,17 @@ def _from_first(content: Mapping[str, Any]) -> dict[str, Any]:
         "taught_by": config.get("tutor") or taught_by,
         "amendments": {name: key for name, key in keys.items() if key},
     }
+
+
+def _shape() -> type[BaseModel]:
+    """Return what every record holds: the types of its fields, those that schema 1 had, finite numbers."""
+    required = {"id", "role", "status", "teacher", "seed", "config"}
+    kinds = {name: kind for name, kind in get_type_hints(Record).items() if name != "home"}
+    strict = ConfigDict(strict=True, allow_inf_nan=False)
+    optional: dict[str, Any] = {name: (kind, None) for name, kind in kinds.items()}
+    return create_model(
+        "Shape", __config__=strict, **optional | {name: (kinds[name], ...) for name in required}
+    )
+
+
+SHAPE = _shape()
