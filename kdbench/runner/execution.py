@@ -120,6 +120,8 @@ def _columns(plan: Plan) -> list[Column]:
 @contextmanager
 def _emptied(folder: Path) -> Iterator[None]:
     """Remove a folder before and after: a run that was killed, or a process of it, leaves its files."""
+    if folder.is_symlink():
+        folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     try:
         yield
@@ -247,7 +249,7 @@ class _Run:
         for id in (*self.plan.nodes, *(cell.id for cell in self.plan.cells)):
             record = self.directory.record(id)
             if record and record.status == "failed":
-                shutil.rmtree(self.directory.path / record.place)
+                shutil.rmtree(self.directory.folder(record.id))
 
     def _outcome(self) -> Outcome:
         statuses = [record.status for record in self.directory.records() if record.role == "student"]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, create_model
 
-from kdbench.column import Direction, Scale
-
-_AS_WRITTEN = ConfigDict(strict=True, allow_inf_nan=False)
+from kdbench.column import Column
+from kdbench.place import Place
+from kdbench.store.sealed import CLOSED, STRICT, shape_of
 
 
 class ManifestShape(BaseModel):
     """What ``run.json`` holds."""
 
-    model_config = _AS_WRITTEN
+    model_config = STRICT
 
     suite: str
     dataset: str
@@ -35,36 +35,20 @@ class ManifestShape(BaseModel):
     files: dict[str, dict[str, Any]] = {}
 
 
-class ColumnShape(BaseModel):
-    """What is said of one column."""
-
-    model_config = _AS_WRITTEN
-
-    name: str
-    title: str
-    family: str
-    direction: Direction
-    unit: str = ""
-    range: str = ""
-    source: str = ""
-    scale: Scale = "plain"
-    quantity: str = ""
-    head: str = ""
-    place: dict[str, Any] | None = None
-
-
-class ColumnsShape(BaseModel):
-    """What ``columns.json`` holds."""
-
-    model_config = _AS_WRITTEN
-
-    columns: list[ColumnShape] = Field(min_length=1)
+PlaceShape = shape_of(Place, {"device", "batch"}, CLOSED)
+ColumnShape = shape_of(Column, {"name", "title", "family", "direction"}, CLOSED, place=PlaceShape | None)
+# What ``columns.json`` holds.
+ColumnsShape = create_model(
+    "Columns",
+    __config__=STRICT,
+    columns=(list[ColumnShape], Field(min_length=1)),  # type: ignore[valid-type]
+)
 
 
 class CostShape(BaseModel):
     """What ``costs/ID/cost.json`` holds, by the label of the model."""
 
-    model_config = _AS_WRITTEN
+    model_config = STRICT
 
     metrics: dict[str, dict[str, float | None]]
     reasons: dict[str, dict[str, str]]

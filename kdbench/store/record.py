@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self, get_type_hints
-
-from pydantic import BaseModel, ConfigDict, create_model
+from typing import Any, Literal, Self
 
 from kdbench.store.files import Fingerprints
+from kdbench.store.sealed import shape_of
 
 # Beside a record lie predictions, and of a further head HEAD.predictions...; the decision of a compressor.
 RECORD = "record.json"
@@ -164,15 +163,5 @@ def _from_first(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shape() -> type[BaseModel]:
-    """Return what every record holds: the types of its fields, those that schema 1 had, finite numbers."""
-    required = {"id", "role", "status", "teacher", "seed", "config"}
-    kinds = {name: kind for name, kind in get_type_hints(Record).items() if name != "home"}
-    strict = ConfigDict(strict=True, allow_inf_nan=False)
-    optional: dict[str, Any] = {name: (kind, None) for name, kind in kinds.items()}
-    return create_model(
-        "Shape", __config__=strict, **optional | {name: (kinds[name], ...) for name in required}
-    )
-
-
-SHAPE = _shape()
+# What every record holds as JSON; the fields that schema 1 had too are required.
+SHAPE = shape_of(Record, {"id", "role", "status", "teacher", "seed", "config"}, home=None)

@@ -61,8 +61,10 @@ class RunDirectory:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise UserError(f"no run directory at {path}. 'kdbench run SUITE --out {path}' makes one.")
-        if not (run.path / "run.json").is_file():
-            raise UserError(f"{path} is not a run directory: it holds no run.json.")
+        for name in (MANIFEST, SUITE, COLUMNS):
+            run.inside(name)  # refuses a link
+        if not run.is_begun:
+            raise UserError(f"{path} is not a run directory: it holds no {MANIFEST}.")
         return run
 
     @property

@@ -6,11 +6,11 @@ A seal finds damage. It is no signature: whoever writes a document can seal it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from kdbench.errors import SharedFault
 from kdbench.store.files import digest, read_json, write_json
@@ -18,6 +18,23 @@ from kdbench.store.files import digest, read_json, write_json
 SEAL = "sha256"
 # The first that is sealed. A document of a published run may be of an earlier one, which said no number.
 SCHEMA = 2
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+# With no fields but those that are known.
+CLOSED = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+
+
+def shape_of(
+    kind: type, required: Collection[str], config: ConfigDict = STRICT, **others: Any
+) -> type[BaseModel]:
+    """Return what a data class is as JSON: the types of its fields, finite numbers, which it must have.
+
+    ``others`` are the types of fields that are no plain values; None leaves the field out.
+    """
+    types = {name: type_ for name, type_ in (get_type_hints(kind) | others).items() if type_ is not None}
+    shown: dict[str, Any] = {
+        name: (type_, ... if name in required else None) for name, type_ in types.items()
+    }
+    return create_model(kind.__name__, __config__=config, **shown)
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
