@@ -42,7 +42,7 @@ def refusal(path: Path, target: nn.Module | None = None) -> str:
         load_checkpoint(target or model(), path)
     text = str(caught.value)
     assert text.startswith(f"checkpoint {path}") and printable(text) == text and len(text) < 700
-    assert ": ." not in text and " ()" not in text
+    assert ": ." not in text and "short ()" not in text
     return text
 
 

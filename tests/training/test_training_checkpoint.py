@@ -140,7 +140,6 @@ def test_a_field_of_another_value_is_restored_or_refused_in_one_line(
     (path := file.with_name("c2.pt")).write_bytes(sealed(whole))
     try:
         assert read_state(path, [trainee()]) == 1
-        assert number > 2
     except SharedFault:
         refusal(path)
 
