@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kdbench.cli.options import AsJson, DeviceOption, Quiet, error_console, out_console, print_json
+from kdbench.cli.options import (
+    AsJson,
+    CodeTimeout,
+    DeviceOption,
+    Quiet,
+    error_console,
+    out_console,
+    print_json,
+)
+from kdbench.code.foreign import LIMIT_S, limit
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 
@@ -46,6 +55,7 @@ def measure(
         bool, typer.Option("--counts-only", help="Time nothing: parameters, multiply-adds, bytes.")
     ] = False,
     device: DeviceOption = "auto",
+    code_timeout: CodeTimeout = LIMIT_S,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -54,6 +64,7 @@ def measure(
     Parameters, multiply-adds, bytes and latency; ratios refer to the first model, or to --against. Of a
     node, its own trained and compressed network is measured.
     """
+    limit(code_timeout)
     inputs = InputSpec.image(_integers("--input", image or "3,32,32", 3))
     sizes = _integers("--batch-sizes", batches)
     from kdbench.cli.console import progress_on

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from kdbench.code.foreign import OPTION
 from kdbench.printable import printable
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ MemoryBudget = Annotated[
         "Default: half of the free memory.",
     ),
 ]
+CodeTimeout = Annotated[
+    float,
+    typer.Option(
+        OPTION,
+        help="Seconds that a user's own factory, or a first forward pass, may take; 0: any number.",
+    ),
+]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 
 
@@ -49,6 +57,11 @@ def escaped(text: object) -> str:
     from rich.markup import escape
 
     return escape(printable(str(text)))
+
+
+def print_error(text: str) -> None:
+    """Print the one line that says why a request ended."""
+    error_console.print(f"[bold red]error:[/] {escaped(text)}", soft_wrap=True)
 
 
 def print_failures(failures: Sequence[str]) -> None:

@@ -108,6 +108,10 @@ def _fields(train: str, test: str | None = None) -> str:
         ("def make(): return {'train': 1}", ["returned no 'test'"]),
         ("def make(): return {'train': 1, 'tset': 2}", ["'tset'. Did you mean 'test'?"]),
         ("def make(n): return n", ["missing a required argument: 'n'"]),
+        (
+            "def make(): raise SystemExit(4)",
+            ["dataset factory mine.py:make raised ProcessEnded: SystemExit(4) in mine.py, line"],
+        ),
         ("def make(): raise KeyError('x')", ["dataset factory mine.py:make raised KeyError: 'x'"]),
         ("def mak(): pass", ["Did you mean 'mak'?"]),
         (

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.code.factory import load_factory
+from kdbench.code.foreign import foreign
 from kdbench.data.dataset import Examples, Raw
 from kdbench.data.options import COMMON
 from kdbench.data.registry import FILE_FACTORY, MODULE_FACTORY, Request, source
@@ -52,7 +53,8 @@ def load(request: Request) -> Raw:
     own = dict(request.options.own)
     _check_arguments(factory, own)
     try:
-        returned = factory(**own)
+        with foreign(f"dataset factory {name}", limited=True):
+            returned = factory(**own)
     except UserError:
         raise
     except Exception as error:
