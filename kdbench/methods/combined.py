@@ -22,9 +22,9 @@ class Combined(Distiller):
     class Parameters(base.Parameters):
         """Weight of the cross-entropy; weight and temperature T of the soft term, which is off by default."""
 
-        ce: float = Field(1.0, ge=0)
-        kd: float = Field(0.0, ge=0)
-        kd_temperature: float = Field(4.0, gt=0)
+        ce: float = Field(1.0, ge=0, le=1e9)
+        kd: float = Field(0.0, ge=0, le=1e9)
+        kd_temperature: float = Field(4.0, ge=0.01, le=1000)
 
     @classmethod
     def soft_temperature(cls, hyper: Any) -> float | None:

@@ -55,8 +55,8 @@ class AB(Staged):
     class Parameters(Staged.Parameters):
         """Weight w of the boundaries, margin m, and the share of the training that learns them alone."""
 
-        weight: float = Field(0.003, ge=0)
-        margin: float = Field(1.0, gt=0)
+        weight: float = Field(0.003, ge=0, le=1e9)
+        margin: float = Field(1.0, gt=0, le=1e9)
         first_stage: float = Field(0.125, ge=0, lt=1)
 
     needs = frozenset({"logits", "stages"})

@@ -50,8 +50,8 @@ class AttentionTransfer(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term; power p of the activations, where a higher one looks at the peaks."""
 
-        weight: float = Field(1000.0, ge=0)
-        power: float = Field(2.0, ge=1)
+        weight: float = Field(1000.0, ge=0, le=1e9)
+        power: float = Field(2.0, ge=1, le=100)
 
     needs = frozenset({"logits", "stages"})
     targets = None

@@ -24,10 +24,10 @@ class BornAgain(KD):
     class Parameters(KD.Parameters):
         """As of kd, and the number of generations, the student included."""
 
-        temperature: float = Field(1.0, gt=0)
-        alpha: float = Field(1.0, ge=0)
-        beta: float = Field(1.0, ge=0)
-        generations: int = Field(2, ge=2)
+        temperature: float = Field(1.0, ge=0.01, le=1000)
+        alpha: float = Field(1.0, ge=0, le=1e9)
+        beta: float = Field(1.0, ge=0, le=1e9)
+        generations: int = Field(2, ge=2, le=100)
 
     @classmethod
     def assistants(cls, hyper: Parameters, student: str) -> tuple[str, ...]:

@@ -53,8 +53,8 @@ class ClassAttentionTransfer(Combined):
     class Parameters(Combined.Parameters):
         """Weight β of the maps, the side they are pooled to, and whether each is divided by its norm."""
 
-        weight: float = Field(40.0, ge=0)
-        size: int = Field(2, ge=1)
+        weight: float = Field(40.0, ge=0, le=1e9)
+        size: int = Field(2, ge=1, le=1024)
         normalised: bool = True
 
     needs = frozenset({"logits", "stages"})

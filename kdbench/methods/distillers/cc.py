@@ -37,8 +37,8 @@ class CorrelationCongruence(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term; width of the embedding."""
 
-        weight: float = Field(0.02, ge=0)
-        width: int = Field(128, ge=1)
+        weight: float = Field(0.02, ge=0, le=1e9)
+        width: int = Field(128, ge=1, le=65_536)
 
     needs = frozenset({"logits", "pooled"})
     targets = None

@@ -92,11 +92,11 @@ class CRD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w; K negatives; temperature τ; momentum μ of the memories; width of the embeddings."""
 
-        weight: float = Field(0.8, ge=0)
-        negatives: int = Field(16384, ge=1)
-        temperature: float = Field(0.07, ge=0.01)
+        weight: float = Field(0.8, ge=0, le=1e9)
+        negatives: int = Field(16384, ge=1, le=10_000_000)
+        temperature: float = Field(0.07, ge=0.01, le=1000)
         momentum: float = Field(0.5, ge=0, lt=1)
-        width: int = Field(128, ge=2)
+        width: int = Field(128, ge=2, le=65_536)
 
     needs = frozenset({"logits", "pooled"})
 

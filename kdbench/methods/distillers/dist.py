@@ -70,9 +70,9 @@ class DIST(Combined):
     class Parameters(Combined.Parameters):
         """Weights β of the relation between classes and γ of that within a class; their temperature T."""
 
-        beta: float = Field(2.0, ge=0)
-        gamma: float = Field(2.0, ge=0)
-        temperature: float = Field(4.0, gt=0)
+        beta: float = Field(2.0, ge=0, le=1e9)
+        gamma: float = Field(2.0, ge=0, le=1e9)
+        temperature: float = Field(4.0, ge=0.01, le=1000)
 
     @classmethod
     def soft_temperature(cls, hyper: Parameters) -> float | None:

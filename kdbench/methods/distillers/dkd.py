@@ -78,9 +78,9 @@ class DKD(Combined):
     class Parameters(Combined.Parameters):
         """Weights α of TCKD and β of NCKD, their temperature T, and the share of the training with a ramp."""
 
-        alpha: float = Field(1.0, ge=0)
-        beta: float = Field(8.0, ge=0)
-        temperature: float = Field(4.0, gt=0)
+        alpha: float = Field(1.0, ge=0, le=1e9)
+        beta: float = Field(8.0, ge=0, le=1e9)
+        temperature: float = Field(4.0, ge=0.01, le=1000)
         warmup: float = Field(20 / 240, ge=0, le=1)
 
     @classmethod

@@ -31,9 +31,9 @@ class DML(Distiller):
     class Parameters(base.Parameters):
         """Number of peers, the model they are of, and the weight w of what they say."""
 
-        peers: int = Field(1, ge=1)
+        peers: int = Field(1, ge=1, le=100)
         peer: Literal["student", "teacher"] = "student"
-        weight: float = Field(1.0, ge=0)
+        weight: float = Field(1.0, ge=0, le=1e9)
 
     uses_teacher = False
 

@@ -31,8 +31,8 @@ class FitNet(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the hint, and the layer that it is taken from."""
 
-        weight: float = Field(100.0, ge=0)
-        layer: int | Literal["pooled"] = 2
+        weight: float = Field(100.0, ge=0, le=1e9)
+        layer: Annotated[int, Field(ge=1, le=1000)] | Literal["pooled"] = 2
 
     needs = frozenset({"logits", "stages"})
     targets = None

@@ -49,7 +49,7 @@ class FSP(Staged):
     class Parameters(Staged.Parameters):
         """Weight w of the flow matrices, and the share of the training that learns them alone."""
 
-        weight: float = Field(1.0, ge=0)
+        weight: float = Field(1.0, ge=0, le=1e9)
         first_stage: float = Field(0.125, ge=0, lt=1)
 
     needs = frozenset({"logits", "stages"})

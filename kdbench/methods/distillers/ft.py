@@ -53,7 +53,7 @@ class FT(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the factors, their rate k, and the share of the training that the paraphraser has."""
 
-        weight: float = Field(500.0, ge=0)
+        weight: float = Field(500.0, ge=0, le=1e9)
         rate: float = Field(0.5, gt=0, le=4)
         first_stage: float = Field(0.125, gt=0, lt=1)
 

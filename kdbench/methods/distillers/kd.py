@@ -29,9 +29,9 @@ class KD(Distiller):
     class Parameters(base.Parameters):
         """Temperature T, weight α of the soft term, weight β of the hard term."""
 
-        temperature: float = Field(4.0, gt=0)
-        alpha: float = Field(0.9, ge=0)
-        beta: float = Field(0.1, ge=0)
+        temperature: float = Field(4.0, ge=0.01, le=1000)
+        alpha: float = Field(0.9, ge=0, le=1e9)
+        beta: float = Field(0.1, ge=0, le=1e9)
 
     targets = None
 

@@ -41,9 +41,9 @@ class LogitStandardisation(Combined):
     class Parameters(Combined.Parameters):
         """Weight of the standardised soft term, and its temperature T."""
 
-        ce: float = Field(0.1, ge=0)
-        weight: float = Field(9.0, ge=0)
-        temperature: float = Field(2.0, gt=0)
+        ce: float = Field(0.1, ge=0, le=1e9)
+        weight: float = Field(9.0, ge=0, le=1e9)
+        temperature: float = Field(2.0, ge=0.01, le=1000)
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:

@@ -50,7 +50,7 @@ class MGD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term, the share that is masked, and what a mask hides."""
 
-        weight: float = Field(7e-5, ge=0)
+        weight: float = Field(7e-5, ge=0, le=1e9)
         mask_ratio: float = Field(0.15, ge=0, lt=1)
         masked: Literal["positions", "channels"] = "positions"
 

@@ -52,8 +52,8 @@ class NKD(Combined):
     class Parameters(Combined.Parameters):
         """Weight γ of the non-target classes, and their temperature T."""
 
-        gamma: float = Field(1.5, ge=0)
-        temperature: float = Field(1.0, gt=0)
+        gamma: float = Field(1.5, ge=0, le=1e9)
+        temperature: float = Field(1.0, ge=0.01, le=1000)
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:

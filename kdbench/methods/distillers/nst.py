@@ -60,7 +60,7 @@ class NeuronSelectivity(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term."""
 
-        weight: float = Field(50.0, ge=0)
+        weight: float = Field(50.0, ge=0, le=1e9)
 
     needs = frozenset({"logits", "stages"})
     targets = None

@@ -47,7 +47,7 @@ class ProbabilisticTransfer(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term."""
 
-        weight: float = Field(30000.0, ge=0)
+        weight: float = Field(30000.0, ge=0, le=1e9)
 
     needs = frozenset({"logits", "pooled"})
     targets = None

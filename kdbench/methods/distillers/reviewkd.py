@@ -72,9 +72,9 @@ class ReviewKD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the levels, the share of the training in which it rises, and the common width."""
 
-        weight: float = Field(5.0, ge=0)
+        weight: float = Field(5.0, ge=0, le=1e9)
         warmup: float = Field(20 / 240, ge=0, le=1)
-        width: int | None = Field(None, ge=1)
+        width: int | None = Field(None, ge=1, le=65_536)
 
     needs = frozenset({"logits", "pooled", "stages"})
     targets = None

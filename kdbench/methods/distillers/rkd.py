@@ -65,8 +65,8 @@ class RelationalKD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w_d of the distances, weight w_a of the angles."""
 
-        distance: float = Field(25.0, ge=0)
-        angle: float = Field(50.0, ge=0)
+        distance: float = Field(25.0, ge=0, le=1e9)
+        angle: float = Field(50.0, ge=0, le=1e9)
 
     needs = frozenset({"logits", "pooled"})
     targets = None

@@ -43,9 +43,9 @@ class SimKD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the error; by what the projector divides the teacher's channels."""
 
-        ce: float = Field(0.0, ge=0)
-        weight: float = Field(1.0, ge=0)
-        factor: int = Field(2, ge=1)
+        ce: float = Field(0.0, ge=0, le=1e9)
+        weight: float = Field(1.0, ge=0, le=1e9)
+        factor: int = Field(2, ge=1, le=1024)
 
     needs = frozenset({"logits", "stages"})
     targets = None

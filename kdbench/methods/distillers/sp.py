@@ -40,7 +40,7 @@ class SimilarityPreserving(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term."""
 
-        weight: float = Field(3000.0, ge=0)
+        weight: float = Field(3000.0, ge=0, le=1e9)
 
     needs = frozenset({"logits", "stages"})
     targets = None

@@ -22,7 +22,7 @@ class TAKD(KD):
     class Parameters(KD.Parameters):
         """As of kd, and the names of the assistants from large to small."""
 
-        assistants: tuple[str, ...] = ()
+        assistants: tuple[str, ...] = Field((), max_length=100)
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:

@@ -44,8 +44,8 @@ class TTM(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the divergence, and the temperature T = 1/γ of the teacher."""
 
-        weight: float = Field(8.0, ge=0)
-        temperature: float = Field(5.0, gt=0)
+        weight: float = Field(8.0, ge=0, le=1e9)
+        temperature: float = Field(5.0, ge=0.01, le=1000)
 
     @classmethod
     def soft_temperature(cls, hyper: Parameters) -> float | None:

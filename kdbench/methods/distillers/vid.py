@@ -60,7 +60,7 @@ class VID(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the likelihoods, and the variance of every channel before the first step."""
 
-        weight: float = Field(1.0, ge=0)
+        weight: float = Field(1.0, ge=0, le=1e9)
         initial_variance: float = Field(5.0, ge=0.01, le=1000)
 
     needs = frozenset({"logits", "stages"})

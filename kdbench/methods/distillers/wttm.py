@@ -40,7 +40,7 @@ class WTTM(TTM):
     class Parameters(TTM.Parameters):
         """As of ttm, with a weight w of its own."""
 
-        weight: float = Field(2.0, ge=0)
+        weight: float = Field(2.0, ge=0, le=1e9)
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted divergence."""
