@@ -11,6 +11,8 @@ Mirzadeh et al., "Improved Knowledge Distillation via Teacher Assistant", AAAI 2
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from kdbench.methods.base import Pair, Refusal, method
 from kdbench.methods.distillers.kd import KD
 
