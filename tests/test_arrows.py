@@ -20,7 +20,8 @@ LONGEST = 300
 
 # From what everything rests on to what a person meets; parts of one line know nothing of one another.
 LAYERS = (
-    {"errors", "printable", "bounds", "heads", "deferred", "progress", "shared_state", "place"},
+    {"printable"},
+    {"errors", "bounds", "heads", "deferred", "progress", "shared_state", "place"},
     {"column", "machine", "memory", "suite"},
     {"column_names"},
     {"store"},

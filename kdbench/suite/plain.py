@@ -77,12 +77,14 @@ def of_text(text: str, longest: int) -> str | None:
     return None
 
 
-def _line(longest: int, text: str) -> str:
-    """Return a text that is one line; raises ValueError for any other."""
+def of_line(text: str, longest: int) -> str | None:
+    """Return what is wrong with a text that is one line; None where nothing is."""
     fault = of_text(text, longest)
-    if fault is None and printable(text) != text:
-        fault = "it is one line"
-    if fault:
+    return "it is one line" if fault is None and printable(text) != text else fault
+
+
+def _line(longest: int, text: str) -> str:
+    if fault := of_line(text, longest):
         raise ValueError(fault)
     return text
 

@@ -100,7 +100,8 @@ class OptimizerFields(Strict):
     """What may differ between the students of one cohort: the optimiser and its schedule."""
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.05, gt=0, le=1000)
+    # As far as float32 goes: what diverges shall do so in its own cell.
+    lr: float = Field(0.05, gt=0, le=1e30)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(5e-4, ge=0, le=1000)

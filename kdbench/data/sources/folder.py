@@ -119,10 +119,11 @@ def _listing(
     """Return the images below a split's folder and their labels; every class folder holds one at least."""
     names: list[str] = []
     labels: list[int] = []
+    numbers = {name: number for number, name in enumerate(classes)}
     folders = _subfolders(folder)
     class_folders = _Classes(folders)
     for of_class in folders:
-        if of_class.name not in classes:
+        if of_class.name not in numbers:
             hint = nearest(of_class.name, classes) or " Remove it, or add it to the training split."
             fault(f"{of_class} is not a class of the training split.{hint}")
             continue
@@ -132,7 +133,7 @@ def _listing(
                 f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove the folder."
             )
         names += [str(image.relative_to(folder)) for image in images]
-        labels += [classes.index(of_class.name)] * len(images)
+        labels += [numbers[of_class.name]] * len(images)
     if not names:
         raise UserError(f"{folder} holds no class folders with images: add the images or remove it.")
     return Files(folder, np.array(names)), np.array(labels, dtype=np.int64)
