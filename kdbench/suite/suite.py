@@ -36,7 +36,7 @@ from kdbench.suite.schema import (
     TeacherEntry,
 )
 from kdbench.suite.seed import Seed
-from kdbench.suite.yaml_source import YamlSource, as_yaml
+from kdbench.suite.yaml_source import YamlSource, as_field, as_yaml
 
 
 def _from_name(value: Any) -> Any:
@@ -45,6 +45,7 @@ def _from_name(value: Any) -> Any:
 
 # How the parts of a location begin that pydantic puts in for a choice between classes.
 OF_UNION = "one-of-"
+_OF_CHOICE = ("function-", "constrained-", "tuple[", OF_UNION)
 
 
 def _kind_of_method(value: Any) -> str:
@@ -247,12 +248,12 @@ def describe_mistake(error: ValidationError, source: YamlSource) -> str:
     """Say in one line what the first mistake is and where it stands."""
     details = error.errors()
     first = details[0]
-    location = tuple(part for part in first["loc"] if not str(part).startswith(("function-", OF_UNION)))
-    field = ".".join(str(part) for part in location) or "suite"
+    location = tuple(part for part in first["loc"] if not str(part).startswith(_OF_CHOICE))
+    field = as_field(location) if location else "suite"
     kind = first["type"]
     if kind == "extra_forbidden":
         allowed = _fields_at(location[:-1])
-        text = f"unknown field '{location[-1]}'.{nearest(str(location[-1]), allowed)}"
+        text = f"unknown field '{as_field(location[-1:])}'.{nearest(str(location[-1]), allowed)}"
         text += "" if "Did you mean" in text else f" Known: {', '.join(sorted(allowed))}."
     elif kind == "missing":
         text = "the field is missing"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from kdbench.errors import UserError
-from kdbench.suite.plain import MOST_DEPTH, MOST_VALUES, faults
+from kdbench.suite.plain import MOST_DEPTH, MOST_VALUES, cut, faults
 
 # The core schema of YAML 1.2 (chapter 10.3.2 of its specification): what a plain scalar stands for.
 # YAML 1.1 reads 010 as eight, 1:30 as ninety, yes as true, and 5e-4 as text.
@@ -47,27 +47,28 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._extents: dict[int, _Extent] = {}
+        self._begun = 0
         self._level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
+        self._begun += 1
         self._level += 1
-        self._refuse(_Extent(1, self._level), event)
+        self._refuse(_Extent(self._begun, self._level), event)
         node = super().compose_node(parent, index)
         self._level -= 1
-        if node is not None and id(node) not in self._extents:
+        if not isinstance(event, yaml.AliasEvent):
             self._extents[id(node)] = self._extent(node, event)
+        elif id(node) not in self._extents:
+            raise _mistake("a part of it holds itself", event)
         return node
 
-    def _extent(self, node: yaml.Node, event: yaml.Event) -> _Extent:
-        """Return the extent of a node whose parts are composed; one that is not is the node itself."""
+    def _extent(self, node: Any, event: yaml.Event) -> _Extent:
+        """Return the extent of a node whose parts are composed."""
         parts = [] if isinstance(node, yaml.ScalarNode) else node.value
         if isinstance(node, yaml.MappingNode):
             parts = [part for pair in parts for part in pair]
-        try:
-            inner = [self._extents[id(part)] for part in parts]
-        except KeyError:
-            raise _mistake("a part of it holds itself", event) from None
+        inner = [self._extents[id(part)] for part in parts]
         depth = 1 + max((extent.depth for extent in inner), default=0)
         extent = _Extent(1 + sum(extent.values for extent in inner), depth)
         self._refuse(extent, event)
@@ -79,11 +80,12 @@ class _Loader(yaml.SafeLoader):
         if extent.values > MOST_VALUES:
             raise _mistake(f"it holds more than {MOST_VALUES:,} values", event)
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        # A tag can say that what is none is a mapping; the base class refuses it.
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise _mistake(f"the field '{key.value}' is given twice", key)
+                raise _mistake(f"the field '{cut(key.value)}' is given twice", key)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep)
 
@@ -176,25 +178,26 @@ class YamlSource:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from None
         for location, fault in faults(source.value):
-            raise UserError(f"{source.where(location)}: {_field(location)}: {fault}.")
+            raise UserError(f"{source.where(location)}: {as_field(location)}: {fault}.")
         return source
 
     def override(self, assignment: str) -> None:
         """Apply ``a.b=value``; list items are named by their number, and the value is YAML."""
         path, equals, text = assignment.partition("=")
         keys = path.strip().split(".")
+        named = f"--set {cut(assignment)}"
         if not equals or not all(keys) or len(keys) > MOST_DEPTH:
-            raise UserError(f"--set {assignment}: expected key=value, for example recipe.epochs=3.")
+            raise UserError(f"{named}: expected key=value, for example recipe.epochs=3.")
         try:
             value = read_value(text)
         except yaml.YAMLError as error:
             reason = getattr(error, "problem", None) or "it has a sign that no text has"
-            raise UserError(f"--set {assignment}: the value is not valid YAML: {reason}.") from None
+            raise UserError(f"{named}: the value is not valid YAML: {reason}.") from None
         for location, fault in faults(value, tuple(keys)):
-            raise UserError(f"--set {assignment}: {_field(location)}: {fault}.")
+            raise UserError(f"{named}: {as_field(location)}: {fault}.")
         parent = self.value
         for key in keys[:-1]:
-            place = _place(parent, key, assignment)
+            place: Any = _place(parent, key, named)
             if isinstance(parent, dict):
                 parent.setdefault(key, {})
                 if key == "dataset" and isinstance(parent[key], str):
@@ -203,40 +206,41 @@ class YamlSource:
             parent[place] = copy(parent[place])
             parent = parent[place]
         if not isinstance(parent, dict | list):
-            raise UserError(f"--set {assignment}: '{'.'.join(keys[:-1])}' holds a plain value, not fields.")
-        parent[_place(parent, keys[-1], assignment)] = value
-        self.overridden[tuple(keys)] = assignment
+            raise UserError(f"{named}: '{as_field(keys[:-1])}' holds a plain value, not fields.")
+        parent[_place(parent, keys[-1], named)] = value
+        self.overridden[tuple(keys)] = named
 
     def where(self, location: Sequence[Any]) -> str:
         """Return ``file:line`` of a field, or the override that set it."""
         names = tuple(str(part) for part in location)
-        for keys, assignment in self.overridden.items():
+        for keys, named in self.overridden.items():
             if names[: len(keys)] == keys:
-                return f"--set {assignment}"
+                return named
         node = self.node
         line = node.start_mark.line if node else 0
         for part in location:
             child = _child(node, part)
             if child is None:
                 # What is not in the file came with an override, perhaps of a field in it.
-                inner = [text for keys, text in self.overridden.items() if keys[: len(names)] == names]
+                inner = [named for keys, named in self.overridden.items() if keys[: len(names)] == names]
                 if inner:
-                    return f"--set {inner[0]}"
+                    return inner[0]
                 break
             line, node = child
         return f"{self.file}:{line + 1}"
 
 
-def _field(location: Sequence[Any]) -> str:
-    return ".".join(map(str, location)) or "value"
+def as_field(location: Sequence[Any]) -> str:
+    """Return the name by which errors call a part of a suite."""
+    return cut(".".join(map(str, location))) or "value"
 
 
-def _place(parent: Any, key: str, assignment: str) -> str | int:
+def _place(parent: Any, key: str, override: str) -> str | int:
     """Return the field or the item of a part of a suite that a key of an override stands for."""
     if isinstance(parent, dict):
         return key
     if not isinstance(parent, list) or not re.fullmatch("[0-9]{1,9}", key) or int(key) >= len(parent):
-        raise UserError(f"--set {assignment}: there is no '{key}' to go into.")
+        raise UserError(f"{override}: there is no '{cut(key)}' to go into.")
     return int(key)
 
 
