@@ -86,11 +86,12 @@ def _inside(folder: Path) -> list[os.DirEntry[str]]:
             inside = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"cannot read the folder {folder} ({error.strerror}): mend or remove it.") from None
+    dead = {entry for entry in inside if entry.is_symlink() and not Path(entry.path).exists()}
     for entry in inside:
-        if entry.is_symlink() and entry.name[0] != "." and not Path(entry.path).exists():
+        if entry in dead and entry.name[0] != ".":
             leads = Path(entry.path).readlink()
             raise UserError(f"{entry.path} is a link to {leads}, which is not there: mend or remove it.")
-    return inside
+    return [entry for entry in inside if entry not in dead]
 
 
 def _splits(folder: Path) -> dict[str, Path] | None:
