@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from kdbench.suite.plain import MOST_AT_ONCE, MOST_THREADS
 from kdbench.suite.references import Placed, located
 from kdbench.suite.schema import File, Name, Strict
 from kdbench.suite.seed import Seed
 
-MOST_THREADS = 4096
 Count = Annotated[int, Field(ge=1, le=MOST_THREADS)]
 Threads = Count | Literal["all"]
 
@@ -23,7 +23,7 @@ class MeasureEntry(Strict):
     """
 
     latency: bool = True
-    batch_sizes: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] = Field(
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=MOST_AT_ONCE)], ...] = Field(
         (1, 256), min_length=1, max_length=100
     )
     threads: Count | Annotated[tuple[Threads, ...], Field(max_length=100)] | None = None

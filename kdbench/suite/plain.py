@@ -16,6 +16,8 @@ LARGEST = 2**63 - 1
 MOST_DEPTH = 32
 # Some seconds of reading; a suite that names the 21,000 classes of ImageNet has a quarter of it.
 MOST_VALUES = 100_000
+# Of examples in a batch, and of a machine.
+MOST_AT_ONCE, MOST_THREADS = 1_000_000, 4096
 # Of a list of models, methods or seeds.
 MOST_ENTRIES = 10_000
 # Of a text; of a name or a path, which tables show in part; of a label, which is the head of a column.

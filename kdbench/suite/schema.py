@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from kdbench.suite.plain import LONGEST_LABEL, Free, Label, Line, Several, faults
+from kdbench.suite.plain import LONGEST_LABEL, MOST_AT_ONCE, Free, Label, Line, Several, faults
 from kdbench.suite.references import Placed, checked_name, located, located_file
 from kdbench.suite.seed import Seed
 
@@ -126,7 +126,7 @@ class Recipe(OptimizerFields):
     """How a model is trained. ``warmup`` is the share of the training in which lr rises linearly."""
 
     epochs: int = Field(240, ge=1, le=1_000_000)
-    batch_size: int = Field(64, ge=2, le=1_000_000)
+    batch_size: int = Field(64, ge=2, le=MOST_AT_ONCE)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     @model_validator(mode="after")

@@ -11,13 +11,12 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, Vali
 
 from kdbench.errors import UserError, nearest, unknown
 from kdbench.suite.measurements import (
-    MOST_THREADS,
     ControlsEntry,
     IndependentEntry,
     MeasureEntry,
     RobustnessEntry,
 )
-from kdbench.suite.plain import LONGEST_LABEL, MOST_ENTRIES, Lines, as_name, shown
+from kdbench.suite.plain import LONGEST_LABEL, MOST_ENTRIES, MOST_THREADS, Lines, as_name, shown
 from kdbench.suite.references import PATHS_FROM, located, names_files
 from kdbench.suite.schema import (
     CONTROL,

@@ -107,7 +107,7 @@ class _Loader(yaml.SafeLoader):
         return text.lower() == "true"
 
 
-def _mistake(text: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
+def _mistake(text: str, at: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(None, None, text, at.start_mark)
 
 
@@ -197,7 +197,7 @@ class YamlSource:
             raise UserError(f"{named}: {as_field(location)}: {fault}.")
         parent = self.value
         for key in keys[:-1]:
-            place: Any = _place(parent, key, named)
+            place = _place(parent, key, named)
             if isinstance(parent, dict):
                 parent.setdefault(key, {})
                 if key == "dataset" and isinstance(parent[key], str):
@@ -235,7 +235,7 @@ def as_field(location: Sequence[Any]) -> str:
     return cut(".".join(map(str, location))) or "value"
 
 
-def _place(parent: Any, key: str, override: str) -> str | int:
+def _place(parent: Any, key: str, override: str) -> Any:
     """Return the field or the item of a part of a suite that a key of an override stands for."""
     if isinstance(parent, dict):
         return key
