@@ -38,8 +38,9 @@ SUFFIXES = {"full": "", "open": "-open", "left": "-open-dot"}
 def scatter_json(summary: Summary) -> str | None:
     """Return the chart as JSON: a plotly figure, and for each cost its title and the x of every trace.
 
-    ``title`` is plain text, ``axis`` the same for plotly, which reads HTML. The first cost is the one that is shown at the start. As in the figures, random teachers are left out.
-    None where there is nothing to show.
+    ``title`` is plain text, ``axis`` the same for plotly, which reads HTML. The first cost is
+    the one that is shown at the start. As in the figures, random teachers are left out. None where there is
+    nothing to show.
     """
     summary = summary.without_repeats()
     rows = [row for row in summary.rows if row.mean(summary.headline) is not None]
