@@ -31,7 +31,6 @@ from kdbench.suite.references import located
 from kdbench.suite.schema import ModelEntry
 from kdbench.targets import find_target
 
-
 # A plan of so many takes minutes, and no machine trains them in a year.
 MOST_CELLS = 100_000
 
@@ -123,8 +122,8 @@ class _Matrix:
         counts = map(len, (suite.teachers, suite.students, self._usual, suite.seeds))
         if (cells := math.prod(counts)) > MOST_CELLS:
             raise UserError(
-                f"the suite spans up to {cells:,} cells (teachers × students × methods × seeds): make suites of "
-                f"{MOST_CELLS:,} at most."
+                f"the suite spans up to {cells:,} cells (teachers × students × methods × seeds): "
+                f"make suites of {MOST_CELLS:,} at most."
             )
 
     def _variants(self, special: Mapping[str, Mapping[str, Any]]) -> list[Variant]:
