@@ -20,9 +20,9 @@ LONGEST = 300
 
 # From what everything rests on to what a person meets; parts of one line know nothing of one another.
 LAYERS = (
+    {"printable"},
     {
         "errors",
-        "printable",
         "bounds",
         "heads",
         "deferred",

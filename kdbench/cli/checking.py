@@ -153,6 +153,6 @@ def _accuracies(plan: Plan, data_root: Path | None, device: Device, quiet: bool)
         rows = teacher_accuracies(plan, data_root, device, progress)
     if not quiet:
         for row in rows:
-            out_console.print(headline_line(row), soft_wrap=True, markup=False)
+            out_console.print(escaped(headline_line(row)), soft_wrap=True)
             print_remarks(row["remarks"])
     return rows

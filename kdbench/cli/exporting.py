@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kdbench.cli.options import AsJson, CodeTimeout, DataRoot, out_console, print_json
+from kdbench.cli.options import AsJson, CodeTimeout, DataRoot, escaped, out_console, print_json
 from kdbench.code.foreign import LIMIT_S, limit
 
 
@@ -44,8 +44,5 @@ def export(
         print_json(exported.as_json())
         return
     beside = f" and {exported.card}" if exported.card else ""
-    out_console.print(
-        f"Wrote {exported.path} ({exported.bytes:,} bytes){beside}: {exported.parity}.",
-        soft_wrap=True,
-        markup=False,
-    )
+    wrote = f"Wrote {exported.path} ({exported.bytes:,} bytes){beside}: {exported.parity}."
+    out_console.print(escaped(wrote), soft_wrap=True)

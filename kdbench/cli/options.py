@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from kdbench.code.foreign import OPTION
-from kdbench.printable import printable
+from kdbench.printable import coded, printable
 
 if TYPE_CHECKING:
     from kdbench.suite import Suite
@@ -90,4 +90,5 @@ def load_suite(name: str, seeds: str | None, overrides: list[str] | None) -> Sui
 
 def print_json(rows: Any) -> None:
     """Print rows as JSON on standard output."""
-    sys.stdout.write(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n".join(map(coded, text.split("\n"))) + "\n")

@@ -47,7 +47,7 @@ def run(
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Processes that train cohorts at once.")
+        int, typer.Option("--jobs", "-j", min=1, max=4096, help="Processes that train cohorts at once.")
     ] = 1,
     executor: Annotated[
         str | None,
@@ -144,7 +144,7 @@ def plan(
     for line in describe_controls(planned):
         out_console.print(escaped(line))
     print_remarks(planned.remarks)
-    out_console.print(_way_of_images(loaded, data_root, budget), soft_wrap=True, markup=False)
+    out_console.print(escaped(_way_of_images(loaded, data_root, budget)), soft_wrap=True)
     if estimate:
         from kdbench.cli.console import ConsoleProgress
         from kdbench.runner.estimate import estimate as estimated
@@ -158,7 +158,7 @@ def plan(
                 f"{as_text(cohort.bytes)}; the budget is {as_text(budget)}.",
             )
         for line in forecast.lines():
-            out_console.print(line)
+            out_console.print(escaped(line))
 
 
 def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:
