@@ -35,7 +35,7 @@ def test_what_ends_the_process_becomes_an_error_that_says_where() -> None:
         raise SystemExit(3)
     for kind in (KeyboardInterrupt, ZeroDivisionError, UserError):
         with pytest.raises(kind), foreign("x"):
-            raise kind
+            raise kind("gone")
 
 
 def test_the_note_says_which_code_is_at_work_and_how_long_it_may(note: Note) -> None:
