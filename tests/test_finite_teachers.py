@@ -44,7 +44,7 @@ def test_the_first_tensor_that_is_not_finite_is_named() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (torch.nan, "weight 'head.weight' is not finite (NaN; "),
+        (torch.nan, "checkpoint {}: weight 'head.weight' is not finite (NaN; "),
         (3e38, "test_logits are not finite (infinite; "),
     ],
 )
@@ -60,6 +60,7 @@ def test_a_checkpoint_is_refused_in_every_run(
         with pytest.raises(UserError) as caught:
             run(suite, tmp_path / "run")
         text = str(caught.value)
+        expected = expected.format(tmp_path / "weights.pt")
         assert text.startswith(f"teacher 'cnn_4': {expected}") and text.endswith("; mend the checkpoint.")
     assert not list(tmp_path.rglob("record.json"))
 

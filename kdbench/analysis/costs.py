@@ -9,7 +9,6 @@ from typing import Any
 from kdbench.analysis.summary import Summary
 from kdbench.column import Column
 from kdbench.place import Place
-from kdbench.store import read_json
 
 # Whose latency is named before others.
 FAVOURITE = Place("cpu", 1)
@@ -55,7 +54,6 @@ def read_costs(summary: Summary) -> CostFiles:
     """Return the cost files that the records of a run refer to, by the label of the teacher."""
     contents: dict[str, Any] = {}
     for record in summary.records:
-        path = summary.run.path / "costs" / str(record.cost_id) / "cost.json"
-        if record.teacher not in contents and path.is_file():
-            contents[record.teacher] = read_json(path)
-    return CostFiles(contents)
+        if record.teacher not in contents and record.cost_id:
+            contents[record.teacher] = summary.run.cost(record.cost_id)
+    return CostFiles({teacher: content for teacher, content in contents.items() if content})

@@ -8,6 +8,7 @@ import pandas as pd
 
 from kdbench.store import Record, RunDirectory
 
+HISTORY = "history.csv"
 IDENTITY = ("role", "teacher", "student", "method", "seed")
 
 
@@ -18,9 +19,9 @@ def read_histories(run: RunDirectory, records: Iterable[Record]) -> pd.DataFrame
     """
     frames = []
     for record in records:
-        path = run.path / record.place / "history.csv"
-        if path.is_file():
-            frames.append(pd.read_csv(path).assign(**{key: getattr(record, key) for key in IDENTITY}))
+        if run.holds(record, HISTORY):
+            rows = pd.read_csv(run.recorded_file(record, HISTORY))
+            frames.append(rows.assign(**{key: getattr(record, key) for key in IDENTITY}))
     if not frames:
         return pd.DataFrame(columns=[*IDENTITY, "epoch"])
     together = pd.concat(frames, ignore_index=True)

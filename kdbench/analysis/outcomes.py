@@ -65,11 +65,10 @@ class Outcomes:
             record = self._records.get(id)
             if record is None:
                 raise NotStored(f"node {id} is not finished")
-            folder = self._run.path / record.place
-            if (folder / OUTCOMES).is_file():
+            if self._run.holds(record, OUTCOMES):
                 frame = pd.read_parquet(self._run.recorded_file(record, OUTCOMES))
                 self._read[id] = frame["label"].to_numpy(), frame["predicted"].to_numpy()
-            elif (folder / PREDICTIONS).is_file():
+            elif self._run.holds(record, PREDICTIONS):
                 with safe_open(self._run.recorded_file(record, PREDICTIONS), framework="np") as file:
                     predicted = file.get_tensor("test_logits").argmax(axis=1)
                     self._read[id] = file.get_tensor("test_labels"), predicted

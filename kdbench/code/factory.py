@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kdbench.code.imports import Code, code_of
+from kdbench.code.trust import refuse_library_member, refuse_library_module, refuse_shared_file
 from kdbench.code.workspace import Loader, Workspace, refuse_stale, workspace_of
 from kdbench.errors import UserError, nearest
 from kdbench.suite.references import module_file
@@ -40,6 +41,7 @@ def load_factory(reference: str) -> Callable[..., Any]:
         )
     member = getattr(module, name, None)
     if callable(member):
+        refuse_library_member(member, reference)
         return member
     public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
     hint = nearest(name, public) or (f" It has: {', '.join(sorted(public))}." if public else "")
@@ -133,6 +135,7 @@ def _code_of_module(name: str, reference: str, workspace: Workspace) -> Code | N
 def _import_file(path: Path, reference: str) -> ModuleType:
     if path.suffix != ".py":
         raise UserError(f"cannot import {reference}: {path.name} is not a Python file.")
+    refuse_shared_file(path, reference)
     workspace = workspace_of(path.parent)
     code = code_of(path, workspace.roots)
     with workspace.entered(code.packages(workspace.folder)):
@@ -159,7 +162,10 @@ def _import_file(path: Path, reference: str) -> ModuleType:
 def _import_module(place: str, reference: str) -> ModuleType:
     folder, name = _module_place(place) or (Path.cwd(), place)
     workspace = workspace_of(folder)
+    refuse_library_module(name, reference, workspace)
     code = _code_of_module(name, reference, workspace)
+    if code:
+        refuse_shared_file(code.file, reference)
     try:
         with workspace.entered(code.packages(workspace.folder) if code else ()):
             module = importlib.import_module(name)

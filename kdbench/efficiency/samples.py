@@ -39,7 +39,11 @@ def read_samples(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise UserError(f"{path} is missing: without it latencies cannot be stated anew.")
-    samples = pd.read_parquet(path)
+    try:
+        samples = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is damaged: {reason:.200}. Measure anew to make it.") from None
     if "place" not in samples:
         places = samples["device"].astype("str") + "_b" + samples["batch"].astype("str")
         samples = samples.assign(place=places, precision="fp32", runtime="eager")

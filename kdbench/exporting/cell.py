@@ -130,7 +130,7 @@ def trained_student(
 def weights_file(directory: RunDirectory, record: Record, *, best: bool = False) -> Path:
     """Return the file of a node's weights; raises UserError where it is not there, or not as recorded."""
     name = record.weights(best=best)
-    if name is None or not (directory.path / record.place / name).is_file():
+    if name is None or not directory.holds(record, name):
         apart = best and not record.best_epoch
         why = "they were not kept apart" if apart else "a published run has none"
         where = directory.path / record.place / (name or f"weights{'_best' if best else ''}.safetensors")

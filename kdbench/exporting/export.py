@@ -62,6 +62,8 @@ def export(student: TrainedStudent, to: str, out: Path | None = None) -> Exporte
     format = FORMATS[to]
     path = out or Path(f"{student.id}{format.suffix}")
     try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: name a file with --out.")
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that the file can be moved there in one step.
         with tempfile.TemporaryDirectory(prefix=".kdbench-", dir=path.parent) as folder:
@@ -70,8 +72,10 @@ def export(student: TrainedStudent, to: str, out: Path | None = None) -> Exporte
             size = partial.stat().st_size
             card = path.with_suffix(".json") if format.card_beside else None
             if card is not None:
-                write_json(card, student.card)
+                write_json(Path(folder) / card.name, student.card)
             partial.replace(path)
+            if card is not None:
+                (Path(folder) / card.name).replace(card)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}. Choose another --out.") from error
     return Exported(path, size, comparison, card)

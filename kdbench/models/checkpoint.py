@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,51 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from kdbench.errors import UserError, nearest
-from kdbench.models.layout import Layout, layouts, same_shape
+from kdbench.models.finite import nonfinite
+from kdbench.models.layout import Layout, layouts, same_shape, shown
 from kdbench.models.weight_file import read_weight_file
+from kdbench.printable import printable
+
+# Among how many names the one is looked for that was meant, and how many are listed.
+_CANDIDATES = 1_000
+_LISTED = 5
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
     """Load weights from a file into a model; return what a user should know of how that was done.
 
     That is: which of several sets of weights was taken, what was left out, and a conversion of the
-    arithmetic. Raises UserError for a missing, damaged or refused file, and naming the first weight that is
-    missing, unexpected or of another shape or kind of number.
+    arithmetic. Raises UserError, of one printable line, for a missing, damaged or refused file, and naming
+    the first weight that is missing, unexpected, of another shape or kind of number, or not finite.
     """
+    try:
+        notes = _load(model, path)
+    except UserError as error:
+        raise UserError(printable(str(error))) from error
+    return tuple(printable(f"checkpoint {path}: {note}") for note in notes)
+
+
+def _load(model: nn.Module, path: Path) -> list[str]:
     expected = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     counters = frozenset(_counters(model))
     chosen, others = _chosen(path, read_weight_file(path), expected, counters)
     for name, value in chosen.strangers.items():
-        raise UserError(f"checkpoint {path}: entry '{name}' is {type(value).__name__}, not a tensor.")
+        raise UserError(f"checkpoint {path}: entry '{shown(name)}' is {type(value).__name__}, not a tensor.")
     faults = {
         name: fault
         for name, tensor in expected.items()
         if name in chosen.weights and (fault := _fault(chosen.weights[name], tensor, name in counters))
     }
     state = _state(model, chosen, expected, counters, without=faults)
+    # What a network itself fills with others, such as a mask of infinities, may have them in a file too.
+    finite = [name for name, tensor in expected.items() if is_lazy(tensor) or not nonfinite(tensor)]
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
-    except (RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # modules read the versions in a file, and convert names, each in their way
         raise UserError(f"checkpoint {path} does not fit: {_line(error)}.") from error
     missing = [name for name in missing if name not in faults]
     if missing:
-        hint = nearest(missing[0], unexpected)
+        hint = nearest(missing[0], filter(_is_short, unexpected[:_CANDIDATES]))
         raise UserError(
             f"checkpoint {path} lacks {len(missing)} of the model's {len(expected)} weights, "
             f"first '{missing[0]}'.{hint}"
@@ -54,12 +71,19 @@ def load_checkpoint(model: nn.Module, path: Path) -> tuple[str, ...]:
     if unexpected:
         raise UserError(
             f"checkpoint {path} holds {len(unexpected)} weights that the model lacks, "
-            f"first '{unexpected[0]}'.{nearest(unexpected[0], expected)}"
+            f"first '{shown(unexpected[0])}'.{nearest(unexpected[0], expected)}"
         )
     for name, fault in faults.items():
         raise UserError(f"checkpoint {path}: '{name}' {fault}")
-    notes = [*_choices(chosen, others), *_conversions(chosen, expected)]
-    return tuple(f"checkpoint {path}: {note}" for note in notes)
+    loaded = model.state_dict()
+    for name in finite:
+        if broken := nonfinite(loaded[name]):
+            raise UserError(f"checkpoint {path}: weight '{name}' is {broken}; mend the checkpoint.")
+    return [*_choices(chosen, others), *_conversions(chosen, expected)]
+
+
+def _is_short(name: str) -> bool:
+    return shown(name) == name
 
 
 def _counters(model: nn.Module) -> Iterator[str]:
@@ -76,11 +100,14 @@ def _chosen(
 
     Where none fit, they are those that come nearest.
     """
-    possible = layouts(content, expected)
+    try:
+        possible = layouts(content, expected)
+    except UserError as error:
+        raise UserError(f"checkpoint {path} {error}") from None
     if not possible:
         kind = type(content).__name__
         if isinstance(content, Mapping) and content:
-            kind += f" with the entries {', '.join(map(str, list(content)[:5]))}"
+            kind += f" with the entries {', '.join(map(shown, islice(content, _LISTED)))}"
         raise UserError(f"checkpoint {path} holds {kind}, not weights by name (a state_dict).")
     fitting: dict[tuple[int, ...], Layout] = {}
     for layout in possible:
@@ -158,7 +185,9 @@ def _state(
 
 def _choices(chosen: Layout, others: list[Layout]) -> Iterator[str]:
     if others:
-        names = ", ".join(layout.shown for layout in others)
+        names = ", ".join(layout.shown for layout in others[:_LISTED])
+        if len(others) > _LISTED:
+            names += f" and {len(others) - _LISTED:,} more"
         yield (
             f"of the sets of weights that fit, {chosen.shown} was taken and {names} left out; "
             "to use another, save it alone."
@@ -170,7 +199,7 @@ def _choices(chosen: Layout, others: list[Layout]) -> Iterator[str]:
         names = "entry was" if len(chosen.left_out) == 1 else "entries were"
         yield (
             f"{len(chosen.left_out)} {names} left out, no weights of this model, "
-            f"first '{chosen.left_out[0]}'."
+            f"first '{shown(chosen.left_out[0])}'."
         )
 
 
@@ -192,4 +221,4 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160] or 'no message'}"

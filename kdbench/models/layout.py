@@ -24,6 +24,9 @@ from typing import Any
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from kdbench.errors import UserError
+from kdbench.printable import printable
+
 # Names of entries and prefixes that hold a network, in the order in which they are taken.
 USUAL = ("state_dict", "model_state_dict", "model", "net", "network", "params")
 WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
@@ -33,6 +36,8 @@ BOOKKEEPING = frozenset(("n_averaged", "total_ops", "total_params"))
 # What may hold weights, also one in another; no deeper than this, for an entry may hold itself.
 _Holder = Mapping | list | tuple
 _DEPTH = 4
+# The most prefixes in one entry that are looked below.
+_PREFIXES = 64
 
 Place = tuple[str, ...]
 
@@ -48,14 +53,14 @@ class Layout:
 
     place: Place
     weights: dict[str, Tensor]
-    versions: dict[str, Any] | None = None
+    versions: Mapping[str, Any] | None = None
     left_out: tuple[str, ...] = ()
     strangers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shown(self) -> str:
         """The place in words."""
-        return f"'{'.'.join(self.place)}'" if self.place else "the file itself"
+        return f"'{shown('.'.join(self.place))}'" if self.place else "the file itself"
 
     @property
     def averaged(self) -> bool:
@@ -72,10 +77,20 @@ class Layout:
     def fits(self, expected: Mapping[str, Tensor], optional: frozenset[str]) -> bool:
         """Return whether names and shapes are those of a model; ``optional`` names may be absent."""
         return (
-            expected.keys() - optional <= self.weights.keys() <= expected.keys()
+            # First, for it costs nothing where a file holds many small entries.
+            len(expected) - len(optional) <= len(self.weights) <= len(expected)
+            and expected.keys() - optional <= self.weights.keys() <= expected.keys()
             and not self.strangers
             and all(same_shape(tensor, expected[name]) for name, tensor in self.weights.items())
         )
+
+
+def shown(name: Any) -> str:
+    """Return the name of an entry or a weight as an error shows it: printable, and not too long."""
+    text = (
+        printable(name) if isinstance(name, str) else repr(name) if type(name) is int else type(name).__name__
+    )
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def same_shape(tensor: Tensor, expected: Tensor) -> bool:
@@ -84,13 +99,21 @@ def same_shape(tensor: Tensor, expected: Tensor) -> bool:
 
 
 def layouts(content: Any, expected: Mapping[str, Tensor]) -> list[Layout]:
-    """Return every way to read a file's content as weights by name, the plainer ones of an entry first."""
-    entries = _entries(content, ()) if isinstance(content, _Holder) else ()
+    """Return every way to read a file's content as weights by name, the plainer ones of an entry first.
+
+    Raises UserError, without the name of the file, for content that has too many.
+    """
+    entries = _entries(content, (), {}) if isinstance(content, _Holder) else ()
     return [layout for entry in entries for layout in _readings(entry, expected)]
 
 
-def _entries(content: Any, place: Place) -> Iterator[Layout]:
-    """Yield what maps names to tensors, wherever it lies."""
+def _entries(content: Any, place: Place, seen: dict[int, int]) -> Iterator[Layout]:
+    """Yield what maps names to tensors, wherever it lies.
+
+    ``seen`` tells how deep what was looked into lies. It is looked into again only where it lies higher up:
+    a small file may hold one thing in very many places.
+    """
+    seen[id(content)] = len(place)
     if isinstance(content, Mapping):
         named = {name: value for name, value in content.items() if isinstance(name, str)}
         weights = {name: value for name, value in named.items() if isinstance(value, Tensor)}
@@ -98,11 +121,16 @@ def _entries(content: Any, place: Place) -> Iterator[Layout]:
             strangers = {
                 name: value for name, value in named.items() if not isinstance(value, Tensor | _Holder)
             }
-            yield Layout(place, weights, getattr(content, "_metadata", None), (), strangers)
+            versions = getattr(content, "_metadata", None)
+            versions = versions if isinstance(versions, Mapping) else None
+            yield Layout(place, weights, versions, (), strangers)
+    if len(place) == _DEPTH:
+        return
     items = content.items() if isinstance(content, Mapping) else enumerate(content)
     for name, value in items:
-        if isinstance(value, _Holder) and len(place) < _DEPTH:
-            yield from _entries(value, (*place, str(name)))
+        if isinstance(value, _Holder) and seen.get(id(value), _DEPTH + 1) > len(place) + 1:
+            part = name if isinstance(name, str) else shown(name)
+            yield from _entries(value, (*place, part), seen)
 
 
 def _readings(entry: Layout, expected: Mapping[str, Tensor]) -> Iterator[Layout]:
@@ -119,13 +147,26 @@ def _readings(entry: Layout, expected: Mapping[str, Tensor]) -> Iterator[Layout]
     yield from readings
     anchor = next(iter(expected), "")
     for reading in readings:
+        # What the first and the last name by the alphabet begin with, all begin with.
+        outermost = {min(reading.weights, default=""), max(reading.weights, default="")}
         ends = [name for name in reading.weights if name.endswith(f".{anchor}")]
-        for prefix in dict.fromkeys(name.removesuffix(anchor) for name in ends):
-            parts = prefix.removesuffix(".").split(".")
-            shared = all(name.startswith(prefix) for name in reading.weights)
-            if shared or all(_is_usual(part) for part in parts):
-                below = _renamed(reading, functools.partial(_below, prefix))
-                yield replace(below, place=(*below.place, *parts))
+        prefixes = [
+            prefix
+            for prefix in dict.fromkeys(name.removesuffix(anchor) for name in ends)
+            if all(name.startswith(prefix) for name in outermost) or all(map(_is_usual, _parts(prefix)))
+        ]
+        if len(prefixes) > _PREFIXES:
+            raise UserError(
+                f"holds {len(prefixes):,} sets of weights beside one another, first '{shown(prefixes[0])}': "
+                "save the one that is meant alone."
+            )
+        for prefix in prefixes:
+            below = _renamed(reading, functools.partial(_below, prefix))
+            yield replace(below, place=(*below.place, *_parts(prefix)))
+
+
+def _parts(prefix: str) -> list[str]:
+    return prefix.removesuffix(".").split(".")
 
 
 def _renamed(layout: Layout, rename: Callable[[str], str | None]) -> Layout:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 import pickle
-import struct
+import stat
 import warnings
 import zipfile
 from pathlib import Path
@@ -33,20 +33,9 @@ _INERT: list[Any] = [
     *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_ZIP, _PICKLE = b"PK", b"\x80"
+_ZIP, _ARCHIVE, _PICKLE = b"PK", b"PK\x03\x04", b"\x80"
 # The longest header that safetensors allow, in bytes; its length comes first, as eight bytes.
 _LONGEST_HEADER = 100_000_000
-# What torch raises for files that are not whole.
-_DAMAGE = (
-    AssertionError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 _AGAIN = "download or copy it again"
 _ALONE = "Save the weights alone: torch.save(model.state_dict(), path)"
 
@@ -56,15 +45,13 @@ def read_weight_file(path: Path) -> Any:
 
     Raises UserError for a file that is missing, damaged, refused or something else, with the mend.
     """
-    if path.is_dir():
-        raise UserError(f"checkpoint {path} is a folder: name the file of weights in it.")
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist.")
+    head = b""
     try:
+        _refuse_what_is_no_file(path)
         with path.open("rb") as file:
             head = file.read(1024)
             file.seek(0)
-            if other := _other(head):
+            if other := _other(head) or _bomb(path, head):
                 raise UserError(f"checkpoint {path} {other}.")
             if _is_safetensors(head):
                 return load_file(path)
@@ -73,16 +60,31 @@ def read_weight_file(path: Path) -> Any:
                 warnings.simplefilter("ignore", UserWarning)
                 # By its name torch would take a file for safetensors.
                 return torch.load(file, map_location="cpu", weights_only=True)
-    except PermissionError as error:
-        raise UserError(f"checkpoint {path} cannot be read: {_line(error)}.") from error
+    except UserError:
+        raise
     except SafetensorError as error:
         raise UserError(
             f"checkpoint {path} is a damaged safetensors file ({_line(error)}): {_AGAIN}."
         ) from error
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint {path} {_refusal(path, head, error)}.") from error
-    except _DAMAGE as error:
+    except Exception as error:  # what is not whole raises anything
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"checkpoint {path} cannot be read ({error.strerror}).") from error
         raise UserError(f"checkpoint {path} {_damage(path, head, error)}.") from error
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"checkpoint {path} does not exist.") from None
+    except ValueError as error:
+        raise UserError(f"checkpoint {path!r} is no path ({_line(error)}).") from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"checkpoint {path} is a folder: name the file of weights in it.")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"checkpoint {path} is a device or a pipe: name a file of weights.")
 
 
 def _other(head: bytes) -> str | None:
@@ -100,6 +102,19 @@ def _other(head: bytes) -> str | None:
     return None
 
 
+def _bomb(path: Path, head: bytes) -> str | None:
+    """Return what is wrong with a zip archive that is far larger unpacked; PyTorch does not compress."""
+    if not head.startswith(_ARCHIVE):
+        return None
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return None  # told when it is read
+    return f"is an archive of {size:,} bytes that holds {unpacked:,}" if unpacked > 10 * size else None
+
+
 def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
 
@@ -108,7 +123,7 @@ def _refusal(path: Path, head: bytes, error: Exception) -> str:
     """Return why torch would not unpickle a file."""
     lines = (" ".join(line.split()) for line in str(error).splitlines())
     line = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), "")
-    if not head.startswith((_ZIP, _PICKLE)) or not line:
+    if not head.startswith((_ARCHIVE, _PICKLE)) or not line:
         return _damage(path, head, error)
     unknown = "Unsupported operand" in line
     reason = "that PyTorch did not write" if unknown else f"that needs code ({line[:140]})"

@@ -14,7 +14,7 @@ from kdbench.progress import Progress
 from kdbench.report.attempts import Attempts
 from kdbench.report.renderers.latex import as_latex
 from kdbench.report.renderers.separated import as_csv
-from kdbench.store import RunDirectory, write_atomic
+from kdbench.store import RunDirectory, within, write_atomic
 from kdbench.suite import own_of
 
 FIGURES = "figures"
@@ -59,12 +59,12 @@ def write_report(
 
     run = RunDirectory.open(path)
     summary = summarise(run)
-    folder = Path(out) if out is not None else run.path / "report"
+    folder = Path(out) if out is not None else run.inside("report")
     attempts = Attempts()
     further = tuple(dict.fromkeys((*own_of(run.path, "sections"), *sections)))
     for reference in further:  # before what takes long
         SECTIONS.find(reference)
-    plates = make_plates(summary, folder / FIGURES, attempts, progress)
+    plates = make_plates(summary, within(folder, FIGURES), attempts, progress)
     content = gather(summary, plates, attempts, further=further, interactive=page == "full")
     files: dict[str, Callable[[], str]] = {}
     for name, table in content.files.items():

@@ -5,8 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 
-import filelock
-
 from kdbench.errors import SharedFault, UserError
 from kdbench.memory import as_text
 from kdbench.plan import Cell, Cohort, Node
@@ -18,7 +16,7 @@ from kdbench.runner.making import Bench
 from kdbench.runner.networks import Network, Ready
 from kdbench.runner.records import now
 from kdbench.runner.scores import Scores
-from kdbench.store import RunDirectory
+from kdbench.store import RunDirectory, locked
 from kdbench.store.record import Status
 from kdbench.training.checkpoint import saved_ids
 from kdbench.training.cohort import train
@@ -38,7 +36,7 @@ class CohortRun:
         self.progress = bench.progress
         self.run = run
         self.memory_budget = memory_budget
-        self.checkpoint = run.path / "cohorts" / f"{cohort.id}.pt"
+        self.checkpoint = run.inside("cohorts", f"{cohort.id}.pt")
         self._steps: dict[str, int] = {}
         self._waiting = 0
 
@@ -174,10 +172,8 @@ class CohortRun:
         for one in (*node.ancestors.values(), node):
             if one.role == "teacher":
                 continue
-            folder = self.run.folder(one.id)
-            folder.mkdir(parents=True, exist_ok=True)
             # Other processes may make what several nodes begin from.
-            with filelock.FileLock(folder / ".lock"):
+            with locked(self.run.folder(one.id), wait=True):
                 if self.run.record(one.id) is None:
                     self._record_failure(one, _not_built(error), started)
 

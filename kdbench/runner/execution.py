@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from kdbench import machine
 from kdbench.column import Column
 from kdbench.data import Dataset
-from kdbench.errors import UserError
 from kdbench.memory import checked_budget, default_budget
 from kdbench.metrics.robustness import COLUMNS as ROBUSTNESS
 from kdbench.plan import Node, Plan, make_plan
@@ -27,6 +24,7 @@ from kdbench.runner.amendments.independent import IndependentTeacher, control_co
 from kdbench.runner.amendments.measurement import protocol_of
 from kdbench.runner.amendments.own_metrics import OwnMetrics
 from kdbench.runner.amendments.shift import CorruptionShift
+from kdbench.runner.claim import claim
 from kdbench.runner.doubts import guessed_normalisation
 from kdbench.runner.events import Follower
 from kdbench.runner.finishing import methods_of
@@ -35,8 +33,13 @@ from kdbench.runner.records import all_columns, now, refuse_repeated, relabel
 from kdbench.runner.session import Device, Session, resolve_device
 from kdbench.runner.shelf import default_store
 from kdbench.runner.works import EXECUTORS, Executor, Site, works_of
-from kdbench.runner.workshop import SCRATCH, Setting, Workshop
-from kdbench.store import RUNS, RunDirectory, earlier_note, read_json, write_atomic, write_json, write_results
+from kdbench.runner.workshop import Setting, Workshop
+from kdbench.store import (
+    RUNS,
+    earlier_note,
+    missing_weights,
+    write_results,
+)
 from kdbench.suite import Suite
 from kdbench.targets import find_target
 from kdbench.training.threads import computing_with
@@ -91,7 +94,7 @@ def run(
     carrying = EXECUTORS.find(executor or ("processes" if jobs > 1 else "inline")).make(jobs)
     plan = make_plan(suite, data_root)
     refuse_repeated(_columns(plan))
-    directory = _claim(Path(out) if out else RUNS / suite.name, plan)
+    directory = claim(Path(out) if out else RUNS / suite.name, plan)
     setting = Setting(
         path=directory.path,
         teacher_store=teacher_store or default_store(directory.path),
@@ -99,13 +102,10 @@ def run(
         device=target,
         memory_budget=budget,
     )
-    try:
-        with directory.lock(), _emptied(setting.scratch), computing_with(suite.threads):
-            for remark in plan.remarks:
-                progress.warn(remark)
-            return _Run(Workshop(plan, setting, progress)).carry_out(retry_failed, carrying)
-    except filelock.Timeout:
-        raise UserError(f"another kdbench process is working on {directory.path}: wait for it.") from None
+    with directory.lock(), _emptied(setting.scratch), computing_with(suite.threads):
+        for remark in plan.remarks:
+            progress.warn(remark)
+        return _Run(Workshop(plan, setting, progress)).carry_out(retry_failed, carrying)
 
 
 def _columns(plan: Plan) -> list[Column]:
@@ -120,31 +120,13 @@ def _columns(plan: Plan) -> list[Column]:
 @contextmanager
 def _emptied(folder: Path) -> Iterator[None]:
     """Remove a folder before and after: a run that was killed, or a process of it, leaves its files."""
+    if folder.is_symlink():
+        folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     try:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _claim(path: Path, plan: Plan) -> RunDirectory:
-    """Make the run directory, or make sure that an existing folder is this suite's."""
-    directory = RunDirectory(path)
-    if (path / "run.json").is_file():
-        name = directory.manifest()["suite"]
-        if name != plan.suite.name:
-            raise UserError(
-                f"{path} holds a run of suite '{name}', not '{plan.suite.name}': choose another --out."
-            )
-    elif path.exists() and (
-        not path.is_dir() or any(file.name not in (".lock", SCRATCH) for file in path.iterdir())
-    ):
-        raise UserError(f"{path} exists and is not a run directory: choose another --out.")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make {path}: {error.strerror}. Choose another --out.") from None
-    return directory
 
 
 class _Run:
@@ -166,7 +148,8 @@ class _Run:
         self.progress.plan(
             len(self.plan.cohorts), len(self.plan.cells), before["ok"], before["failed"], before["skipped"]
         )
-        if waiting or missing:
+        self._verify()
+        if waiting or missing or not self.directory.is_begun:
             self._begin(self.workshop.session)
         else:
             self.workshop.compare_data()
@@ -198,6 +181,16 @@ class _Run:
         """Return how many cells of the plan have a record already, by its status."""
         records = self.directory.existing(cell.id for cell in self.plan.cells)
         return Counter(record.status for record in records)
+
+    def _verify(self) -> None:
+        """Raise SharedFault where what lies beside a finished record is not what was recorded."""
+        ids = [*self.plan.nodes, *(cell.id for cell in self.plan.cells)]
+        missing = missing_weights(self.directory, dict.fromkeys(ids))
+        if missing:
+            self.progress.warn(
+                f"weights or logits of finished nodes are missing, {missing[0]} and others ({len(missing)}): "
+                "what needs them cannot be made, exported or scored again."
+            )
 
     def _supporting(self) -> list[Node]:
         """Return the independent teachers, and what finished cells rest on; others come with theirs."""
@@ -231,12 +224,10 @@ class _Run:
 
     def _write_manifest(self, session: Session | None) -> None:
         """Write what this run is; where nothing is left to train, what it says of the data stays."""
-        suite, path = self.plan.suite, self.directory.path
-        before = read_json(path / "run.json") if (path / "run.json").is_file() else {}
-        write_atomic(path / "suite.yaml", suite.to_yaml())
-        write_json(path / "columns.json", [column.as_json() for column in _columns(self.plan)])
-        write_json(
-            path / "run.json",
+        suite = self.plan.suite
+        before = self.directory.manifest() if self.directory.is_begun else {}
+        # First: it is what makes the folder a run directory, whenever this is killed.
+        self.directory.write_manifest(
             before
             | {
                 "suite": suite.name,
@@ -250,13 +241,15 @@ class _Run:
                 "started": before.get("started") or now(),
             }
             | (_data_and_machine(session.data) if session else {}),
+            suite.to_yaml(),
         )
+        self.directory.write_columns(_columns(self.plan))
 
     def _forget_failures(self) -> None:
         for id in (*self.plan.nodes, *(cell.id for cell in self.plan.cells)):
             record = self.directory.record(id)
             if record and record.status == "failed":
-                shutil.rmtree(self.directory.path / record.place)
+                shutil.rmtree(self.directory.folder(record.id))
 
     def _outcome(self) -> Outcome:
         statuses = [record.status for record in self.directory.records() if record.role == "student"]

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from kdbench.errors import UserError
 from kdbench.heads import name_in
+from kdbench.models.finite import nonfinite
 from kdbench.plan import Compression, Loading, Node
 from kdbench.runner.predictions import FILED, ByHead, read_predictions
 from kdbench.store import PREDICTIONS, RunDirectory
@@ -21,7 +21,7 @@ SPLITS = ("test", "validation", "train")
 def broken_weight(weights: Mapping[str, Tensor]) -> str | None:
     """Name the first weight that is not finite, and how much of it is not; None where all are."""
     return next(
-        (text for name, value in weights.items() if (text := _broken(f"weight '{name}' is", value))), None
+        (f"weight '{name}' is {text}" for name, value in weights.items() if (text := nonfinite(value))), None
     )
 
 
@@ -30,18 +30,9 @@ def broken_logits(predictions: ByHead, splits: Sequence[str] = SPLITS) -> str | 
     for head, of_head in predictions.items():
         for split in splits:
             tensor = getattr(of_head, split)
-            text = None if tensor is None else _broken(f"{name_in(head, FILED[split])} are", tensor)
-            if text:
-                return text
+            if tensor is not None and (text := nonfinite(tensor)):
+                return f"{name_in(head, FILED[split])} are {text}"
     return None
-
-
-def _broken(name: str, tensor: Tensor) -> str | None:
-    if not tensor.is_floating_point() or bool(tensor.isfinite().all()):
-        return None
-    what = "NaN" if bool(torch.isnan(tensor).any()) else "infinite"
-    count = int((~tensor.isfinite()).sum())
-    return f"{name} not finite ({what}; {count:,} of {tensor.numel():,} values)"
 
 
 def refuse_broken(node: Node, run: RunDirectory, heads: Iterable[str]) -> None:
@@ -53,15 +44,12 @@ def refuse_broken(node: Node, run: RunDirectory, heads: Iterable[str]) -> None:
     record = run.record(node.id)
     if record is None or record.status != "ok":
         return
-    folder = run.path / record.place
     weights = record.weights()
     tensors: Mapping[str, Tensor] = {}
-    if weights and (folder / weights).is_file():
+    if weights and run.holds(record, weights):
         tensors = safetensors.torch.load_file(run.recorded_file(record, weights))
-    held = [head for head in heads if (folder / name_in(head, PREDICTIONS)).is_file()]
-    for head in held:
-        run.recorded_file(record, name_in(head, PREDICTIONS))
-    refuse_not_finite(node, tensors, read_predictions(folder, held), folder)
+    held = [head for head in heads if run.holds(record, name_in(head, PREDICTIONS))]
+    refuse_not_finite(node, tensors, read_predictions(run, record, held), run.folder(node.id))
 
 
 def refuse_not_finite(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kdbench.heads import PRIMARY, name_in, slices
-from kdbench.store import OUTCOMES, PREDICTIONS, Fingerprints, write_recorded
+from kdbench.store import OUTCOMES, PREDICTIONS, Fingerprints, Record, RunDirectory, write_recorded
 from kdbench.targets import Target
 
 Weights = Mapping[str, Tensor]
@@ -110,23 +110,29 @@ def _serialised(tensors: Weights) -> bytes:
     return safetensors.torch.save(copies)
 
 
-def read_predictions(folder: Path, heads: Iterable[str]) -> ByHead:
-    """Read the logits and features that were written for a model, by head."""
-    filed = {head: safetensors.torch.load_file(folder / name_in(head, PREDICTIONS)) for head in heads}
+def read_predictions(run: RunDirectory, record: Record, heads: Iterable[str]) -> ByHead:
+    """Read the logits and features that were written for a model, by head.
+
+    Raises SharedFault where a file is not what was recorded, and so does `read_labels`.
+    """
     return {
         head: Predictions(**{name: tensors[filed] for name, filed in FILED.items() if filed in tensors})
-        for head, tensors in filed.items()
+        for head, tensors in _filed(run, record, heads)
     }
 
 
-def read_labels(folder: Path, heads: Iterable[str]) -> Labels:
+def read_labels(run: RunDirectory, record: Record, heads: Iterable[str]) -> Labels:
     """Read the labels of the splits that were written beside a model's logits, by head."""
-    filed = {head: safetensors.torch.load_file(folder / name_in(head, PREDICTIONS)) for head in heads}
     return {
         head: {
             name.removesuffix("_labels"): value.long()
             for name, value in tensors.items()
             if name.endswith("_labels")
         }
-        for head, tensors in filed.items()
+        for head, tensors in _filed(run, record, heads)
     }
+
+
+def _filed(run: RunDirectory, record: Record, heads: Iterable[str]) -> Iterator[tuple[str, Weights]]:
+    for head in heads:
+        yield head, safetensors.torch.load_file(run.recorded_file(record, name_in(head, PREDICTIONS)))

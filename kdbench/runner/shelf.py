@@ -6,6 +6,7 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from kdbench.errors import UserError
@@ -18,8 +19,8 @@ from kdbench.runner.finishing import NodeFailed, NotFinite, one_line
 from kdbench.runner.finiteness import not_finite
 from kdbench.runner.predictions import read_predictions
 from kdbench.runner.session import Session
-from kdbench.store import RUNS, TRACEBACK, Record, RunDirectory, write_atomic
-from kdbench.store.record import RECORD
+from kdbench.store import RUNS, TRACEBACK, Record, RunDirectory, replacing, write_atomic
+from kdbench.store.record import HOMES
 
 
 def default_store(run: Path) -> Path:
@@ -60,15 +61,15 @@ def explained(node: Node, folder: Path) -> Iterator[None]:
 
 def copied(record: Record, shelf: RunDirectory, run: RunDirectory) -> None:
     """Copy a node's files into a run, the record last; a run that is its own store has them."""
-    source, target = shelf.path / record.place, run.folder(record.id)
-    target.mkdir(parents=True, exist_ok=True)
-    if source.samefile(target):
+    target = run.folder(record.id)
+    if target.is_dir() and target.samefile(shelf.folder(record.id)):
         return
-    for name in (*record.files, RECORD):
+    for name in record.files:
         # What is not there any more stays listed, so that a check of the run tells of it.
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / f".{name}.partial")
-            (target / f".{name}.partial").replace(target / name)
+        if shelf.holds(record, name):
+            with shelf.recorded_file(record, name).open("rb") as source, replacing(target / name) as copy:
+                shutil.copyfileobj(source, copy)
+    run.write(replace(record, home=HOMES[0]))
 
 
 def tell(node: Node, record: Record, shelf: RunDirectory, session: Session, progress: Progress) -> None:
@@ -78,7 +79,7 @@ def tell(node: Node, record: Record, shelf: RunDirectory, session: Session, prog
     progress.note(f"teacher {node.label}: {title} {value:.2%} on {len(data.test.labels):,} test images")
     if isinstance(node.step, Loading) and target.exclusive:
         split = telling_split(data)
-        logits = vars(read_predictions(shelf.folder(node.id), [PRIMARY])[PRIMARY])[split]
+        logits = vars(read_predictions(shelf, record, [PRIMARY])[PRIMARY])[split]
         order = class_order(logits, session.labels[PRIMARY][split], data.classes)
         if order:
             progress.warn(f"teacher {node.label}: {order.text}")

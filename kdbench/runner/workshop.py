@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import filelock
 import torch
 
 from kdbench.data import load_entry
 from kdbench.data.at_hand import compare_data, compared, refuse_other_data
 from kdbench.errors import SharedFault, UserError
-from kdbench.heads import name_in
 from kdbench.plan import Cell, Cohort, Node, Plan
 from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
@@ -31,7 +29,7 @@ from kdbench.runner.predictions import read_predictions
 from kdbench.runner.records import relabel_one
 from kdbench.runner.session import Session
 from kdbench.runner.shelf import copied, explained, tell
-from kdbench.store import PREDICTIONS, Record, RunDirectory
+from kdbench.store import Record, RunDirectory, locked
 
 SCRATCH = ".scratch"
 
@@ -119,9 +117,7 @@ class Workshop:
         """Return a node that teaches, made if that was not done yet; it is kept for all that it teaches."""
         if node.id not in self._ready:
             record, shelf = self.obtain(node)
-            for head in self.session.data.outputs:
-                shelf.recorded_file(record, name_in(head, PREDICTIONS))
-            predictions = read_predictions(shelf.folder(node.id), self.session.data.outputs)
+            predictions = read_predictions(shelf, record, self.session.data.outputs)
             network = network_of(node, record, shelf, self.session)
             refuse_not_finite(node, network.model.state_dict(), predictions, shelf.folder(node.id))
             network.model.eval()
@@ -147,10 +143,9 @@ class Workshop:
         shelf = RunDirectory(self.setting.teacher_store) if shared else self.run
         new = mine is None
         folder = shelf.folder(node.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock"):
+        with locked(folder, wait=True):
             record = shelf.record(node.id)
-            if record is None or (record.status == "ok" and not _has_weights(shelf, record)):
+            if record is None or (record.status == "ok" and not shelf.holds(record, record.weights())):
                 refuse_edited(self.plan)
                 with explained(node, folder):
                     record = make(node, self.bench, shelf)
@@ -190,8 +185,3 @@ class Workshop:
     def _seconds_of(self, node: Node) -> float | None:
         record = self.run.record(node.id)
         return record.durations.get("train_seconds") if record else None
-
-
-def _has_weights(shelf: RunDirectory, record: Record) -> bool:
-    name = record.weights()
-    return name is not None and (shelf.path / record.place / name).is_file()

@@ -1,5 +1,6 @@
 """What a run keeps: files written atomically, records with their checksums, and the run directory."""
 
+from kdbench.store.checking import Finding, check, missing_weights
 from kdbench.store.files import (
     Fingerprints,
     canonical_json,
@@ -11,16 +12,21 @@ from kdbench.store.files import (
     write_json,
     write_recorded,
 )
+from kdbench.store.places import LOCK, locked, within
 from kdbench.store.record import DECISION, OUTCOMES, PREDICTIONS, TRACEBACK, Record
-from kdbench.store.run import RUNS, Finding, RunDirectory, check, earlier_note
+from kdbench.store.run import COLUMNS, MANIFEST, RUNS, SUITE, RunDirectory, earlier_note
 from kdbench.store.table import IDENTITY, load, write_results
 
 __all__ = [
+    "COLUMNS",
     "DECISION",
     "IDENTITY",
+    "LOCK",
+    "MANIFEST",
     "OUTCOMES",
     "PREDICTIONS",
     "RUNS",
+    "SUITE",
     "TRACEBACK",
     "Finding",
     "Fingerprints",
@@ -31,9 +37,12 @@ __all__ = [
     "content_id",
     "earlier_note",
     "load",
+    "locked",
+    "missing_weights",
     "read_json",
     "replacing",
     "sha256_of",
+    "within",
     "write_atomic",
     "write_json",
     "write_recorded",

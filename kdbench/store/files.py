@@ -8,12 +8,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from kdbench.errors import SharedFault
 
 # What a record keeps of the files beside it: name -> sha256 and bytes.
 Fingerprints = dict[str, dict[str, Any]]
+
+# Created by whoever writes, so that nothing that lies there, a link least of all, is written through.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 def canonical_json(value: Any) -> str:
@@ -21,15 +24,25 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
 def content_id(value: Any) -> str:
     """Return the twelve hexadecimal digits that identify a resolved configuration."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
+    return digest(value)[:12]
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(data: bytes) -> dict[str, Any]:
+    """Return what is kept of a file that holds these bytes."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def write_recorded(path: Path, content: bytes | str) -> Fingerprints:
@@ -39,7 +52,7 @@ def write_recorded(path: Path, content: bytes | str) -> Fingerprints:
     """
     data = content.encode() if isinstance(content, str) else content
     write_atomic(path, data)
-    return {path.name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}}
+    return {path.name: fingerprint(data)}
 
 
 def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -52,25 +65,30 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> N
 def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file that takes the place of ``path`` once all of it is written.
 
-    A killed process cannot damage what is there; with ``durable`` neither can a power cut.
+    A killed process cannot damage what is there; with ``durable`` neither can a power cut. A link at
+    ``path`` is replaced, not followed.
 
     Raises SharedFault, with the old content kept, where the disk is full or the folder is not writable.
     """
     partial = path.with_name(f".{path.name}.partial")
+    created = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)  # what a process left that was killed
+        with os.fdopen(os.open(partial, _NEW, 0o666), "wb") as file:
+            created = True
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if partial.exists():
-            partial.unlink()
         raise SharedFault(
             f"cannot write {path}: {error.strerror or error}. Free space or choose another --out."
         ) from error
+    finally:
+        if created:
+            partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,8 +99,14 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file; a file that is missing or damaged is a SharedFault that names it."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes(), parse_constant=_no_number)
     except FileNotFoundError:
         raise SharedFault(f"{path} is missing: is {path.parent} a run directory?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SharedFault(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (ValueError, RecursionError) as error:
         raise SharedFault(f"{path} is not valid JSON ({error}): delete it and run the suite again.") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")

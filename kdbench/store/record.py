@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
-from kdbench.errors import UserError
 from kdbench.store.files import Fingerprints
+from kdbench.store.sealed import shape_of
 
-SCHEMA = 2
 # Beside a record lie predictions, and of a further head HEAD.predictions...; the decision of a compressor.
 RECORD = "record.json"
 OUTCOMES = "outcomes.parquet"
@@ -130,19 +129,13 @@ class Record:
         """Return what is written."""
         content = asdict(self)
         del content["home"]
-        return {"schema": SCHEMA, **content}
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], home: str) -> Self:
-        """Return a record from what was written, of any schema; raises UserError for one that is unknown."""
-        schema = content.get("schema", 1)
-        if schema not in (1, SCHEMA):
-            raise UserError(
-                f"record '{content.get('id')}' has schema {schema}, this kdbench reads up to {SCHEMA}: read "
-                "it with the kdbench that wrote it."
-            )
+        """Return a record from what was written, of any schema."""
         names = {entry.name for entry in fields(cls)}
-        upgraded = _from_first(content) if schema == 1 else content
+        upgraded = _from_first(content) if content.get("schema", 1) == 1 else content
         return cls(**{name: value for name, value in upgraded.items() if name in names} | {"home": home})
 
 
@@ -168,3 +161,7 @@ def _from_first(content: Mapping[str, Any]) -> dict[str, Any]:
         "taught_by": config.get("tutor") or taught_by,
         "amendments": {name: key for name, key in keys.items() if key},
     }
+
+
+# What every record holds as JSON; the fields that schema 1 had too are required.
+SHAPE = shape_of(Record, {"id", "role", "status", "teacher", "seed", "config"}, home=None)

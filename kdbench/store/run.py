@@ -25,21 +25,28 @@ This package never imports torch, so that a run can be read on any machine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from kdbench.column import Column
 from kdbench.column_names import completed
 from kdbench.errors import SharedFault, UserError
-from kdbench.store.files import Fingerprints, read_json, sha256_of, write_json
-from kdbench.store.record import HOMES, RECORD, Record, named
+from kdbench.store.documents import ColumnsShape, CostShape, ManifestShape
+from kdbench.store.files import Fingerprints, fingerprint, sha256_of, write_atomic, write_recorded
+from kdbench.store.places import locked, within
+from kdbench.store.record import HOMES, RECORD, SHAPE, Record
+from kdbench.store.sealed import read_sealed, write_sealed
 
 EARLIER = "results_earlier.csv"
 # The folder of runs that 'kdbench run' writes into, and whose teachers they share.
 RUNS = Path("runs")
+MANIFEST = "run.json"
+COLUMNS = "columns.json"
+SUITE = "suite.yaml"
+SAMPLES = "latency.parquet"
+AGAIN = "Delete it and run the suite again."
 
 
 @dataclass(frozen=True)
@@ -54,22 +61,42 @@ class RunDirectory:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise UserError(f"no run directory at {path}. 'kdbench run SUITE --out {path}' makes one.")
-        if not (run.path / "run.json").is_file():
-            raise UserError(f"{path} is not a run directory: it holds no run.json.")
+        for name in (MANIFEST, SUITE, COLUMNS):
+            run.inside(name)  # refuses a link
+        if not run.is_begun:
+            raise UserError(f"{path} is not a run directory: it holds no {MANIFEST}.")
         return run
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run was begun here."""
+        return self.inside(MANIFEST).is_file()
+
+    def inside(self, *names: str) -> Path:
+        """Return a path in the directory; raises SharedFault for one that leads out of it (see `within`)."""
+        return within(self.path, *names)
 
     def folder(self, id: str) -> Path:
         """Return the folder of one node: where it lies, or shall lie."""
-        return self.path / self._home(id) / id
+        return self.inside(self._home(id), id)
 
     def _home(self, id: str) -> str:
-        return next((home for home in HOMES if (self.path / home / id / RECORD).is_file()), HOMES[0])
+        return next((home for home in HOMES if self.inside(home, id, RECORD).is_file()), HOMES[0])
 
     def record(self, id: str) -> Record | None:
-        """Return the record of a finished node, or None where it is not finished."""
+        """Return the record of a finished node, or None where it is not finished.
+
+        Raises SharedFault where it is damaged.
+        """
         home = self._home(id)
-        path = self.path / home / id / RECORD
-        return Record.from_json(read_json(path), home) if path.is_file() else None
+        path = self.inside(home, id, RECORD)
+        if not path.is_file():
+            return None
+        mend = f"Delete {path.parent} and run the suite again."
+        content = read_sealed(path, SHAPE, mend)
+        if content["id"] != id:
+            raise SharedFault(f"{path} is the record of another node, {content['id']!r:.40}. {mend}")
+        return Record.from_json(content, home)
 
     def write(self, record: Record) -> None:
         """Write a record, which is what finishes a node.
@@ -77,7 +104,7 @@ class RunDirectory:
         Its ``files`` are those that the caller has written (see `write_recorded`): what else lies there, or
         has become of them meanwhile, is not vouched for.
         """
-        write_json(self.path / record.place / RECORD, record.as_json())
+        write_sealed(self.inside(record.home, record.id, RECORD), record.as_json())
 
     def amend(self, record: Record, files: Fingerprints | None = None, **changes: Any) -> Record:
         """Write a finished record with some of its fields changed, and return it.
@@ -91,11 +118,14 @@ class RunDirectory:
 
     def recorded_file(self, record: Record, name: str) -> Path:
         """Return the path of a file beside a record; raises SharedFault where it is not what was recorded."""
-        file = self.path / record.place / name
-        problem = _problem(file, record.files.get(name, {}))
-        if problem:
+        file = self.inside(record.home, record.id, name)
+        if problem := problem_of(file, record.files.get(name, {})):
             raise SharedFault(f"{file}: {problem}. Delete {file.parent} and run the suite again.")
         return file
+
+    def holds(self, record: Record, name: str | None) -> bool:
+        """Return whether a file lies beside a record; a published run has no weights and no logits."""
+        return name is not None and self.inside(record.home, record.id, name).is_file()
 
     def records(self) -> Iterator[Record]:
         """Yield every record that is a row: the teachers first, then the cells in the order of the plan."""
@@ -125,12 +155,15 @@ class RunDirectory:
         """Return the records of earlier plans of the suite that lie here too: teachers, then cells."""
         manifest = self.manifest()
         present = {*manifest["teachers"], *manifest["cells"], *self.supporting_ids()}
-        lying = sorted(path.parent.name for home in HOMES for path in self.path.glob(f"{home}/*/{RECORD}"))
-        others = list(self.existing(id for id in lying if id not in present))
+        others = list(self.existing(id for id in self.lying() if id not in present))
         cells = [record for record in others if record.role == "student"]
         cells.sort(key=lambda cell: (cell.teacher, cell.student, cell.method, cell.seed))
         taught = {cell.origin for cell in cells}
         return [*(record for record in others if record.id in taught), *cells]
+
+    def lying(self) -> list[str]:
+        """Return the ids of all nodes that lie here with a record, of whichever plan."""
+        return sorted(path.parent.name for home in HOMES for path in self.path.glob(f"{home}/*/{RECORD}"))
 
     def existing(self, ids: Iterable[str]) -> Iterator[Record]:
         """Yield the records of those nodes that have one."""
@@ -138,50 +171,70 @@ class RunDirectory:
 
     def manifest(self) -> dict[str, Any]:
         """Return ``run.json``: the suite's name, the ids that the plan holds, the machine."""
-        content = read_json(self.path / "run.json")
+        content = read_sealed(self.inside(MANIFEST), ManifestShape, AGAIN)
         # What earlier versions called further heads.
         return content | ({"heads": content["tasks"]} if "tasks" in content else {})
 
     def columns(self) -> dict[str, Column]:
         """Return what the columns mean, by name, in the order in which tables show them."""
-        return {entry["name"]: completed(entry) for entry in read_json(self.path / "columns.json")}
+        content = read_sealed(self.inside(COLUMNS), ColumnsShape, AGAIN, of_list="columns")
+        return {entry["name"]: completed(entry) for entry in content["columns"]}
 
-    def lock(self) -> filelock.FileLock:
-        """Return the lock that keeps two processes from writing the same run directory."""
-        return filelock.FileLock(self.path / ".lock", timeout=0)
+    def write_manifest(self, content: Mapping[str, Any], suite: str) -> None:
+        """Write what this run is, and then the suite as it was resolved, which the former vouches for."""
+        files = {SUITE: fingerprint(suite.encode())}
+        write_sealed(self.inside(MANIFEST), {**content, "files": files})
+        write_atomic(self.inside(SUITE), suite)
+
+    def suite_problem(self) -> str | None:
+        """Return what is wrong with the file of the suite, None where nothing is."""
+        expected = self.manifest().get("files", {}).get(SUITE)
+        return problem_of(self.inside(SUITE), expected) if expected else None
+
+    def write_columns(self, columns: Iterable[Column]) -> None:
+        """Write what the columns mean."""
+        write_sealed(self.inside(COLUMNS), {"columns": [column.as_json() for column in columns]})
+
+    def cost(self, id: str) -> dict[str, Any] | None:
+        """Return what models cost, as it was measured under an id, or None where nothing was.
+
+        Raises SharedFault where it is damaged, or the samples that it was made from are.
+        """
+        file = self.inside("costs", id, "cost.json")
+        if not file.is_file():
+            return None
+        mend = f"Delete {file.parent} and run the suite again, which measures anew."
+        content = read_sealed(file, CostShape, mend)
+        for name, expected in content.get("files", {}).items():
+            if problem := problem_of(self.inside("costs", id, name), expected):
+                raise SharedFault(f"{file.with_name(name)}: {problem}. {mend}")
+        return content
+
+    def samples(self, id: str) -> Path:
+        """Return the file with the samples that costs were made from."""
+        return self.inside("costs", id, SAMPLES)
+
+    def write_cost(self, id: str, content: Mapping[str, Any], samples: bytes | None = None) -> None:
+        """Write what models cost, and first the samples that it was made from, as a parquet file."""
+        files = {}
+        if samples is not None:
+            files = {"files": write_recorded(self.samples(id), samples)}
+        write_sealed(self.inside("costs", id, "cost.json"), {**content, **files})
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing the same run directory (see `locked`)."""
+        return locked(self.path)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong in a run directory; ``what`` names the teacher or the cell that it is about."""
-
-    path: str
-    problem: str
-    what: str = ""
-
-
-def check(path: str | Path, *, records_only: bool = False) -> list[Finding]:
-    """Return what is wrong in a run directory: unfinished or failed cells, files missing or changed.
-
-    Assistants, independent teachers and the files of earlier plans are checked like those of the plan. With
-    ``records_only`` the weights and logits may be absent (as in a published run); what is there is checked
-    all the same.
-    """
-    run = RunDirectory.open(path)
-    findings: list[Finding] = []
-    manifest = run.manifest()
-    for id in (*manifest["teachers"], *run.supporting_ids(), *manifest["cells"]):
-        record = run.record(id)
-        if record is None:
-            labels = manifest.get("labels", {}).get(id, {})
-            findings.append(Finding(f"{HOMES[0]}/{id}", f"not finished: it has no {RECORD}", named(labels)))
-            continue
-        if record.status == "failed":
-            findings.append(Finding(record.place, f"failed: {record.outcome}", record.named))
-        findings.extend(_check_files(run, record, records_only))
-    for record in run.earlier():
-        findings.extend(_check_files(run, record, records_only))
-    return findings
+def problem_of(file: Path, expected: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a file that a record lists."""
+    if not file.is_file():
+        return "missing, though the record lists it"
+    try:
+        changed = sha256_of(file) != expected.get("sha256")
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    return "changed since it was recorded: its checksum differs" if changed else None
 
 
 def earlier_note(path: str | Path) -> str | None:
@@ -196,22 +249,3 @@ def earlier_note(path: str | Path) -> str | None:
         f"'kdbench report {run.path}' lists them in {EARLIER}; to show them run the suite as it was then, "
         "which trains nothing that is finished."
     )
-
-
-def _check_files(run: RunDirectory, record: Record, records_only: bool) -> Iterator[Finding]:
-    for name, expected in record.files.items():
-        where = f"{record.place}/{name}"
-        file = run.path / where
-        unpublished = records_only and file.suffix == ".safetensors" and not file.is_file()
-        problem = None if unpublished else _problem(file, expected)
-        if problem:
-            yield Finding(where, problem, record.named)
-
-
-def _problem(file: Path, expected: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a file that a record lists."""
-    if not file.is_file():
-        return "missing, though the record lists it"
-    if sha256_of(file) != expected.get("sha256"):
-        return "changed since it was recorded: its checksum differs"
-    return None

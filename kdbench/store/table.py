@@ -69,11 +69,11 @@ def write_results(run: RunDirectory) -> pd.DataFrame:
     Where records of earlier plans lie here too, they are listed in ``results_earlier.csv``.
     """
     frame = load(run.path)
-    write_atomic(run.path / "results.csv", frame.to_csv(index=False))
-    write_atomic(run.path / "results.parquet", frame.to_parquet(index=False))
+    write_atomic(run.inside("results.csv"), frame.to_csv(index=False))
+    write_atomic(run.inside("results.parquet"), frame.to_parquet(index=False))
     earlier = load(run.path, earlier=True)
     if len(earlier):
-        write_atomic(run.path / EARLIER, earlier.to_csv(index=False))
+        write_atomic(run.inside(EARLIER), earlier.to_csv(index=False))
     else:
-        (run.path / EARLIER).unlink(missing_ok=True)
+        (run.inside(EARLIER)).unlink(missing_ok=True)
     return frame

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AllowInfNan, BaseModel, NonNegativeFloat
 from torch import Tensor, nn
 
 from kdbench.data import Batches
@@ -17,6 +19,7 @@ from kdbench.methods import Batch, Distiller
 from kdbench.methods.compressor import Compressor
 from kdbench.models import FeatureReader, Outputs, Taps
 from kdbench.shared_state import kept_settings
+from kdbench.store.sealed import CLOSED
 from kdbench.suite.schema import Recipe
 from kdbench.targets import find_target
 from kdbench.training.evaluation import headline_and_loss, recompute_batch_norm
@@ -26,6 +29,26 @@ from kdbench.training.seeds import reseed
 from kdbench.training.shuffled import shuffled
 
 State = dict[str, Any]
+
+
+class StateShape(BaseModel):
+    """What training needs to go on after an epoch, as tensors and plain values.
+
+    The settings of the optimiser are the recipe's: ``optimizer`` is what it keeps of each parameter alone.
+    """
+
+    model_config = CLOSED
+
+    model: dict[str, Any]
+    adapters: dict[str, Any]
+    optimizer: dict[int, dict[str, Any]]
+    history: list[dict[str, Annotated[float, AllowInfNan()] | int | None]]
+    best: tuple[int, float, float, dict[str, Any]] | None
+    failure: str | None
+    traceback: str | None
+    train_seconds: NonNegativeFloat
+    tutor_seconds: NonNegativeFloat
+
 
 # How the reason begins where a loss or logits stopped being numbers.
 DIVERGED = "diverged:"
@@ -189,12 +212,12 @@ class Trainee:
         self.history.append(row)
 
     def state(self) -> State:
-        """Return everything that training needs to go on, as tensors and plain values."""
+        """Return what training needs to go on."""
         best = self.best
         return {
             "model": self.model.state_dict(),
             "adapters": self.adapters.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
             "history": self.history,
             "best": None if best is None else (best.epoch, best.headline, best.loss, best.weights),
             "failure": self.failure,
@@ -203,16 +226,34 @@ class Trainee:
             "tutor_seconds": self.tutor.seconds if self.tutor else 0.0,
         }
 
-    def restore(self, state: State) -> None:
-        """Go on from a state."""
+    def restore(self, state: State, epoch: int) -> None:
+        """Go on from the state after an epoch.
+
+        Raises ValueError, or what modules raise, where it is not that of this model after that epoch.
+        """
+        best = None if state["best"] is None else Best(*state["best"])
+        if state["failure"] is None and len(state["history"]) != epoch:
+            raise ValueError(f"its history has {len(state['history']):,} epochs, not {epoch:,}")
+        if best and (best.epoch > epoch or _shapes(best.weights) != _shapes(self.model.state_dict())):
+            raise ValueError("its best epoch is that of another model")
+        for number, kept in state["optimizer"].items():
+            shapes = {tuple(value.shape) for value in kept.values() if isinstance(value, Tensor)}
+            if not 0 <= number < len(self.trained) or shapes - {(), tuple(self.trained[number].shape)}:
+                raise ValueError("its optimiser is that of another model")
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
         self.model.load_state_dict(state["model"])
         self.adapters.load_state_dict(state["adapters"])
-        self.optimizer.load_state_dict(state["optimizer"])
         self.history = state["history"]
-        self.best = None if state["best"] is None else Best(*state["best"])
+        self.best = best
         self.failure = state["failure"]
-        # A state of before tracebacks were kept has none.
-        self.traceback = state.get("traceback")
+        self.traceback = state["traceback"]
         self.train_seconds = state["train_seconds"]
         if self.tutor:
             self.tutor.seconds = state["tutor_seconds"]
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    return {
+        name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()
+    }

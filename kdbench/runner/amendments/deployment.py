@@ -99,7 +99,7 @@ def _compressed(node: Node, run: RunDirectory) -> Deployed | None:
     """
     record = run.record(node.id)
     name = record.weights() if record and record.status == "ok" else None
-    if record is None or name is None or not (run.path / record.place / name).is_file():
+    if record is None or name is None or not run.holds(record, name):
         return None
     decisions = tuple(decided(made, run) for made in node.compressions)
     steps = [made.step for made in node.compressions if isinstance(made.step, Compression)]

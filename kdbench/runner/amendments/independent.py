@@ -147,7 +147,7 @@ def _absent(reason: str) -> Scores:
 
 def _saved(run: RunDirectory, record: Record, *names: str) -> tuple[Tensor, ...] | None:
     """Return tensors that lie beside a record, or None where they were not kept."""
-    if not (run.path / record.place / PREDICTIONS).is_file():
+    if not run.holds(record, PREDICTIONS):
         return None
     with safetensors.safe_open(run.recorded_file(record, PREDICTIONS), framework="pt") as file:
         return tuple(file.get_tensor(name) for name in names)

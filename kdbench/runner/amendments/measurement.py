@@ -16,7 +16,7 @@ from kdbench.plan import Node, Plan, Training
 from kdbench.plan.code import refuse_edited
 from kdbench.progress import Progress
 from kdbench.runner.amendments.deployment import Deployed, Deployments, dense
-from kdbench.store import RunDirectory, content_id, read_json, write_atomic, write_json
+from kdbench.store import RunDirectory, content_id
 from kdbench.suite.measurements import MeasureEntry
 
 
@@ -69,19 +69,17 @@ def measured(plan: Plan, teacher: Node, run: RunDirectory, progress: Progress) -
     if others:
         key["trained"] = sorted(set(trained) - measured_too)
     id = content_id(key)
-    file = run.path / "costs" / id / "cost.json"
     meter = _Meter(plan, teacher.label, progress)
-    if not file.is_file():
-        report = meter.take(jobs, protocol)
-        _write(run, id, report, meter.macs(others))
-    content = read_json(file)
+    content = run.cost(id)
+    if content is None:
+        content = _write(run, id, meter.take(jobs, protocol), meter.macs(others))
     if content.get("footing") != FOOTING:
-        content = restate(content, read_samples(file.with_name("latency.parquet")))
-        write_json(file, content)
+        content = restate(content, read_samples(run.samples(id)))
+        run.write_cost(id, content)
     if content.get("counter") != counter_fingerprint():
         counted = meter.take(jobs, Protocol(devices=()))
         content = _counted_anew(content, counted, meter.macs(others))
-        write_json(file, content)
+        run.write_cost(id, content)
     own = {model.identity: content["metrics"][model.label]["macs"] for model in models}
     return Measured(id, content["metrics"], content["reasons"], own | content.get("trained", {}), deployments)
 
@@ -151,18 +149,20 @@ def _counted_anew(
     )
 
 
-def _write(run: RunDirectory, id: str, report: CostReport, trained: Mapping[str, float | None]) -> None:
-    folder = run.path / "costs" / id
-    write_atomic(folder / "latency.parquet", report.samples.to_parquet(index=False))
-    write_json(
-        folder / "cost.json",
-        {
-            "metrics": report.metrics,
-            "intervals": report.intervals,
-            "reasons": report.reasons,
-            "conditions": report.conditions,
-            "footing": FOOTING,
-            "counter": counter_fingerprint(),
-            "trained": dict(trained),
-        },
-    )
+def _write(
+    run: RunDirectory, id: str, report: CostReport, trained: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """Write what was measured, and return it."""
+    content = {
+        "metrics": report.metrics,
+        "intervals": report.intervals,
+        "reasons": report.reasons,
+        "conditions": report.conditions,
+        "footing": FOOTING,
+        "counter": counter_fingerprint(),
+        "trained": dict(trained),
+    }
+    run.write_cost(id, content, report.samples.to_parquet(index=False))
+    written = run.cost(id)
+    assert written is not None
+    return written

@@ -64,7 +64,7 @@ class OwnMetrics:
             return Scores(dict.fromkeys(self._names), dict.fromkeys(self._names, NOT_KEPT))
         scores = score_predictions(
             mine,
-            read_labels(self._run.path / record.place, self._heads),
+            read_labels(self._run, record, self._heads),
             theirs,
             without_best=NOT_KEPT,
             target=self._target,
@@ -77,8 +77,6 @@ class OwnMetrics:
     def _saved(self, record: Record | None) -> ByHead | None:
         """Return the logits beside a record, None where they were not kept."""
         names = [name_in(head, PREDICTIONS) for head in self._heads]
-        if record is None or not all((self._run.path / record.place / name).is_file() for name in names):
+        if record is None or not all(self._run.holds(record, name) for name in names):
             return None
-        for name in names:
-            self._run.recorded_file(record, name)
-        return read_predictions(self._run.path / record.place, self._heads)
+        return read_predictions(self._run, record, self._heads)

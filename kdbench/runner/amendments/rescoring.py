@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from kdbench import machine
 from kdbench.errors import UserError
 from kdbench.heads import PRIMARY, name_in
@@ -37,7 +35,6 @@ from kdbench.store import (
     Fingerprints,
     Record,
     RunDirectory,
-    write_json,
     write_results,
 )
 from kdbench.suite import own_of
@@ -59,22 +56,19 @@ def rescore(path: str | Path, progress: Progress | None = None) -> int:
     run = RunDirectory.open(path)
     for record in _finished(run):
         _require_predictions(run, record)
-    try:
-        with run.lock():
-            done = _finished(run)
-            target = find_target(run.manifest().get("target", USUAL))
-            known, saved = {record.id for record in done}, SavedLogits(run)
-            scored = []
-            with Steps(progress or Progress(), "scoring again", len(done), "record") as steps:
-                for record in done:
-                    scored.append(_scored(run, record, known, saved, target))
-                    steps.step()
-            _write_columns(run, target)
-            for record, changes in zip(done, scored, strict=True):
-                run.amend(record, _outcomes(run, record, target), **changes)
-            write_results(run)
-    except filelock.Timeout:
-        raise UserError(f"another kdbench process is working on {run.path}: wait for it.") from None
+    with run.lock():
+        done = _finished(run)
+        target = find_target(run.manifest().get("target", USUAL))
+        known, saved = {record.id for record in done}, SavedLogits(run)
+        scored = []
+        with Steps(progress or Progress(), "scoring again", len(done), "record") as steps:
+            for record in done:
+                scored.append(_scored(run, record, known, saved, target))
+                steps.step()
+        _write_columns(run, target)
+        for record, changes in zip(done, scored, strict=True):
+            run.amend(record, _outcomes(run, record, target), **changes)
+        write_results(run)
     return len(scored)
 
 
@@ -85,11 +79,10 @@ def _finished(run: RunDirectory) -> list[Record]:
 
 def _require_predictions(run: RunDirectory, record: Record) -> None:
     for name in (name_in(head, PREDICTIONS) for head in _heads(record)):
-        place = f"{record.place}/{name}"
-        if not (run.path / place).is_file():
+        if not run.holds(record, name):
             raise UserError(
-                f"{run.path} cannot be scored again: {place} is missing (published runs hold no "
-                "predictions). Run the suite to make them."
+                f"{run.path} cannot be scored again: {record.place}/{name} is missing (published runs hold "
+                "no predictions). Run the suite to make them."
             )
         run.recorded_file(record, name)
 
@@ -103,7 +96,6 @@ def _scored(
     run: RunDirectory, record: Record, known: Container[str], saved: SavedLogits, target: Target
 ) -> dict[str, Any]:
     """Return the metrics, reasons and tables that a record's predictions give today, and the stamp of it."""
-    folder = run.path / record.place
     teacher: ByHead | None = None
     soft_targets: SoftTargets | None = None
     if record.origin:
@@ -111,11 +103,13 @@ def _scored(
             raise UserError(
                 f"{run.path} cannot be scored again: it holds no finished teacher '{record.teacher}'."
             )
-        teacher = read_predictions(run.folder(record.origin), _heads(record))
+        origin = run.record(record.origin)
+        assert origin is not None
+        teacher = read_predictions(run, origin, _heads(record))
         soft_targets = _soft_targets(record)
     scores = score_predictions(
-        read_predictions(folder, _heads(record)),
-        read_labels(folder, _heads(record)),
+        read_predictions(run, record, _heads(record)),
+        read_labels(run, record, _heads(record)),
         teacher,
         soft_targets=soft_targets,
         without_best=record.reasons.get(f"{target.headline}{BEST}", "there is no validation split"),
@@ -147,8 +141,8 @@ def _outcomes(run: RunDirectory, record: Record, target: Target) -> Fingerprints
     """Write the outcomes of a record that has none, and return their fingerprint."""
     if OUTCOMES in record.files:
         return {}
-    folder = run.path / record.place
-    return write_outcomes(folder, read_predictions(folder, [PRIMARY]), read_labels(folder, [PRIMARY]), target)
+    saved = read_predictions(run, record, [PRIMARY]), read_labels(run, record, [PRIMARY])
+    return write_outcomes(run.folder(record.id), *saved, target)
 
 
 def _soft_targets(record: Record) -> SoftTargets | None:
@@ -181,4 +175,4 @@ def _write_columns(run: RunDirectory, target: Target) -> None:
     names = {column.name for column in (*metrics, *best, *further)}
     others = [column for name, column in run.columns().items() if name not in names]
     shown = (*metrics, *others, *best, *further)
-    write_json(run.path / "columns.json", [column.as_json() for column in shown])
+    run.write_columns(shown)

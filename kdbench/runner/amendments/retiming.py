@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from kdbench.bounds import UNCOUNTED
 from kdbench.column_names import is_timing
 from kdbench.efficiency.columns import columns
@@ -15,7 +13,7 @@ from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.restating import restate
 from kdbench.efficiency.samples import read_samples
 from kdbench.errors import UserError
-from kdbench.store import Record, RunDirectory, read_json, write_json, write_results
+from kdbench.store import Record, RunDirectory, write_results
 
 Content = Mapping[str, Any]
 
@@ -31,20 +29,17 @@ def retime(path: str | Path) -> int:
             process works on the run; nothing is changed then.
     """
     run = RunDirectory.open(path)
-    try:
-        with run.lock():
-            records = [record for record in run.records() if record.status == "ok"]
-            before, now = _contents(run, {str(record.cost_id) for record in records})
-            stated = [_stated(run, record, before, now) for record in records]
-            _write_columns(run, now)
-            for record, changes in zip(records, stated, strict=True):
-                run.amend(record, **changes)
-            # Last: the old figures tell which model a record is about, should this be cut short.
-            for id, content in now.items():
-                write_json(run.path / "costs" / id / "cost.json", content)
-            write_results(run)
-    except filelock.Timeout:
-        raise UserError(f"another kdbench process is working on {run.path}: wait for it.") from None
+    with run.lock():
+        records = [record for record in run.records() if record.status == "ok"]
+        before, now = _contents(run, {str(record.cost_id) for record in records})
+        stated = [_stated(run, record, before, now) for record in records]
+        _write_columns(run, now)
+        for record, changes in zip(records, stated, strict=True):
+            run.amend(record, **changes)
+        # Last: the old figures tell which model a record is about, should this be cut short.
+        for id, content in now.items():
+            run.write_cost(id, content)
+        write_results(run)
     return len(stated)
 
 
@@ -52,10 +47,10 @@ def _contents(run: RunDirectory, ids: set[str]) -> tuple[dict[str, Content], dic
     before: dict[str, Content] = {}
     now: dict[str, Content] = {}
     for id in sorted(ids):
-        folder = run.path / "costs" / id
-        samples = read_samples(folder / "latency.parquet")
-        before[id] = read_json(folder / "cost.json")
-        now[id] = restate(before[id], samples)
+        content = run.cost(id)
+        if content is None:
+            raise UserError(f"{run.path} holds no costs/{id}: run the suite again to measure them.")
+        before[id], now[id] = content, restate(content, read_samples(run.samples(id)))
     return before, now
 
 
@@ -105,4 +100,4 @@ def _write_columns(run: RunDirectory, contents: Mapping[str, Content]) -> None:
             items = list(known.items())
             after = list(known).index("macs") + 1
             known = dict([*items[:after], (UNCOUNTED, today[UNCOUNTED]), *items[after:]])
-    write_json(run.path / "columns.json", [column.as_json() for column in known.values()])
+    run.write_columns(known.values())

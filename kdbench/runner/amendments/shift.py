@@ -127,7 +127,7 @@ class CorruptionShift:
     def _stored(self, node: Node, session: Session) -> nn.Module | None:
         record = self._run.record(node.id)
         name = record.weights() if record else None
-        if record is None or name is None or not (self._run.path / record.place / name).is_file():
+        if record is None or not self._run.holds(record, name):
             return None
         return network_of(node, record, self._run, session).deployed()
 
