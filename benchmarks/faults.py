@@ -22,9 +22,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from harm import damage, inputs, kills
+from harm.fixtures import Fixtures
 from harm.outcome import KINDS, Outcome
 from harm.table import as_json, as_markdown, summary_lines
 
@@ -34,10 +35,19 @@ QUICK_SHARE = {"damage": 12, "inputs": 3}
 # In forks of this process they need not be loaded again.
 LOADED = (
     *("torch", "torchvision", "kdbench.cli", "kdbench.runner", "kdbench.report", "kdbench.runner.evaluate"),
-    *("kdbench.exporting", "kdbench.efficiency", "matplotlib.figure", "plotly.graph_objects", "sklearn.datasets"),
+    *("kdbench.exporting", "kdbench.efficiency", "matplotlib.backends.backend_svg", "plotly.graph_objects", "sklearn.datasets"),
     *("scipy.stats", "pandas", "statsmodels.stats.multitest"),
 )
-Case = TypeVar("Case")
+
+
+def prepare() -> None:
+    """Load what every command needs, and let figures be drawn once and coarsely: forks then do so too."""
+    for name in LOADED:
+        __import__(name)
+    from kdbench.report import gallery
+
+    gallery.DPI = 40
+    del gallery.FORMATS["pdf"]
 
 
 class Journal:
@@ -158,8 +168,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for faults.json and faults.md; default results/faults")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
-    for name in LOADED:
-        __import__(name)
+    prepare()
     harness = Harness(options)
     part = options.case.partition("/")[0] if options.case else options.only
     outcomes: dict[str, list[Outcome]] = {}

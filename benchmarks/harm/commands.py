@@ -91,8 +91,12 @@ def forked(
     *,
     limit_s: float = LIMIT_S,
     environment: Mapping[str, str] | None = None,
+    draw: bool = True,
 ) -> Ended:
-    """Run ``kdbench ARGUMENTS`` in a fork of this process, in the folder of the case."""
+    """Run ``kdbench ARGUMENTS`` in a fork of this process, in the folder of the case.
+
+    Without ``draw`` the figures of a report are left out, which take most of the time of a run of a second.
+    """
     place.folder.mkdir(parents=True, exist_ok=True)
     files = [place.folder / ".stdout", place.folder / ".stderr"]
     own = place.environment(environment)
@@ -102,6 +106,8 @@ def forked(
         status = 1
         try:
             _become(arguments, place.folder, files, own)
+            if not draw:
+                _leave_figures_out()
             status = _exit_status()
         except BaseException:
             traceback.print_exc()
@@ -129,9 +135,18 @@ def _become(arguments: Sequence[str], folder: Path, files: Sequence[Path], own: 
     sys.stderr = io.TextIOWrapper(open(2, "wb", closefd=False), "utf-8", "backslashreplace")  # noqa: PTH123, SIM115
     os.chdir(folder)
     sys.argv = ["kdbench", *arguments]
+    # As ``python -m`` has it: the current directory comes first, and no folder of the harness is there.
+    sys.path[:] = ["", *(place for place in sys.path if place != str(ROOT / "benchmarks"))]
+    sys.dont_write_bytecode = True
     import tempfile
 
     tempfile.tempdir = None
+
+
+def _leave_figures_out() -> None:
+    from kdbench.report import registry
+
+    registry.drawings().clear()
 
 
 def _exit_status() -> int:
@@ -147,15 +162,13 @@ def _exit_status() -> int:
 
 def _watched(child: int, deadline: float, limit_s: float) -> tuple[int, str | None]:
     """Wait for a child; kill it at its deadline or where it grows without bound."""
-    statm = Path(f"/proc/{child}/statm")
-    page = os.sysconf("SC_PAGE_SIZE")
     pause = 0.002
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             _end_group(child)
             return os.waitstatus_to_exitcode(status), None
-        grown = _resident(statm) * page > LIMIT_BYTES
+        grown = _resident(child) > LIMIT_BYTES
         if grown or time.monotonic() > deadline:
             _end_group(child)
             os.waitpid(child, 0)
@@ -165,10 +178,12 @@ def _watched(child: int, deadline: float, limit_s: float) -> tuple[int, str | No
         pause = min(2 * pause, 0.05)
 
 
-def _resident(statm: Path) -> int:
+def _resident(child: int) -> int:
+    """Return the bytes that the largest of a process and those it has started holds."""
     try:
-        return int(statm.read_text().split()[1])
-    except (OSError, IndexError):
+        process = psutil.Process(child)
+        return max(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    except psutil.Error:
         return 0
 
 
