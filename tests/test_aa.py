@@ -17,7 +17,7 @@ from scipy import stats
 from kdbench.analysis.rows import Row
 from kdbench.store import Record, RunDirectory
 from kdbench.suite import Suite
-from tests.listed_files import list_files
+from tests.documents import list_files
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

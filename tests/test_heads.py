@@ -33,9 +33,10 @@ from kdbench.report.writer import write_report
 from kdbench.runner import run
 from kdbench.runner.amendments.rescoring import rescore
 from kdbench.runner.scores import head_columns
-from kdbench.store import RunDirectory, check, read_json, write_json
+from kdbench.store import RunDirectory, check, read_json
 from kdbench.suite import Suite
 from kdbench.suite.schema import DatasetEntry
+from tests.documents import write_document
 
 SUITE = """
 dataset: {{name: "parquet:{folder}", heads: {{half: 0.5, parity: 1.0}}, validation_fraction: 0.2}}
@@ -273,7 +274,7 @@ def test_records_name_the_heads(finished: RunDirectory) -> None:
 def test_what_was_written_before_heads_had_their_name_is_read(finished: RunDirectory, tmp_path: Path) -> None:
     assert DatasetEntry.model_validate({"name": "digits", "tasks": {"odd": 2.0}}).heads == {"odd": 2.0}
     content = read_json(finished.path / "run.json")
-    write_json(
+    write_document(
         tmp_path / "run.json", {"tasks" if key == "heads" else key: value for key, value in content.items()}
     )
     assert RunDirectory(tmp_path).manifest()["heads"] == content["heads"]

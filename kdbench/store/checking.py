@@ -43,14 +43,21 @@ def check(path: str | Path, *, records_only: bool = False) -> list[Finding]:
     columns = seen.of(COLUMNS, run.columns) or {}
     if problem := run.suite_problem():
         seen.findings.append(Finding(SUITE, problem))
-    plan = (*manifest["teachers"], *manifest.get("supporting", []), *manifest["cells"])
+    plan = dict.fromkeys((*manifest["teachers"], *manifest.get("supporting", []), *manifest["cells"]))
     costs: set[str] = set()
-    for id in dict.fromkeys((*plan, *run.lying())):
+    waiting = list(dict.fromkeys((*plan, *run.lying())))
+    for id in waiting:
         place = f"{HOMES[0]}/{id}"
         record = seen.of(f"{place}/{RECORD}", partial(run.record, id))
         if record:
+            if record.status == "failed" and id in plan:
+                seen.findings.append(Finding(record.place, f"failed: {record.outcome}", record.named))
             seen.findings += _about(run, record, columns, records_only)
             costs |= {record.cost_id} if record.cost_id else set()
+            # The manifest of a run from before it named what rows rest on does not.
+            new = [other for other in record.rests_on if id in plan and other not in plan]
+            plan |= dict.fromkeys(new)
+            waiting += [other for other in new if other not in waiting]
         elif record is None and id in plan:
             labels = manifest.get("labels", {}).get(id, {})
             seen.findings.append(Finding(place, f"not finished: it has no {RECORD}", named(labels)))
@@ -94,8 +101,6 @@ def missing_weights(run: RunDirectory, ids: Iterable[str]) -> list[str]:
 def _about(
     run: RunDirectory, record: Record, columns: Mapping[str, Column], records_only: bool
 ) -> Iterator[Finding]:
-    if record.status == "failed":
-        yield Finding(record.place, f"failed: {record.outcome}", record.named)
     if record.status == "ok" and not record.metrics:
         yield Finding(record.place, "damaged: it is finished and has no metrics", record.named)
     for name, value in record.metrics.items():

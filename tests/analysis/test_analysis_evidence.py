@@ -22,7 +22,7 @@ from kdbench.analysis.summary import Summary, summarise
 from kdbench.column import Column
 from kdbench.errors import UserError
 from kdbench.store import OUTCOMES
-from tests.listed_files import list_files
+from tests.documents import list_files
 
 N = 400
 LABELS = np.random.default_rng(0).integers(0, 4, N)

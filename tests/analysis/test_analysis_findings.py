@@ -16,7 +16,7 @@ from kdbench.analysis.findings import find
 from kdbench.analysis.summary import summarise
 from kdbench.analysis.teachers import against_teachers
 from kdbench.store import OUTCOMES
-from tests.listed_files import list_files
+from tests.documents import list_files
 
 Record = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]

@@ -16,7 +16,7 @@ from scipy import stats
 
 from kdbench.analysis.pie import RunPie, modal_labels, pie, pies_of_run
 from kdbench.store import RunDirectory
-from tests.listed_files import list_files
+from tests.documents import list_files
 
 PREDICTIONS = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8).flatmap(
     lambda shape: hnp.arrays(np.int64, shape, elements=st.integers(0, 4))

@@ -4,6 +4,8 @@ import pytest
 
 from kdbench.analysis.summary import summarise
 from kdbench.errors import UserError
+from kdbench.store import write_recorded
+from tests.documents import edit
 
 LATENCY = "latency_cpu_b1_p50_ms"
 
@@ -88,7 +90,11 @@ def test_the_frame_has_every_metric_with_its_interval(write_records, student):
 
 def test_histories_are_read_from_the_records_that_have_them(write_records, record, student):
     path = write_records(record("teacher", None, None, 0), student("kd", 0, 0.7), student("kd", 1, 0.8))
-    (path / "cells" / "student-s-kd-1" / "history.csv").write_text("epoch,train_top1\n1,0.5\n2,0.6\n")
+    folder = path / "cells" / "student-s-kd-1"
+    edit(
+        folder / "record.json",
+        files=write_recorded(folder / "history.csv", "epoch,train_top1\n1,0.5\n2,0.6\n"),
+    )
     histories = summarise(path).histories
     assert histories[["student", "method", "seed", "epoch"]].values.tolist() == [
         ["s", "kd", 1, 1],

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from kdbench.cli import app, main
 from kdbench.store import RunDirectory
+from tests.documents import edit
 
 Write = Callable[..., Path]
 
@@ -152,10 +153,9 @@ def test_several_runs_are_ranked(
     content = json.loads(manifest.read_text())
     for id in content["cells"]:
         folder = (tmp_path / "copy" / "nodes" / id).rename(tmp_path / "copy" / "nodes" / f"other-{id}")
-        record = json.loads((folder / "record.json").read_text())
-        (folder / "record.json").write_text(json.dumps(record | {"id": folder.name}))
+        edit(folder / "record.json", id=folder.name)
     cells = [f"other-{id}" for id in content["cells"]]
-    manifest.write_text(json.dumps(content | {"dataset": "other digits", "cells": cells}))
+    edit(manifest, dataset="other digits", cells=cells)
     rows = json.loads(invoke("compare", one, two, "--json"))
     assert {row["method"] for row in rows} == {"scratch", "kd(temperature=2)"}
     assert "2 methods: Friedman's test needs at least 3" in invoke("compare", one, two)

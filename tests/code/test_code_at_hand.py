@@ -31,8 +31,11 @@ def run(tmp_path: Path) -> Path:
         "method_source": source["method.py:Mine"],
     }
     path = tmp_path / "run"
-    RunDirectory(path).write(Record("c1", "student", "ok", "t", 0, config=config))
-    write_json(path / "run.json", {"suite": "own", "teachers": [], "cells": ["c1"]})
+    RunDirectory(path).write(Record("c1", "student", "ok", "t", 0, metrics={"top1": 0.5}, config=config))
+    manifest = {"suite": "own", "dataset": "d", "sizes": {}, "teachers": [], "cells": ["c1"]}
+    write_json(path / "run.json", manifest)
+    top1 = {"name": "top1", "title": "t", "family": "task", "direction": "higher"}
+    write_json(path / "columns.json", [top1])
     (path / "suite.yaml").write_text(f"paths_from: {own}\nmethods: [scratch, {{name: 'method.py:Mine'}}]\n")
     return path
 

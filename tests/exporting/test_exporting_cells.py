@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from kdbench.data import Batches, load_dataset
 from kdbench.errors import UserError
 from kdbench.exporting import find_cell, trained_student
 from kdbench.runner import run
-from kdbench.store import RunDirectory, read_json, write_json
+from kdbench.store import RunDirectory, read_json
 from kdbench.suite import Suite
 from kdbench.training.evaluation import predict
 from tests.conftest import SMALL
+from tests.documents import edit, write_document
 from tests.exporting.conftest import cells
 from tests.runner.observed import Listening
 
@@ -82,11 +82,11 @@ def test_a_run_from_before_the_normalisation_was_kept_reads_the_data_again(copy:
     id = cells(copy)["cnn_2", "scratch"]
     before = trained_student(RunDirectory(copy), id).card
     manifest = read_json(copy / "run.json")
-    write_json(copy / "run.json", {key: value for key, value in manifest.items() if key != "normalisation"})
+    del manifest["normalisation"]
+    write_document(copy / "run.json", manifest)
     assert trained_student(RunDirectory(copy), id).card == before
-    record = read_json(copy / "nodes" / id / "record.json")
-    record["provenance"]["data_checksum"] = "another"
-    write_json(copy / "nodes" / id / "record.json", record)
+    file = copy / "nodes" / id / "record.json"
+    edit(file, provenance=read_json(file)["provenance"] | {"data_checksum": "another"})
     with pytest.raises(UserError, match=r"is not what cell .* was trained on.*--data-root"):
         trained_student(RunDirectory(copy), id)
 
@@ -101,9 +101,8 @@ def test_weights_that_changed_are_not_exported(copy: Path) -> None:
 
 def test_a_cell_of_an_earlier_plan_is_told_from_one_that_does_not_exist(copy: Path) -> None:
     id = cells(copy)["cnn_2", "scratch"]
-    manifest = read_json(copy / "run.json")
-    manifest["cells"].remove(id)
-    write_json(copy / "run.json", manifest)
+    manifest = copy / "run.json"
+    edit(manifest, cells=[cell for cell in read_json(manifest)["cells"] if cell != id])
     with pytest.raises(UserError, match="is of an earlier plan"):
         find_cell(id, copy)
 
@@ -129,8 +128,7 @@ def test_weights_that_are_not_there_are_missed_in_one_line(copy: Path) -> None:
 def test_a_cell_without_a_model_says_why(copy: Path) -> None:
     id = cells(copy)["cnn_2", "scratch"]
     file = copy / "nodes" / id / "record.json"
-    record = json.loads(file.read_text())
-    write_json(file, record | {"status": "failed", "reason": "diverged: the loss became NaN"})
+    edit(file, status="failed", reason="diverged: the loss became NaN")
     with pytest.raises(UserError, match="has no model, it is failed: diverged: the loss became NaN"):
         trained_student(RunDirectory(copy), id)
     file.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from kdbench.store import write_recorded
 
 QUALITY = [
     ("top1", "Top-1 accuracy", "task", "higher", "", "[0, 1]"),
@@ -91,7 +92,7 @@ class Synthetic:
             for record in records:
                 folder = path / kind / record["id"]
                 if record["status"] == "ok":
-                    self._history(folder / "history.csv", record)
+                    record["files"] = write_recorded(folder / "history.csv", self._history(record))
                 _write(folder / "record.json", record)
         return path
 
@@ -221,20 +222,15 @@ class Synthetic:
         }
         return values, {name: NO_GPU for name, value in values.items() if value is None}
 
-    def _history(self, path: Path, record: dict[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _history(self, record: dict[str, Any]) -> str:
         final = record["metrics"]["top1"]
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(
-                ["epoch", "lr", "loss", "train_top1", "validation_top1", "validation_nll", "seconds"]
-            )
-            for epoch in range(1, self.epochs + 1):
-                progress = final * (1 - 0.8 * np.exp(-5 * epoch / self.epochs - 0.1 * record["seed"]))
-                validation = [progress, 4 * (1 - progress)] if self.validation else ["", ""]
-                writer.writerow(
-                    [epoch, 0.05, 2 * (1 - progress), min(1.0, progress + 0.01), *validation, 0.2]
-                )
+        lines = ["epoch,lr,loss,train_top1,validation_top1,validation_nll,seconds"]
+        for epoch in range(1, self.epochs + 1):
+            progress = final * (1 - 0.8 * np.exp(-5 * epoch / self.epochs - 0.1 * record["seed"]))
+            validation = f"{progress},{4 * (1 - progress)}" if self.validation else ","
+            train = min(1.0, progress + 0.01)
+            lines.append(f"{epoch},0.05,{2 * (1 - progress)},{train},{validation},0.2")
+        return "\n".join(lines) + "\n"
 
 
 def _write(path: Path, value: Any) -> None:

@@ -43,7 +43,7 @@ def told(tmp_path: Path) -> Write:
                 records.append(cell | {"control_of": (controls or {}).get(method)})
         write_tiny(tmp_path, records, not_run, test)
         if conditions is not None:
-            content = {"conditions": conditions}
+            content = {"metrics": {}, "reasons": {}, "conditions": conditions}
             path = tmp_path / "costs" / "c" / "cost.json"
             path.parent.mkdir(parents=True)
             path.write_text(json.dumps(content))

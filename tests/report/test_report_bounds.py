@@ -44,7 +44,9 @@ def with_bounds(run: Path, *, cost: str | None = None) -> Path:
     folder = run / "costs" / "0123456789ab"
     folder.mkdir(parents=True)
     counts = {BOUNDED: {"uncounted": {"aten::fft_rfft2": 3}}, EXACT: {"uncounted": {}}}
-    (folder / "cost.json").write_text(json.dumps({"conditions": {"counts": counts}}))
+    (folder / "cost.json").write_text(
+        json.dumps({"metrics": {}, "reasons": {}, "conditions": {"counts": counts}})
+    )
     return run
 
 

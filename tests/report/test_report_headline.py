@@ -17,6 +17,8 @@ from kdbench.analysis.summary import summarise
 from kdbench.cli import app
 from kdbench.errors import UserError
 from kdbench.report import compare, gallery, rank, render, write_report
+from kdbench.store import write_recorded
+from tests.documents import edit, write_document
 
 STUDENTS, METHODS, SEEDS = ("mlp", "cnn", "gru"), ("scratch", "kd", "at"), (0, 1, 2)
 COLUMNS = [
@@ -46,6 +48,7 @@ def write(path: Path, **manifest: Any) -> Path:
         place = 1 + STUDENTS.index(student) if student else 9
         record = {
             "schema": 2,
+            "config": {},
             "id": id,
             "role": role,
             "status": "ok",
@@ -63,9 +66,9 @@ def write(path: Path, **manifest: Any) -> Path:
             },
         }
         folder = path / "nodes" / id
-        folder.mkdir(parents=True)
-        (folder / "record.json").write_text(json.dumps(record))
-        (folder / "history.csv").write_text("epoch,train_map,validation_map\n1,0.5,0.4\n2,0.6,0.5\n")
+        history = "epoch,train_map,validation_map\n1,0.5,0.4\n2,0.6,0.5\n"
+        files = write_recorded(folder / "history.csv", history)
+        write_document(folder / "record.json", record | {"files": files})
         ids.append(id)
     keys = ("name", "title", "family", "direction", "scale")
     columns = [dict(zip(keys, entry, strict=True), range="[0, 1]", place=None) for entry in COLUMNS]
@@ -137,7 +140,7 @@ def test_the_gap_is_of_shares_only(run: Path) -> None:
 def test_runs_are_ranked_by_the_headline_that_they_share(run: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "others", dataset="more", suite="others")
     assert rank([run, other])[0]["method"] == "kd"
-    (other / "run.json").write_text((other / "run.json").read_text().replace('"map"', '"micro_f1"'))
+    edit(other / "run.json", headline="micro_f1")
     with pytest.raises(UserError, match="judged by map and micro_f1: name one metric that all have"):
         rank([run, other])
     assert rank([run, other], metric="map")[0]["method"] == "kd"

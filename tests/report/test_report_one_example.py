@@ -17,7 +17,7 @@ from kdbench.analysis.summary import summarise
 from kdbench.report import compare, rank, render, write_report
 from kdbench.report.claims import difference_table, statements
 from kdbench.report.evidence import NOTHING
-from tests.listed_files import list_files
+from tests.documents import list_files
 
 NO_NUMBER = re.compile(r"\b(nan|inf|infinity)\b", re.IGNORECASE)
 COULD_SHOW = re.compile(r"could show ([\d.]+)")

@@ -19,7 +19,7 @@ from kdbench.report.content import gather
 from kdbench.report.diagram import draw_ranking
 from kdbench.report.figures import NothingToDraw
 from kdbench.report.registry import drawings
-from tests.listed_files import list_files
+from tests.documents import list_files
 
 LONG = "interpolate(lam=0.9,teacher=alongside)"
 

@@ -53,6 +53,8 @@ def with_runtimes(run: Path) -> Path:
                 record["reasons"]["latency_cpu_b1_t1_onnx_p50_ms"] = MISSING
         path.write_text(json.dumps(record))
     cost = {
+        "metrics": {},
+        "reasons": {},
         "intervals": {"cnn_4": {"latency_cpu_b1_onnx_p50_ms": [0.01, 0.02]}},
         "conditions": {
             "quiet": {

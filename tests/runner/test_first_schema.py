@@ -17,11 +17,12 @@ from kdbench.errors import UserError
 from kdbench.exporting import trained_student
 from kdbench.runner import run
 from kdbench.runner.amendments.rescoring import rescore
-from kdbench.store import RunDirectory, check, load, read_json, write_json
+from kdbench.store import RunDirectory, check, load, read_json
 from kdbench.suite import Suite
 from kdbench.suite.schema import DatasetEntry
 from kdbench.training.evaluation import predict
 from tests.conftest import SMALL
+from tests.documents import write_document
 from tests.runner.first_schema import write_as_first_schema
 from tests.runner.observed import Listening, results
 
@@ -123,7 +124,9 @@ def test_its_cells_are_exported(old: RunDirectory) -> None:
 def test_a_schema_of_a_later_version_is_refused_in_one_line(old: RunDirectory) -> None:
     file = next(old.path.glob("cells/*/record.json"))
     file.write_text(file.read_text().replace('"schema": 1', '"schema": 3'))
-    with pytest.raises(UserError, match=r"^record '\w+' has schema 3, this kdbench reads up to 2: [^\n]*$"):
+    with pytest.raises(
+        UserError, match=r"^[^\n]*/record\.json has schema 3, this kdbench reads up to 2: [^\n]*$"
+    ):
         load(old.path)
 
 
@@ -132,7 +135,7 @@ def test_heads_that_were_called_tasks_are_read_as_heads(old: RunDirectory) -> No
     content = read_json(file)
     data = content["config"]["dataset"]
     heads = data.pop("heads", {}) or {"coarse": 0.5}
-    write_json(file, content | {"config": content["config"] | {"dataset": data | {"tasks": heads}}})
+    write_document(file, content | {"config": content["config"] | {"dataset": data | {"tasks": heads}}})
     read = old.record(content["id"]).config["dataset"]
     assert read["heads"] == heads and "tasks" not in read
     fields = {name: value for name, value in read.items() if name in DatasetEntry.model_fields}

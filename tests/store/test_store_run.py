@@ -38,7 +38,7 @@ def cell(id: str, **fields: Any) -> Record:
 
 
 def write_manifest(path: Path, **fields: Any) -> None:
-    known = {"suite": "s", "teachers": [], "cells": ["abc"]}
+    known = {"suite": "s", "dataset": "digits", "sizes": {}, "teachers": [], "cells": ["abc"]}
     write_json(path / "run.json", known | fields)
     write_json(
         path / "columns.json", [{"name": "top1", "title": "t", "family": "task", "direction": "higher"}]

@@ -49,7 +49,9 @@ def run(tmp_path: Path) -> RunDirectory:
         known = {"metrics": metrics, "reasons": reasons, "amendments": {"costs": "k"}, "files": files}
         run.write(Record(id, "student", "ok", "t", 0, student="s", method="m", **known))
     run.write(Record("failed", "student", "failed", "t", 0, reason="diverged"))
-    write_json(tmp_path / "run.json", {"suite": "s", "teachers": [], "cells": ["a", "b", "failed"]})
+    cells = ["a", "b", "failed"]
+    manifest = {"suite": "s", "dataset": "d", "sizes": {}, "teachers": [], "cells": cells}
+    write_json(tmp_path / "run.json", manifest)
     return run
 
 

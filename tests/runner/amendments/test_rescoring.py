@@ -26,6 +26,7 @@ from kdbench.store import Record, RunDirectory, check, load, sha256_of, write_js
 from kdbench.suite import Suite
 from kdbench.targets import find_target
 from tests.conftest import SMALL
+from tests.documents import write_document
 from tests.registries import reopen
 
 NEW = (
@@ -79,7 +80,7 @@ def age(directory: RunDirectory, *, features: bool) -> None:
             del tensors["test_pooled"]
             safetensors.torch.save_file(tensors, file)
             record["files"][file.name] = {"sha256": sha256_of(file), "bytes": file.stat().st_size}
-        write_json(folder / "record.json", record)
+        write_document(folder / "record.json", record)
 
 
 def cell(directory: RunDirectory, method: str) -> Record:
@@ -144,7 +145,7 @@ def test_a_run_from_before_outcomes_gets_them(finished: Path, copied: RunDirecto
         record = json.loads((folder / "record.json").read_text())
         (folder / "outcomes.parquet").unlink()
         del record["files"]["outcomes.parquet"]
-        write_json(folder / "record.json", record)
+        write_document(folder / "record.json", record)
     rescore(copied.path)
     assert {folder.name: (folder / "outcomes.parquet").read_bytes() for folder in folders(copied)} == before
     assert not check(copied.path)

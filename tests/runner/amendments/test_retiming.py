@@ -23,8 +23,9 @@ from kdbench.runner.amendments.amendment import outdated
 from kdbench.runner.amendments.costs import Costs
 from kdbench.runner.amendments.measurement import measured
 from kdbench.runner.amendments.retiming import retime
-from kdbench.store import Record, RunDirectory, load, read_json, write_json
+from kdbench.store import Record, RunDirectory, load, read_json
 from kdbench.suite import Suite
+from tests.documents import write_document
 
 PACES = np.array([1.0, 1.0, 1.25, 1.25, 1.5, 0.5, 4.0])
 ID = "0123456789ab"
@@ -79,14 +80,14 @@ def run(tmp_path: Path) -> Path:
     content = old_content()
     kinds = {"big": ("teachers", "teacher", None), "small": ("cells", "student", "scratch")}
     kinds["small by simkd"] = ("cells", "student", "simkd")
-    manifest: dict[str, Any] = {"teachers": [], "cells": []}
+    manifest: dict[str, Any] = {"suite": "s", "dataset": "d", "sizes": {}, "teachers": [], "cells": []}
     for number, (label, (kind, role, method)) in enumerate(kinds.items()):
         id = f"id{number}"
         manifest[kind].append(id)
         metrics = content["metrics"][label] | {"top1": 0.5, "params_trainable": 7}
         identity = {"id": id, "role": role, "teacher": "big", "student": "small" if method else None}
         (tmp_path / kind / id).mkdir(parents=True)
-        write_json(
+        write_document(
             tmp_path / kind / id / "record.json",
             {
                 "schema": 1,
@@ -107,14 +108,14 @@ def run(tmp_path: Path) -> Path:
         )
     folder = tmp_path / "costs" / ID
     folder.mkdir(parents=True)
-    write_json(folder / "cost.json", content)
+    write_document(folder / "cost.json", content)
     samples().to_parquet(folder / "latency.parquet")
     shown = [column.as_json() for column in columns((1,)) if column.name != "macs_uncounted"]
-    write_json(
+    write_document(
         tmp_path / "columns.json",
         [{"name": "top1", "title": "", "family": "task", "direction": "higher"}, *shown],
     )
-    write_json(tmp_path / "run.json", manifest)
+    write_document(tmp_path / "run.json", manifest)
     return tmp_path
 
 
@@ -168,7 +169,7 @@ def test_what_was_cut_short_is_made_whole(run: Path) -> None:
     retime(run)
     once = records(run)
     # The records were written, the cost file not.
-    write_json(run / "costs" / ID / "cost.json", old)
+    write_document(run / "costs" / ID / "cost.json", old)
     assert retime(run) == 3
     assert records(run) == once
     assert read_json(run / "costs" / ID / "cost.json")["footing"] == FOOTING
@@ -188,7 +189,7 @@ def test_costs_of_another_model_are_refused(run: Path) -> None:
     path = run / "cells" / "id1" / "record.json"
     record = json.loads(path.read_text())
     record["metrics"][P50] = 9.9
-    write_json(path, record)
+    write_document(path, record)
     with pytest.raises(UserError, match="the costs of cells/id1 are those of no model in"):
         retime(run)
 
@@ -220,11 +221,11 @@ def test_a_run_that_goes_on_counts_anew_where_the_code_that_counts_has_changed(
     assert content["counter"] == index.counter_fingerprint()
     content["metrics"]["mlp_16"] |= {"macs": 24, P50: 1.5}
     del content["reasons"]["mlp_16"][P50]
-    write_json(file, content)
+    write_document(file, content)
     directory.write(Record(node.id, "student", "ok", "cnn_4", 0, amendments={"costs": costs().key(node)}))
     assert outdated(costs(), [node], directory) == [] and len(asked) == 1
 
-    write_json(file, content | {"counter": "of another version"})
+    write_document(file, content | {"counter": "of another version"})
     recounted = costs()
     assert [protocol.devices for protocol in asked[1:]] == [()]
     again = read_json(file)
