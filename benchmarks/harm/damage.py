@@ -13,12 +13,12 @@ from harm.commands import Ended, Place, forked
 from harm.finished import Finish, Results, finished
 from harm.fixtures import RUN, STORE, WORK, Fixture, Fixtures, places, rows
 from harm.outcome import Outcome, judge_end
-from harm.surroundings import VICTIM, changes, make_victim, state
+from harm.surroundings import changes, make_victim, state
 from harm.ways import HARMLESS, OF_FILES, OF_FOLDERS, Way
 
 # These are made anew from the others.
 DERIVED = ("results.csv", "results.parquet", "report.", "cohorts.folder", ".lock")
-LIMIT_S = 60.0
+LIMIT_S = 30.0
 # Ways that change nothing but what is in a file, of which one is enough where nothing reads it.
 CONTENTS = ("half", "flip", "text", "object", "list")
 # So often what a refusal says is to be deleted is deleted.
@@ -85,7 +85,9 @@ class _Damaged:
         self.place = Place(self.work)
         self.run = self.work / RUN
         whole = finished(self.run)
-        self.damage.way(self.work / self.damage.path, victim, random.Random(f"{self.damage.seed}{self.damage.name}"))
+        self.damage.way(
+            self.work / self.damage.path, victim, random.Random(f"{self.damage.seed}{self.damage.name}")
+        )
         before = state(self.folder, OWN)
         noticed = True
         if self.fixture.name == "finished":
@@ -173,7 +175,9 @@ class _Damaged:
         now = finished(self.run)
         for at, end in before.items():
             place = Path(RUN, at)
-            if end is None or any(place.is_relative_to(path) or path.is_relative_to(place) for path in self.remade):
+            if end is None or any(
+                place.is_relative_to(path) or path.is_relative_to(place) for path in self.remade
+            ):
                 continue
             if (later := now.get(at)) is None:
                 self.outcome.add("lost", at)

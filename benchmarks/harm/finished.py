@@ -43,7 +43,9 @@ def finished(run: Path) -> dict[str, Finish | None]:
         folder = record.parent
         content = read(record)
         written = {
-            name: (file.stat().st_mtime_ns, sha256(file)) for name in MADE if (file := folder / name).is_file()
+            name: (file.stat().st_mtime_ns, sha256(file))
+            for name in MADE
+            if (file := folder / name).is_file()
         }
         place = str(folder.relative_to(run))
         times = content.get("provenance") if content else None

@@ -119,8 +119,10 @@ def _go(folder: Path, words: tuple[str, ...], work: Path | None = None) -> None:
 
 # The files of each kind of node that are damaged: every name once, and more of what others are built on.
 OF_NODES = {
-    "student": ("record.json", "history.csv", "outcomes.parquet", "predictions.safetensors", "folder")
-    + ("weights.safetensors", "weights_best.safetensors"),
+    "student": (
+        *("record.json", "history.csv", "outcomes.parquet", "predictions.safetensors", "folder"),
+        *("weights.safetensors", "weights_best.safetensors"),
+    ),
     "compressed": ("record.json", "decision.json", "weights.safetensors"),
     "link": ("record.json", "weights.safetensors"),
     "teacher": ("record.json", "weights.safetensors", "predictions.safetensors", "folder"),

@@ -1,4 +1,4 @@
-"""Kills: a run, a worker of it or a report is killed at random moments, then the same command goes to its end."""
+"""Kills: a run, a worker of it or a report is killed at random, then the same command goes to its end."""
 
 from __future__ import annotations
 
@@ -182,7 +182,9 @@ class _Killing:
 
     def _judge(self, ended: Ended, what: str, statuses: tuple[int, ...]) -> None:
         if ended.status in (1, 2) and 0 in statuses and len(statuses) == 1 and not ended.over:
-            self.outcome.add("refused", f"{what}: exit status {ended.status}: {ended.last_lines()} {self._after()}")
+            self.outcome.add(
+                "refused", f"{what}: exit status {ended.status}: {ended.last_lines()} {self._after()}"
+            )
             statuses = (0, 1, 2)
         judge_end(self.outcome, ended, what, statuses)
 
@@ -198,11 +200,15 @@ class _Killing:
             if (later := now.get(at)) is None:
                 self.outcome.add("lost", f"{at} {self._after()}")
             elif (end.started, end.finished) != (later.started, later.finished):
-                self.outcome.add("doubled", f"{at}: made at {later.started}, was at {end.started} {self._after()}")
+                self.outcome.add(
+                    "doubled", f"{at}: made at {later.started}, was at {end.started} {self._after()}"
+                )
             elif end != later:
                 names = [name for name in end.written if end.written[name] != later.written.get(name)]
                 kind = "doubled" if end.status == later.status else "lost"
-                self.outcome.add(kind, f"{at}: {later.status}; written again: {', '.join(names)} {self._after()}")
+                self.outcome.add(
+                    kind, f"{at}: {later.status}; written again: {', '.join(names)} {self._after()}"
+                )
         return now
 
     def _compare_with_reference(self) -> None:

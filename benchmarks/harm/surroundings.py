@@ -54,5 +54,7 @@ def changes(before: State, after: State) -> list[str]:
     >>> changes({"a": "1", "b": "1"}, {"a": "2", "c": "1"})
     ['a was changed', 'b was removed', 'c was written']
     """
-    words = [f"{at} was {'changed' if at in after else 'removed'}" for at in before if before[at] != after.get(at)]
+    words = [
+        f"{at} was {'changed' if at in after else 'removed'}" for at in before if before[at] != after.get(at)
+    ]
     return words + [f"{at} was written" for at in after if at not in before]
