@@ -77,7 +77,7 @@ def as_markdown(parts: Parts, seed: int) -> str:
         "# What kdbench withstands",
         "",
         "A small suite killed at random moments and resumed, every kind of file of a run damaged in every "
-        "way, run directories made to write elsewhere, bad suites, command lines, checkpoints, data and code. "
+        "way, run directories made to write elsewhere, bad suites, words, checkpoints, data and code. "
         "*tried* counts kills and cases; the other columns what went wrong:",
         "",
         *(f"- *{kind}*: {text}" for kind, text in KINDS.items()),

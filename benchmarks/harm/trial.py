@@ -47,7 +47,7 @@ class Trial:
     prepare: Prepare | None = None
     statuses: tuple[int, ...] = (2,)
     made: tuple[str, ...] = ()
-    limit_s: float = 30.0
+    limit_s: float = 20.0
 
     @property
     def name(self) -> str:
