@@ -9,9 +9,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# As in typing, which is not imported: ``python -m kdbench`` may still find a user's file of that name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from kdbench.efficiency.measure import measure
     from kdbench.plan import make_plan
     from kdbench.report import compare, rank, write_report

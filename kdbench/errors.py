@@ -5,9 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
+from kdbench.printable import printable
+
 
 class UserError(Exception):
     """A request that cannot be carried out; its text is one line, and the command line exits with 2."""
+
+    def __init__(self, text: str) -> None:
+        """Keep the text as one line that a terminal can show, whatever it quotes."""
+        super().__init__(printable(text))
 
 
 class SharedFault(UserError):

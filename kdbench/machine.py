@@ -40,6 +40,8 @@ BF16_FLAGS = ("amx_bf16", "amx_tile", "avx512_bf16", "bf16", "avx512f", "avx2")
 _CPUINFO = Path("/proc/cpuinfo")
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _SOURCE = Path(__file__).parent
+# The descriptors of the measuring lock that this process holds.
+_HELD: list[int] = []
 
 
 def fingerprint() -> dict[str, Any]:
@@ -117,6 +119,20 @@ def load_average() -> float:
     return round(psutil.getloadavg()[0], 2)
 
 
+class _MeasuringLock(filelock.FileLock):
+    """The measuring lock, with the descriptor that holds it."""
+
+    def fileno(self) -> int:
+        descriptor = self._context.lock_file_fd
+        assert descriptor is not None
+        return descriptor
+
+
+def held_locks() -> tuple[int, ...]:
+    """Return the descriptors of the measuring lock that this process holds; who inherits one holds it too."""
+    return tuple(_HELD) if os.name == "posix" else ()
+
+
 @contextmanager
 def measuring_lock(timeout_s: float, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the one lock of this machine under which anything is timed.
@@ -127,7 +143,7 @@ def measuring_lock(timeout_s: float, on_wait: Callable[[], None] = lambda: None)
     """
     path = Path(tempfile.gettempdir()) / "kdbench-measuring.lock"
     # Every user of the machine must be able to take the lock, whoever made the file.
-    lock = filelock.FileLock(path, timeout=max(timeout_s, 0.0), mode=0o666, poll_interval=0.2)
+    lock = _MeasuringLock(path, timeout=max(timeout_s, 0.0), mode=0o666, poll_interval=0.2)
     try:
         try:
             lock.acquire(timeout=0)
@@ -143,9 +159,12 @@ def measuring_lock(timeout_s: float, on_wait: Callable[[], None] = lambda: None)
         raise UserError(
             f"cannot use the measuring lock {path}: {error.strerror or error}. Delete it, or set TMPDIR."
         ) from None
+    descriptor = lock.fileno()
+    _HELD.append(descriptor)
     try:
         yield
     finally:
+        _HELD.remove(descriptor)
         lock.release()
 
 

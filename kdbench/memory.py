@@ -15,7 +15,7 @@ UNITS = {
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), start=1)},
 }
 _BY_NAME = {unit.lower(): size for unit, size in UNITS.items()}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([a-z]+)", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:

@@ -14,6 +14,15 @@ def printable(text: str) -> str:
     return _UNFIT.sub(lambda match: " " if match.group().isspace() else "\N{REPLACEMENT CHARACTER}", text)
 
 
+def coded(text: str) -> str:
+    """Return a line of JSON with the codes of signs that are not fit for it in their place.
+
+    >>> coded('"a\\x9b[2J"')
+    '"a\\\\u009b[2J"'
+    """
+    return _UNFIT.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number of things in words: ``1 student``, ``1,000 students``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from kdbench.code.factory import is_importing, load_factory
+from kdbench.code.foreign import foreign
 from kdbench.errors import UserError, unknown
 
 E = TypeVar("E")
@@ -146,7 +147,8 @@ def _package(point: metadata.EntryPoint) -> str:
 @contextmanager
 def _named_if_it_fails(what: str) -> Iterator[None]:
     try:
-        yield
+        with foreign(what, limited=True):
+            yield
     except UserError:
         raise
     except Exception as error:  # an installed plug-in may raise anything while it is imported

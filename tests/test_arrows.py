@@ -20,8 +20,19 @@ LONGEST = 300
 
 # From what everything rests on to what a person meets; parts of one line know nothing of one another.
 LAYERS = (
-    {"errors", "printable", "bounds", "heads", "deferred", "progress", "shared_state", "place"},
-    {"column", "machine", "memory", "suite"},
+    {"printable"},
+    {
+        "errors",
+        "bounds",
+        "heads",
+        "deferred",
+        "progress",
+        "shared_state",
+        "place",
+        "parent",
+        "temporary",
+    },
+    {"child", "column", "machine", "memory", "suite"},
     {"column_names"},
     {"store"},
     {"code"},
@@ -36,6 +47,7 @@ LAYERS = (
     {"runner", "exporting", "analysis"},
     {"report"},
     {"cli"},
+    {"command"},
     {"__main__"},
 )
 READING = ("analysis", "report", "store", "suite", "column", "heads", "bounds")

@@ -175,6 +175,8 @@ def test_the_command_measures_in_what_is_asked_for(monkeypatch: pytest.MonkeyPat
         (["--runtimes", "onnx"], "runtimes must be distinct and have eager among them"),
         (["--precision", "bf16"], "precisions must be distinct and have fp32 among them"),
         (["--threads", "0"], "--threads 0: expected positive integers or 'all'"),
+        (["--threads", "9" * 5000], "expected positive integers or 'all', for example 1 or 1,all; 4096 is"),
+        (["--batch-sizes", "9" * 20], "--batch-sizes 99999999999999999999: expected positive integers"),
         (["--threads", "1,2"], "threads 1, 2: of several numbers one must be 'all'"),
         (["--counts-only", "--energy"], "--counts-only times nothing"),
     ],

@@ -29,7 +29,22 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["12 apples", "8", "GB", "", "-1GB", "8G", "1e3MB", "8 GB!", "1,5GB", "8GB\n8", "٣"]
+    "text",
+    [
+        "12 apples",
+        "8",
+        "GB",
+        "",
+        "-1GB",
+        "8G",
+        "1e3MB",
+        "8 GB!",
+        "1,5GB",
+        "8GB\n8",
+        "٣",
+        "٣GB",
+        "9" * 400 + "GB",
+    ],
 )
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UserError, match=r"is not a size: give a size such as 8GB, 500MB or 2GiB\.$"):

@@ -289,3 +289,10 @@ def test_a_checkpoint_that_is_replaced_is_noticed_as_edited_code_is(
     torch.save({name: 2 * value for name, value in student.state_dict().items()}, weights)
     with pytest.raises(UserError, match=r"weights\.pt, .* was edited"):
         refuse_edited(plan)
+
+
+def test_a_suite_that_spans_more_cells_than_anybody_trains_is_refused(small_suite: Load) -> None:
+    seeds = ", ".join(map(str, range(10_000)))
+    suite = small_suite(f"seeds=[{seeds}]", "methods=[{name: kd, alpha: [1, 2, 3, 4, 5, 6]}]")
+    with pytest.raises(UserError, match="the suite spans up to 120,000 cells"):
+        make_plan(suite)

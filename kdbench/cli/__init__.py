@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -11,9 +13,10 @@ from kdbench.cli.checking import check
 from kdbench.cli.evaluating import evaluate
 from kdbench.cli.exporting import export
 from kdbench.cli.measuring import measure
-from kdbench.cli.options import error_console, escaped
+from kdbench.cli.options import error_console, print_error
 from kdbench.cli.reading import compare, list_, report
 from kdbench.cli.running import plan, run
+from kdbench.code.foreign import ProcessEnded, foreign
 from kdbench.errors import UserError
 
 __all__ = ["app", "main"]
@@ -40,8 +43,27 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (list_, "kdbench list methods"),
     (check, "kdbench check runs/quickstart"),
 )
+
+
+def _returning(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that ends with a word, also where code of a user's own or an interrupt ends it."""
+
+    @functools.wraps(command)
+    def returning(*args: Any, **options: Any) -> None:
+        try:
+            with foreign(""):
+                command(*args, **options)
+        except ProcessEnded as ended:
+            raise UserError(f"{ended}.") from ended
+        except KeyboardInterrupt:
+            error_console.print("stopped")
+            raise typer.Exit(130) from None
+
+    return returning
+
+
 for command, example in COMMANDS:
-    app.command(command.__name__.rstrip("_"), epilog=f"Example: {example}")(command)
+    app.command(command.__name__.rstrip("_"), epilog=f"Example: {example}")(_returning(command))
 
 
 def main() -> None:
@@ -51,5 +73,5 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        error_console.print(f"[bold red]error:[/] {escaped(str(error))}", soft_wrap=True)
+        print_error(str(error))
         sys.exit(2)

@@ -11,6 +11,7 @@ import typer
 from kdbench.cli.evaluating import headline_line, print_remarks
 from kdbench.cli.options import (
     AsJson,
+    CodeTimeout,
     DataRoot,
     DeviceOption,
     error_console,
@@ -19,6 +20,7 @@ from kdbench.cli.options import (
     out_console,
     print_json,
 )
+from kdbench.code.foreign import LIMIT_S, limit
 from kdbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def check(
     data: Annotated[
         bool, typer.Option("--data", help="Read all data of a suite once, and name every file that is bad.")
     ] = False,
+    code_timeout: CodeTimeout = LIMIT_S,
     as_json: AsJson = False,
 ) -> None:
     """Validate a suite, or a run directory.
@@ -62,6 +65,7 @@ def check(
     hand, where there are any, are still what it was made of. With --accuracy --json prints an object of
     findings and teachers. Exit status: 1 where something is wrong.
     """
+    limit(code_timeout)
     for option, chosen in (("--data", data), ("--accuracy", accuracy)):
         if path.is_dir() and chosen:
             raise UserError(f"{option} goes with a suite, and {path} is a folder: name the suite's file.")
@@ -149,6 +153,6 @@ def _accuracies(plan: Plan, data_root: Path | None, device: Device, quiet: bool)
         rows = teacher_accuracies(plan, data_root, device, progress)
     if not quiet:
         for row in rows:
-            out_console.print(headline_line(row), soft_wrap=True, markup=False)
+            out_console.print(escaped(headline_line(row)), soft_wrap=True)
             print_remarks(row["remarks"])
     return rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdbench.cli.options import (
+    CodeTimeout,
     DataRoot,
     DeviceOption,
     MemoryBudget,
@@ -17,6 +18,7 @@ from kdbench.cli.options import (
     out_console,
     print_json,
 )
+from kdbench.code.foreign import LIMIT_S, limit
 from kdbench.heads import head_of, plain
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def evaluate(
     data_root: DataRoot = None,
     device: DeviceOption = "auto",
     memory_budget: MemoryBudget = None,
+    code_timeout: CodeTimeout = LIMIT_S,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object instead of a table.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -53,6 +56,7 @@ def evaluate(
     are those of a suite with the same dataset; dataset.args takes size, channels, limit, limit_test, mean,
     std and what the source itself takes. Without mean and std they are those of the training images.
     """
+    limit(code_timeout)
     from kdbench.cli.console import progress_on
     from kdbench.memory import parse_size
     from kdbench.runner.evaluate import evaluate as evaluate_model

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from kdbench.cli.options import AsJson, DataRoot, out_console, print_json
+from kdbench.cli.options import AsJson, CodeTimeout, DataRoot, escaped, out_console, print_json
+from kdbench.code.foreign import LIMIT_S, limit
 
 
 def export(
@@ -23,6 +24,7 @@ def export(
         bool, typer.Option("--best", help="Weights of the epoch best on validation instead of the last.")
     ] = False,
     data_root: DataRoot = None,
+    code_timeout: CodeTimeout = LIMIT_S,
     as_json: AsJson = False,
 ) -> None:
     """Export the trained student of a cell, to deploy it.
@@ -31,6 +33,7 @@ def export(
     within rounding. It takes any batch size. What a user of the model must know (normalisation, classes)
     stands in it, or in a JSON file beside it.
     """
+    limit(code_timeout)
     from kdbench.exporting import export as export_student
     from kdbench.exporting import find_cell, trained_student
 
@@ -41,8 +44,5 @@ def export(
         print_json(exported.as_json())
         return
     beside = f" and {exported.card}" if exported.card else ""
-    out_console.print(
-        f"Wrote {exported.path} ({exported.bytes:,} bytes){beside}: {exported.parity}.",
-        soft_wrap=True,
-        markup=False,
-    )
+    wrote = f"Wrote {exported.path} ({exported.bytes:,} bytes){beside}: {exported.parity}."
+    out_console.print(escaped(wrote), soft_wrap=True)

@@ -167,7 +167,7 @@ def listing_table(kind: str, rows: Rows) -> Table:
         heading = "" if name == "direction" else name
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=name in ("name", "range"))
     for row in rows:
-        table.add_row(*(Text(_shown(key, row[key])) for key in SHOWN[kind]))
+        table.add_row(*(Text(printable(_shown(key, row[key]))) for key in SHOWN[kind]))
     return table
 
 

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kdbench.cli.options import AsJson, DeviceOption, Quiet, error_console, out_console, print_json
+from kdbench.cli.options import (
+    AsJson,
+    CodeTimeout,
+    DeviceOption,
+    Quiet,
+    error_console,
+    out_console,
+    print_json,
+)
+from kdbench.code.foreign import LIMIT_S, limit
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 
@@ -22,7 +31,12 @@ def measure(
     ] = None,
     classes: Annotated[
         int | None,
-        typer.Option("--classes", min=2, help="Number of classes; default 1000, or as in the node's run."),
+        typer.Option(
+            "--classes",
+            min=2,
+            max=1_000_000,
+            help="Number of classes; default 1000, or as in the node's run.",
+        ),
     ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Model that ratios refer to; default the first.")
@@ -40,12 +54,14 @@ def measure(
     ] = False,
     energy: Annotated[bool, typer.Option("--energy", help="Take the energy by RAPL or NVML.")] = False,
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, help="Measure so often, and show how far the runs spread.")
+        int,
+        typer.Option("--repeat", min=1, max=1000, help="Measure so often, and show how far the runs spread."),
     ] = 1,
     counts_only: Annotated[
         bool, typer.Option("--counts-only", help="Time nothing: parameters, multiply-adds, bytes.")
     ] = False,
     device: DeviceOption = "auto",
+    code_timeout: CodeTimeout = LIMIT_S,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -54,6 +70,7 @@ def measure(
     Parameters, multiply-adds, bytes and latency; ratios refer to the first model, or to --against. Of a
     node, its own trained and compressed network is measured.
     """
+    limit(code_timeout)
     inputs = InputSpec.image(_integers("--input", image or "3,32,32", 3))
     sizes = _integers("--batch-sizes", batches)
     from kdbench.cli.console import progress_on
@@ -112,18 +129,28 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _threads(text: str) -> list[int | str]:
+    from kdbench.suite.plain import MOST_THREADS, cut
+
     parts = _names(text)
-    if not all(part == "all" or (part.isdecimal() and int(part) > 0) for part in parts):
-        raise UserError(f"--threads {text}: expected positive integers or 'all', for example 1 or 1,all.")
+    if not all(part == "all" or part in map(str, range(1, MOST_THREADS + 1)) for part in parts):
+        raise UserError(
+            f"--threads {cut(text)}: expected positive integers or 'all', for example 1 or 1,all; "
+            f"{MOST_THREADS} is the most."
+        )
     return [part if part == "all" else int(part) for part in parts]
 
 
 def _integers(option: str, text: str, count: int | None = None) -> tuple[int, ...]:
+    from kdbench.suite.plain import MOST_AT_ONCE, cut
+
     try:
         values = tuple(int(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if not values or min(values) < 1 or (count and len(values) != count):
+    if not values or min(values) < 1 or max(values) > MOST_AT_ONCE or (count and len(values) != count):
         wanted = f"{count} positive integers" if count else "positive integers"
-        raise UserError(f"{option} {text}: expected {wanted} separated by commas, for example 3,32,32.")
+        raise UserError(
+            f"{option} {cut(text)}: expected {wanted} separated by commas, for example 3,32,32; "
+            f"{MOST_AT_ONCE:,} is the most."
+        )
     return values

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from kdbench.printable import printable
+from kdbench.code.foreign import OPTION
+from kdbench.printable import coded, printable
 
 if TYPE_CHECKING:
     from kdbench.suite import Suite
@@ -41,6 +42,13 @@ MemoryBudget = Annotated[
         "Default: half of the free memory.",
     ),
 ]
+CodeTimeout = Annotated[
+    float,
+    typer.Option(
+        OPTION,
+        help="Seconds that a user's own factory, or a first forward pass, may take; 0: any number.",
+    ),
+]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to compute.")]
 
 
@@ -49,6 +57,11 @@ def escaped(text: object) -> str:
     from rich.markup import escape
 
     return escape(printable(str(text)))
+
+
+def print_error(text: str) -> None:
+    """Print the one line that says why a request ended."""
+    error_console.print(f"[bold red]error:[/] {escaped(text)}", soft_wrap=True)
 
 
 def print_failures(failures: Sequence[str]) -> None:
@@ -77,4 +90,5 @@ def load_suite(name: str, seeds: str | None, overrides: list[str] | None) -> Sui
 
 def print_json(rows: Any) -> None:
     """Print rows as JSON on standard output."""
-    sys.stdout.write(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n".join(map(coded, text.split("\n"))) + "\n")

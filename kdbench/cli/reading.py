@@ -9,6 +9,7 @@ import typer
 
 from kdbench.cli.options import (
     AsJson,
+    CodeTimeout,
     RunArgument,
     error_console,
     escaped,
@@ -16,6 +17,7 @@ from kdbench.cli.options import (
     print_failures,
     print_json,
 )
+from kdbench.code.foreign import LIMIT_S, limit
 from kdbench.errors import UserError, unknown
 
 
@@ -94,6 +96,7 @@ def report(
         bool,
         typer.Option("--retime", help="First compute latencies and speed-ups anew from the stored samples."),
     ] = False,
+    code_timeout: CodeTimeout = LIMIT_S,
 ) -> None:
     """Rewrite tables, figures and the HTML page.
 
@@ -102,6 +105,7 @@ def report(
     kdbench knows today, also those that the run was made without, and with --retime latencies and speed-ups
     as kdbench states them today; nothing is measured.
     """
+    limit(code_timeout)
     from kdbench.cli.console import ConsoleProgress
 
     with ConsoleProgress(out_console) as progress:

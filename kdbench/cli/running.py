@@ -10,6 +10,7 @@ import typer
 from kdbench.cli.evaluating import print_remarks
 from kdbench.cli.options import (
     AsJson,
+    CodeTimeout,
     DataRoot,
     DeviceOption,
     MemoryBudget,
@@ -24,6 +25,7 @@ from kdbench.cli.options import (
     print_failures,
     print_json,
 )
+from kdbench.code.foreign import LIMIT_S, limit
 
 if TYPE_CHECKING:
     from kdbench.suite import Suite
@@ -45,7 +47,7 @@ def run(
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Processes that train cohorts at once.")
+        int, typer.Option("--jobs", "-j", min=1, max=4096, help="Processes that train cohorts at once.")
     ] = 1,
     executor: Annotated[
         str | None,
@@ -54,6 +56,7 @@ def run(
         ),
     ] = None,
     memory_budget: MemoryBudget = None,
+    code_timeout: CodeTimeout = LIMIT_S,
     quiet: Quiet = False,
 ) -> None:
     """Run a suite; run it again and it goes on where it was.
@@ -61,6 +64,7 @@ def run(
     Exit status: 0 when all cells are done, 1 when some or a part of the report failed, 2 when the request was
     wrong.
     """
+    limit(code_timeout)
     loaded = load_suite(suite, seeds, overrides)
     from kdbench.cli.console import progress_on
     from kdbench.memory import parse_size
@@ -109,9 +113,11 @@ def plan(
         ),
     ] = False,
     memory_budget: MemoryBudget = None,
+    code_timeout: CodeTimeout = LIMIT_S,
     as_json: AsJson = False,
 ) -> None:
     """Show the cells and cohorts of a suite, and whether its images go in memory."""
+    limit(code_timeout)
     loaded = load_suite(suite, seeds, overrides)
     from kdbench.memory import as_text, default_budget, parse_size
     from kdbench.plan import make_plan
@@ -138,7 +144,7 @@ def plan(
     for line in describe_controls(planned):
         out_console.print(escaped(line))
     print_remarks(planned.remarks)
-    out_console.print(_way_of_images(loaded, data_root, budget), soft_wrap=True, markup=False)
+    out_console.print(escaped(_way_of_images(loaded, data_root, budget)), soft_wrap=True)
     if estimate:
         from kdbench.cli.console import ConsoleProgress
         from kdbench.runner.estimate import estimate as estimated
@@ -152,7 +158,7 @@ def plan(
                 f"{as_text(cohort.bytes)}; the budget is {as_text(budget)}.",
             )
         for line in forecast.lines():
-            out_console.print(line)
+            out_console.print(escaped(line))
 
 
 def _way_of_images(suite: Suite, data_root: Path | None, budget: int) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from kdbench.code.foreign import foreign
 from kdbench.code.imports import Code, code_of
 from kdbench.code.trust import refuse_library_member, refuse_library_module, refuse_shared_file
 from kdbench.code.workspace import Loader, Workspace, refuse_stale, workspace_of
@@ -123,7 +124,7 @@ def _code_of_module(name: str, reference: str, workspace: Workspace) -> Code | N
     top = name.partition(".")[0]
     own = {top} if PathFinder.find_spec(top, workspace.roots) else ()
     try:
-        with workspace.entered(own):
+        with foreign(reference, limited=True), workspace.entered(own):
             spec = importlib.util.find_spec(name)
     except Exception as error:
         raise _failed(reference, error) from error
@@ -150,7 +151,8 @@ def _import_file(path: Path, reference: str) -> ModuleType:
         # Dataclasses and pickle look a module up by its name while it is being imported.
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            with foreign(reference, limited=True):
+                spec.loader.exec_module(module)
         except Exception as error:
             del sys.modules[name]
             raise _failed(reference, error) from error
@@ -168,7 +170,8 @@ def _import_module(place: str, reference: str) -> ModuleType:
         refuse_shared_file(code.file, reference)
     try:
         with workspace.entered(code.packages(workspace.folder) if code else ()):
-            module = importlib.import_module(name)
+            with foreign(reference, limited=True):
+                module = importlib.import_module(name)
             if code:
                 refuse_stale(code)
             return module

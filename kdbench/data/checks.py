@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kdbench.data.dataset import Description, Examples, Raw
 from kdbench.errors import UserError
 from kdbench.inputs import DTYPES
+from kdbench.suite.plain import LONGEST_NAME, of_line
 from kdbench.targets import USUAL, find_target
 
 Fault = Callable[[str], None]
@@ -32,6 +33,10 @@ def check(
             raise UserError(f"images of {where} are {examples.images.dtype}: give uint8, 0 to 255.")
         if not len(examples):
             raise UserError(f"{where} has no examples: add some.")
+        if examples.images is not None and len(examples.images) != len(examples):
+            raise UserError(
+                f"{where} has {len(examples.images)} images and {len(examples)} labels: give one an image."
+            )
         _check_fields(where, examples)
         _check_shapes(where, examples, raw.train, fault)
         for text in target.faults(where, "label", examples.labels, num_classes):
@@ -39,12 +44,18 @@ def check(
         for head, classes in raw.heads.items():
             for text in of_heads.faults(where, head, examples.further[head], len(classes)):
                 fault(text)
-    _check_classes(name, raw.classes, target.counts(raw.train.labels, num_classes), fault)
+    _check_names(name, raw.classes, fault)
+    trained = target.counts(raw.train.labels, num_classes)
+    _check_classes(name, raw.classes, trained, "training", fault)
+    if target.exclusive:
+        tested = target.counts(raw.test.labels, num_classes)
+        _check_classes(name, raw.classes, np.where(trained, tested, 1), "test", fault)
     for head, classes in raw.heads.items():
         if len(classes) < 2:
             raise UserError(f"dataset.heads: {head} of {name} has {len(classes)} class: leave it out.")
+        _check_names(f"{head} in {name}", classes, fault)
         counts = of_heads.counts(raw.train.further[head], len(classes))
-        _check_classes(f"{head} in {name}", classes, counts, fault)
+        _check_classes(f"{head} in {name}", classes, counts, "training", fault)
     if isinstance(expected, Description):
         description = Description(raw.inputs, num_classes, raw.target)
         if description != expected:
@@ -84,9 +95,17 @@ def _shapes(examples: Examples) -> dict[str, tuple[int, ...]]:
     return images | {f"values of '{name}'": values.shape[1:] for name, values in examples.fields.items()}
 
 
-def _check_classes(where: str, classes: tuple[str, ...], counts: NDArray[np.int64], fault: Fault) -> None:
+def _check_names(where: str, classes: tuple[str, ...], fault: Fault) -> None:
+    for number, text in enumerate(classes):
+        if wrong := of_line(text, LONGEST_NAME):
+            fault(f"the name of class {number} of {where} cannot be shown: {wrong}.")
+
+
+def _check_classes(
+    where: str, classes: tuple[str, ...], counts: NDArray[np.int64], kind: str, fault: Fault
+) -> None:
     for index in np.flatnonzero(counts == 0):
-        fault(f"class '{classes[index]}' of {where} has no training example: add some.")
+        fault(f"class '{classes[index]}' of {where} has no {kind} example: add some.")
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,19 +57,19 @@ def places(dataset: str, classes: Sequence[str], order: Sequence[str]) -> NDArra
     [0, 2, 1]
     """
     _check_count(dataset, len(classes), order)
-    for name in classes:
-        if classes.count(name) > 1:
+    for name, count in Counter(classes).items():
+        if count > 1:
             raise UserError(f"dataset.classes: {dataset} has two classes called '{name}': rename one there.")
-    for name in order:
-        if name not in classes:
-            hint = nearest(name, set(classes) - set(order)) or f" It has: {', '.join(classes[:20])}."
-            raise UserError(f"dataset.classes: '{name}' is no class of {dataset}.{hint}")
-    return np.array([list(order).index(name) for name in classes], dtype=np.int64)
+    places = {name: place for place, name in enumerate(order)}
+    for name in sorted(places.keys() - set(classes), key=places.__getitem__):
+        hint = nearest(name, set(classes) - places.keys()) or f" It has: {', '.join(classes[:20])}."
+        raise UserError(f"dataset.classes: '{name}' is no class of {dataset}.{hint}")
+    return np.array([places[name] for name in classes], dtype=np.int64)
 
 
 def _check_count(dataset: str, num_classes: int, order: Sequence[str]) -> None:
-    for name in order:
-        if list(order).count(name) > 1:
+    for name, count in Counter(order).items():
+        if count > 1:
             raise UserError(f"dataset.classes: '{name}' is named twice.")
     if len(order) != num_classes:
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,11 @@ from numpy.typing import NDArray
 from kdbench.data.splits import balanced
 from kdbench.errors import UserError, unknown
 from kdbench.inputs import IMAGE, Field, InputSpec
+from kdbench.suite.plain import LARGEST, shown
 
+# Pixels of a side; what is taken off pixels from 0 to 1, and what they are divided by.
+WIDEST = 8192
+MOST_LEVEL, LEAST_STD = 1e6, 1e-6
 COMMON = ("size", "channels", "limit", "limit_test", "mean", "std")
 
 
@@ -48,7 +51,7 @@ class Options:
                 if name not in own:
                     raise unknown("dataset argument", name, [*COMMON, *own])
         options = cls(
-            size=_count("size", args.get("size")),
+            size=_count("size", args.get("size"), WIDEST),
             channels=_count("channels", args.get("channels")),
             limit=_count("limit", args.get("limit")),
             limit_test=_count("limit_test", args.get("limit_test")),
@@ -58,8 +61,11 @@ class Options:
         )
         if options.channels not in (None, 1, 3):
             raise UserError(f"dataset argument channels is {options.channels}: give 1 (grey) or 3 (RGB).")
-        if options.std is not None and min(options.std) <= 0:
-            raise UserError(f"dataset argument std is {list(options.std)}: every entry must be above 0.")
+        if options.std is not None and min(options.std) < LEAST_STD:
+            raise UserError(
+                f"dataset argument std is {list(options.std)}: every entry must be above 0, "
+                f"{LEAST_STD} at least."
+            )
         return options
 
     def kept(self, split: str, strata: NDArray[np.int64], count: int) -> NDArray[np.intp] | None:
@@ -103,11 +109,13 @@ class Options:
         return InputSpec({**inputs.fields, IMAGE: Field(shape)})
 
 
-def _count(name: str, value: Any) -> int | None:
+def _count(name: str, value: Any, most: int = LARGEST) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"dataset argument {name} is {value!r}: give a whole number of at least 1.")
+        raise UserError(f"dataset argument {name} is {shown(value)}: give a whole number of at least 1.")
+    if value > most:
+        raise UserError(f"dataset argument {name} is {shown(value)}: give {most} at most.")
     return value
 
 
@@ -115,7 +123,10 @@ def _numbers(name: str, value: Any) -> tuple[float, ...] | None:
     if value is None:
         return None
     numbers = list(value) if isinstance(value, (list, tuple)) else []
-    good = [not isinstance(x, bool) and isinstance(x, (int, float)) and math.isfinite(x) for x in numbers]
+    good = [type(x) in (int, float) and abs(x) <= MOST_LEVEL for x in numbers]
     if not numbers or not all(good):
-        raise UserError(f"dataset argument {name} is {value!r}: give a list of numbers, one a channel.")
+        raise UserError(
+            f"dataset argument {name} is {shown(value)}: give a list of numbers, one a channel, for pixels "
+            "from 0 to 1."
+        )
     return tuple(float(x) for x in numbers)

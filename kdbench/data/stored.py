@@ -112,7 +112,7 @@ class Packed(OpenShelf):
             pack = _Pack(folder)
             with pack.path.open("wb") as file:
                 for row, image in enumerate(images):
-                    where = image.where.encode()
+                    where = os.fsencode(image.where)
                     content = (
                         image.content if isinstance(image.content, bytes) else image.content.read_bytes()
                     )
@@ -137,7 +137,7 @@ class Packed(OpenShelf):
         with self.pack.path.open("rb") as file:
             file.seek(start)
             where, content = file.read(middle - start), file.read(stop - middle)
-        return Encoded(where.decode(), content)
+        return Encoded(os.fsdecode(where), content)
 
     def take(self, rows: NDArray[np.intp]) -> Self:
         """Return the shelf of the images at ``rows``, in that order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from kdbench.data.augment import Augment
 from kdbench.data.draws import Draws
 from kdbench.data.stored import Opened
 from kdbench.errors import SharedFault, UserError
+from kdbench.parent import end_with
 
 MOST_WORKERS = 4
 # How many images a worker hands over at a time. Each is ahead by two such pieces: with images of 224 × 224
@@ -54,6 +56,7 @@ class Stream:
             batch_size=None,
             num_workers=workers,
             multiprocessing_context=START if workers else None,
+            worker_init_fn=partial(_end_with, os.getpid()),
             pin_memory=self._device.type == "cuda",
             # Of its own, so that the stream of random numbers that training uses stays as it is.
             generator=torch.Generator(),
@@ -68,6 +71,11 @@ class Stream:
         if isinstance(piece, UserError):
             raise SharedFault(str(piece)) from piece
         return piece.to(self._device, non_blocking=True)
+
+
+def _end_with(parent: int, worker: int) -> None:
+    """Let a worker end with its process: until then it holds what that one held, such as the run's lock."""
+    end_with(parent)
 
 
 def _pieces(draws: Draws, batch_size: int) -> Iterator[Draws]:

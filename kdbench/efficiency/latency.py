@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 import torch
 
+from kdbench.code.foreign import foreign
 from kdbench.efficiency.protocol import SAMPLES_NEEDED, Protocol
 from kdbench.efficiency.quiet import Quietness, Watch
 from kdbench.efficiency.runtimes import restore
@@ -30,6 +31,7 @@ Timer = Callable[[Call], float]
 # Warm-up is over once the medians of two successive windows of calls agree this well.
 _WINDOW = 5
 _TOLERANCE = 0.05
+_TIMED = "a model that is timed"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def time_calls(
     for subject, make in makers.items():
         on_warm_up(subject)
         try:
-            with kept_settings():
+            with kept_settings(), foreign(_TIMED):
                 call = make()
                 with torch.inference_mode():
                     ms = warm_up(call, timer, protocol)
@@ -151,7 +153,7 @@ def interleave(
             for subject in _order(running, round_):
                 on_turn(subject, round_, rounds)
                 try:
-                    with kept_settings():
+                    with kept_settings(), foreign(_TIMED):
                         taken = _take_turn(calls[subject], tallies[subject], timer, round_)
                     timing.turns.append(Turn(subject, round_, taken))
                 except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -14,16 +13,22 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.efficiency.process import TurnFile, module_command, module_environment, supervise
+from kdbench.child import command
+from kdbench.code.foreign import current_limit
+from kdbench.efficiency.process import TurnFile, supervise
 from kdbench.efficiency.protocol import Protocol
 from kdbench.efficiency.report import CostReport, WorkerResult, build_report
 from kdbench.efficiency.samples import SAMPLE_COLUMNS
-from kdbench.efficiency.steps import BUILD, memory_step
+from kdbench.efficiency.steps import BUILD, COUNT, memory_step
 from kdbench.errors import UserError, unknown
 from kdbench.inputs import InputSpec
 from kdbench.machine import fingerprint, load_average, measuring_lock, versions
 from kdbench.progress import Progress
 from kdbench.store import read_json, write_json
+from kdbench.temporary import temporary_folder
+
+# What a measuring process writes last.
+RESULT, MEMORY = "result.json", "memory.json"
 
 
 @dataclass(frozen=True)
@@ -132,14 +137,13 @@ def _result(
         left = sum(BUILD not in failures[label] for label in labels)
         if not left:
             break
-        with tempfile.TemporaryDirectory(prefix="kdbench-cost-") as name:
-            folder = Path(name)
+        with temporary_folder("kdbench-cost-") as folder:
             progress.begin(f"measuring {left} models", max(1, passes), "pass")
             reason, culprit = _run_worker({**job, "failures": failures}, folder, protocol, progress)
             progress.end(reason or "done")
             if reason is None:
                 samples = pd.read_parquet(folder / "latency.parquet")
-                return WorkerResult(**read_json(folder / "result.json"), samples=samples)
+                return WorkerResult(**read_json(folder / RESULT), samples=samples)
         if culprit is None or BUILD in failures[culprit[0]]:
             failures = {label: {BUILD: reason} | failed for label, failed in failures.items()}
         else:
@@ -157,7 +161,7 @@ def _run_worker(
     culprit: tuple[str, str] | None = None
     passed = 0
 
-    def on_line(line: str) -> None:
+    def on_line(line: str) -> float | None:
         nonlocal culprit, passed
         event = json.loads(line)
         passed += event["event"] == "passed"
@@ -167,8 +171,10 @@ def _run_worker(
         progress.advance(
             passed + min(part, 1), " ".join(str(event[key]) for key in ("step", "label") if key in event)
         )
+        # What calls a factory, and a network for the first time.
+        return current_limit() if culprit and culprit[1] in (BUILD, COUNT) else None
 
-    reason = _run("kdbench.efficiency.worker", job, folder, protocol.timeout_s, on_line)
+    reason = _run("kdbench.efficiency.worker", job, folder, protocol.timeout_s, RESULT, on_line)
     return reason, culprit or TurnFile.read(folder)
 
 
@@ -177,16 +183,17 @@ def _run(
     job: dict[str, Any],
     folder: Path,
     timeout_s: float,
-    on_line: Callable[[str], None] = lambda line: None,
+    result: str,
+    on_line: Callable[[str], float | None] = lambda line: None,
 ) -> str | None:
     """Run a module of kdbench on a job in a process of its own; return None, or why it did not succeed."""
     write_json(folder / "job.json", job)
     return supervise(
-        module_command(module, folder),
+        command(module, str(folder / "job.json"), str(folder)),
         on_line=on_line,
         timeout_s=timeout_s,
         stderr=folder / "stderr.txt",
-        environment=module_environment(),
+        result=folder / result,
     )
 
 
@@ -199,12 +206,9 @@ def add_memory(job: dict[str, Any], devices: Sequence[str], result: WorkerResult
     progress.begin("taking memory", len(cells), "process")
     for done, (entry, device, batch) in enumerate(cells, start=1):
         own = {**job, "model": entry, "device": device, "batch": batch, "threads": result.threads}
-        with tempfile.TemporaryDirectory(prefix="kdbench-memory-") as name:
-            folder = Path(name)
-            reason = _run("kdbench.efficiency.memory", own, folder, job["protocol"]["timeout_s"])
-            content: dict[str, Any] = (
-                {"reason": reason} if reason is not None else read_json(folder / "memory.json")
-            )
+        with temporary_folder("kdbench-memory-") as folder:
+            reason = _run("kdbench.efficiency.memory", own, folder, job["protocol"]["timeout_s"], MEMORY)
+            content: dict[str, Any] = {"reason": reason} if reason is not None else read_json(folder / MEMORY)
         if "memory" in content:
             result.measured.setdefault(entry["label"], {}).update(content["memory"])
         else:

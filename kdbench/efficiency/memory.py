@@ -1,4 +1,4 @@
-"""The process that takes one model's memory: ``python -m kdbench.efficiency.memory JOB.json OUT_FOLDER``.
+"""The process that takes one model's memory: ``main()`` with JOB.json and OUT_FOLDER as arguments.
 
 It builds the model, runs it at one batch size, and writes ``memory.json``. The process is a fresh one for
 each model and batch size, because allocators keep what an earlier model needed.
@@ -69,7 +69,3 @@ def main() -> None:
     except UserError as error:
         content = {"reason": str(error)}
     write_json(Path(sys.argv[2]) / "memory.json", content)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import kdbench
+from kdbench.machine import held_locks
 
 # Before its first line a process loads Python and torch, which a cold disk makes slow.
 STARTUP_SECONDS = 120.0
@@ -21,30 +20,21 @@ STARTUP_SECONDS = 120.0
 _SIGKILL = getattr(signal, "SIGKILL", 9)
 
 
-def module_command(module: str, folder: Path) -> list[str]:
-    """Return the command that runs a module of kdbench on ``folder/job.json`` and writes into ``folder``."""
-    return [sys.executable, "-m", module, str(folder / "job.json"), str(folder)]
-
-
-def module_environment() -> dict[str, str]:
-    """Return the environment in which a child runs the same sources as this process, installed or not."""
-    path = [str(Path(kdbench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
-
-
 def supervise(
     command: Sequence[str],
     *,
-    on_line: Callable[[str], None],
+    on_line: Callable[[str], float | None],
     timeout_s: float,
     stderr: Path,
-    environment: Mapping[str, str] | None = None,
+    result: Path | None = None,
 ) -> str | None:
     """Run a command to its end and pass on each line of its output; return None, or why it did not succeed.
 
-    The reason tells silence (no line for ``timeout_s``; the process and its children are then killed),
-    death by a signal, and a failing exit code apart, with the last line of the standard error, which
-    is kept in the file ``stderr``. The caller sleeps between lines and takes no time from the child.
+    The reason tells silence (no line for ``timeout_s``, or for the seconds that ``on_line`` returned of the
+    last line if it gave any; the process and its children are then killed),
+    death by a signal, a failing exit code, and an end before the file ``result`` was written apart, with the
+    last line of the standard error, which is kept in the file ``stderr``. The caller sleeps between lines and
+    takes no time from the child. The child holds this process's measuring lock as long as it lives.
     """
     with (
         stderr.open("wb") as errors,
@@ -56,7 +46,7 @@ def supervise(
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=environment,
+            pass_fds=held_locks(),
             start_new_session=True,
         ) as process,
     ):
@@ -70,15 +60,14 @@ def supervise(
                 # A line without its end was cut off by the death of the process.
                 if not line.endswith("\n"):
                     break
-                on_line(line.rstrip("\n"))
-                patience = timeout_s
+                patience = on_line(line.rstrip("\n")) or timeout_s
             with watch.limit(timeout_s):
                 code = process.wait()
         finally:
             watch.kill()
     if watch.silence is not None:
         return f"the measuring process made no progress for {watch.silence:g} s and was killed"
-    if code == 0:
+    if code == 0 and (result is None or result.is_file()):
         return None
     if code == -_SIGKILL:
         return "the measuring process was killed by SIGKILL, often a sign of too little memory"
@@ -86,6 +75,8 @@ def supervise(
     detail = f": {last}" if last else ""
     if code < 0:
         return f"the measuring process was killed by {_signal_name(-code)}{detail}"
+    if code == 0:
+        return f"the measuring process ended before its work was done (os._exit?){detail}"
     return f"the measuring process ended with code {code}{detail}"
 
 

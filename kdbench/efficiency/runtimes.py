@@ -6,11 +6,9 @@ Before a runtime is timed its output is compared with that of eager mode in fp32
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from kdbench.inputs import Inputs, cast, copied, laid_out, tensors
 from kdbench.machine import native_bf16
 from kdbench.models.trial import Trial
 from kdbench.place import RUNTIME_TITLES, Place
+from kdbench.temporary import temporary_folder
 
 Call = Callable[[], Any]
 
@@ -166,11 +165,11 @@ def _onnx(model: nn.Module, inputs: Inputs) -> Call:
     options.log_severity_level = 3
     # Its threads would otherwise go on spinning into the turn of the next model.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    with tempfile.TemporaryDirectory(prefix="kdbench-onnx-") as folder, torch.no_grad():
+    with temporary_folder("kdbench-onnx-") as folder, torch.no_grad():
         # The exporter takes a mapping that comes last for keyword arguments.
         program = torch.onnx.export(model, (inputs, {}), dynamo=True, verbose=False)
         assert program is not None
-        file = Path(folder) / "model.onnx"
+        file = folder / "model.onnx"
         program.save(str(file))
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]

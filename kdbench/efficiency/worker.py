@@ -1,4 +1,4 @@
-"""The process that measures: ``python -m kdbench.efficiency.worker JOB.json OUT_FOLDER``.
+"""The process that measures: ``main()`` with JOB.json and OUT_FOLDER as arguments.
 
 It builds the models by name, counts and times them, and writes ``latency.parquet`` and, last and
 atomically, ``result.json``. What it is doing goes to standard output, one JSON object a line; whatever the
@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from kdbench.code.foreign import foreign
 from kdbench.efficiency.columns import energy_name
 from kdbench.efficiency.counts import count
 from kdbench.efficiency.energy import Rapl, joules_per_example
@@ -184,7 +185,8 @@ class _Session:
         if wanted:
             self.emit({"event": "step", "label": label, "step": step})
         try:
-            yield wanted
+            with foreign(label):
+                yield wanted
         except Exception as error:
             self.failures[label][step] = failure(error)
 
@@ -240,7 +242,3 @@ def main() -> None:
 
     emit({"event": "ready"})
     measure_job(read_json(Path(sys.argv[1])), Path(sys.argv[2]), emit)
-
-
-if __name__ == "__main__":
-    main()

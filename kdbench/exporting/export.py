@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from kdbench.exporting.cell import TrainedStudent
 from kdbench.exporting.formats import FORMATS
 from kdbench.exporting.parity import TOLERANCE, Parity, parity
 from kdbench.store import write_json
+from kdbench.temporary import temporary_folder
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -66,8 +66,8 @@ def export(student: TrainedStudent, to: str, out: Path | None = None) -> Exporte
             raise UserError(f"{path} is a folder: name a file with --out.")
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that the file can be moved there in one step.
-        with tempfile.TemporaryDirectory(prefix=".kdbench-", dir=path.parent) as folder:
-            partial = Path(folder) / f"model{format.suffix}"
+        with temporary_folder(".kdbench-export-", path.parent) as folder:
+            partial = folder / f"model{format.suffix}"
             comparison = _write_and_compare(student, to, partial)
             size = partial.stat().st_size
             card = path.with_suffix(".json") if format.card_beside else None

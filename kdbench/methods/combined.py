@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
-
 from kdbench.deferred import Tensor
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, Pair, Refusal
+from kdbench.methods.quantities import Temperature, Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -22,9 +21,9 @@ class Combined(Distiller):
     class Parameters(base.Parameters):
         """Weight of the cross-entropy; weight and temperature T of the soft term, which is off by default."""
 
-        ce: float = Field(1.0, ge=0)
-        kd: float = Field(0.0, ge=0)
-        kd_temperature: float = Field(4.0, gt=0)
+        ce: Weight = 1.0
+        kd: Weight = 0.0
+        kd_temperature: Temperature = 4.0
 
     @classmethod
     def soft_temperature(cls, hyper: Any) -> float | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kdbench.code.foreign import foreign
 from kdbench.deferred import nn
 from kdbench.errors import UserError
 from kdbench.methods.compressor import Compressor, Decision, find_step
@@ -54,7 +55,8 @@ def applied(compressor: Compressor, model: nn.Module, decision: Decision) -> nn.
 
     place = place_of(type(compressor))
     try:
-        changed = compressor.apply(model, decision)
+        with foreign(f"apply() of the compressor at {place}"):
+            changed = compressor.apply(model, decision)
     except UserError:
         raise
     except Exception as error:  # a compressor of a user's own may raise anything

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
+from kdbench.code.foreign import foreign
 from kdbench.column import SYNONYMS, Column, Direction, Scale
 from kdbench.errors import UserError, unknown
 from kdbench.metrics.tensors import (
@@ -188,7 +189,8 @@ def score(
         if only is not None and name not in only:
             continue
         try:
-            value = float(entry.function(**{need: available[need] for need in entry.needs}))
+            with foreign(f"metric '{name}'"):
+                value = float(entry.function(**{need: available[need] for need in entry.needs}))
         except Undefined as reason:
             values[name], reasons[name] = None, str(reason)
             continue

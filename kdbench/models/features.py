@@ -25,6 +25,7 @@ from kdbench.errors import UserError, nearest
 from kdbench.inputs import Inputs, InputSpec
 from kdbench.models.outputs import NoLogits, first_tensor
 from kdbench.models.shapes import FeatureShapes, Outputs, Taps
+from kdbench.models.trial import passing
 from kdbench.shared_state import kept_settings
 
 MAX_BLOCKS = 4
@@ -88,7 +89,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with kept_settings(), torch.no_grad():
+        with passing(model), kept_settings(), torch.no_grad():
             yield
     finally:
         for module, training in modes.items():

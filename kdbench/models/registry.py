@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdbench.code.foreign import foreign
 from kdbench.deferred import nn
 from kdbench.errors import UserError, nearest, unknown
 from kdbench.inputs import InputSpec
@@ -91,7 +92,7 @@ def build_model(
     from kdbench.shared_state import kept_settings
 
     try:
-        with kept_settings():
+        with kept_settings(), foreign(f"model '{name}'", limited=True):
             model = builder(*positional, **keywords)
     except UserError:
         raise

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdbench.code.foreign import foreign
 from kdbench.inputs import InputSpec, copied, laid_out, same, tensors
 from kdbench.models.outputs import NoLogits, described
 from kdbench.shared_state import kept_settings, kept_streams, seed_streams
@@ -67,6 +70,16 @@ class Trial:
             )
 
 
+def passing(network: nn.Module) -> AbstractContextManager[None]:
+    """Return what says that a network is shown something for the first time, and must come to an end."""
+    kind = type(network)
+    try:
+        place = f" ({Path(inspect.getfile(kind)).name})"
+    except (TypeError, OSError):
+        place = ""
+    return foreign(f"a first pass through {kind.__name__}{place}", limited=True)
+
+
 def try_out(model: nn.Module, spec: InputSpec, *, bf16: bool = False, trained: bool = True) -> Trial:
     """Evaluate a copy of a network and train it for a step, in channels_last and, if that fails, contiguous.
 
@@ -96,7 +109,7 @@ def _fails_in_bf16(
     try:
         network = copy.deepcopy(model).to(memory_format=memory_format).train(trained)
         inputs = laid_out(spec.example_for(network, EXAMPLES), memory_format)
-        with torch.set_grad_enabled(trained):
+        with passing(network), torch.set_grad_enabled(trained):
             with torch.autocast(tensors(inputs)[0].device.type, dtype=torch.bfloat16):
                 logits = network(inputs)
             if trained and logits.requires_grad:
@@ -113,7 +126,7 @@ def _attempt(model: nn.Module, spec: InputSpec, memory_format: torch.memory_form
         network = copy.deepcopy(model).to(memory_format=memory_format)
         inputs = laid_out(spec.example_for(network, EXAMPLES), memory_format)
         network.eval()
-        with torch.no_grad(), _returned(network) as evaluation:
+        with passing(network), torch.no_grad(), _returned(network) as evaluation:
             shown = copied(inputs)
             seed_streams(0)
             first = network(shown).float()
@@ -124,7 +137,7 @@ def _attempt(model: nn.Module, spec: InputSpec, memory_format: torch.memory_form
         repeats = not bool(apart > ROUNDING * largest)
         trial = replace(trial, evaluated=True, changes_input=changed, repeats=repeats)
         network.train()
-        with torch.enable_grad(), _returned(network) as training:
+        with passing(network), torch.enable_grad(), _returned(network) as training:
             shown = copied(inputs)
             logits = network(shown).float()
             if logits.shape != first.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from kdbench.suite import Suite
 from kdbench.suite.references import located
 from kdbench.suite.schema import ModelEntry
 from kdbench.targets import find_target
+
+# A plan of so many takes minutes, and no machine trains them in a year.
+MOST_CELLS = 100_000
 
 
 def make_plan(suite: Suite, data_root: Path | None = None) -> Plan:
@@ -115,6 +119,12 @@ class _Matrix:
         self._suite = suite
         self._maker = maker
         self._usual = self._variants({})
+        counts = map(len, (suite.teachers, suite.students, self._usual, suite.seeds))
+        if (cells := math.prod(counts)) > MOST_CELLS:
+            raise UserError(
+                f"the suite spans up to {cells:,} cells (teachers × students × methods × seeds): "
+                f"make suites of {MOST_CELLS:,} at most."
+            )
 
     def _variants(self, special: Mapping[str, Mapping[str, Any]]) -> list[Variant]:
         return [

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from kdbench.code.foreign import ProcessEnded, foreign
 from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 from kdbench.models.index import CLASSES, INPUTS, Sketch, indexed, sketch_of
@@ -44,8 +45,9 @@ class Sketches:
         key += role if entry.checkpoint else ""
         if key not in self._known:
             try:
-                self._known[key] = self._from_index(entry) or self._built(role, entry)
-            except UserError as error:
+                with foreign(f"{role} '{entry.shown}'", limited=True):
+                    self._known[key] = self._from_index(entry) or self._built(role, entry)
+            except (UserError, ProcessEnded) as error:
                 raise UserError(f"{role} '{entry.shown}': {error}") from None
         return self._known[key]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -13,11 +14,13 @@ from kdbench.errors import UserError, nearest
 from kdbench.methods import Method, Parameters
 from kdbench.methods.compressor import find_step
 from kdbench.suite import Suite
+from kdbench.suite.plain import shown
 from kdbench.suite.references import located
 from kdbench.suite.schema import CHAINED, ChainEntry, MethodEntry
 
 # One point of a grid: the method, its hyper-parameters, its label.
 Way = tuple[Method, Parameters, str]
+MOST_COMBINATIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def expand(
     students = names if entry.students is None else entry.students
     if isinstance(entry, ChainEntry):
         ways = [_ways_of_link(entry, place) for place in range(len(entry.chain))]
+        _refuse_endless(entry.shown, map(len, ways))
         for combination in itertools.product(*ways):
             details = [detail for _, _, detail in combination]
             label = CHAINED.join(details) if entry.label is None else entry.label + _swept(ways, combination)
@@ -90,6 +94,7 @@ def _ways(entry: MethodEntry, *, named: bool, special: Mapping[str, Any] = {}) -
     """
     registered = find_step(located(entry.name, entry.folder))
     grid = dict(_grid(registered, entry.parameters))
+    _refuse_endless(entry.shown, map(len, grid.values()))
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
         usual = _hyper(registered, point)
@@ -102,6 +107,15 @@ def _ways(entry: MethodEntry, *, named: bool, special: Mapping[str, Any] = {}) -
                     f"another ({label}): give it a label, or one value."
                 )
         yield registered, _hyper(registered, point | dict(special)) if special else usual, label
+
+
+def _refuse_endless(label: str, counts: Iterable[int]) -> None:
+    combinations = math.prod(counts)
+    if combinations > MOST_COMBINATIONS:
+        raise UserError(
+            f"method '{label}': its lists of values span {combinations:,} combinations: give lists that span "
+            f"{MOST_COMBINATIONS:,} at most."
+        )
 
 
 def _shown(hyper: Parameters, *, swept: set[str], all_others: bool) -> dict[str, Any]:
@@ -150,5 +164,5 @@ def _hyper(registered: Method, parameters: dict[str, Any]) -> Parameters:
             raise UserError(f"method '{registered.name}' has no parameter '{field}'.{hint}") from None
         message = first["msg"][0].lower() + first["msg"][1:]
         raise UserError(
-            f"method '{registered.name}': {field}: found {first['input']!r}; {message}."
+            f"method '{registered.name}': {field}: found {shown(first['input'])}; {message}."
         ) from None

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+from kdbench.code.foreign import foreign
+
 P = ParamSpec("P")
 Made = TypeVar("Made")
 
@@ -36,7 +38,8 @@ class Attempts:
     ) -> Made:
         """Return what ``make`` makes, or ``otherwise`` where it raises, and keep that."""
         try:
-            return make(*args, **fields)
+            with foreign(part):
+                return make(*args, **fields)
         except Exception as error:  # whatever it is: it is told, and the other parts are needed all the more
             self.failed(part, error)
             return otherwise

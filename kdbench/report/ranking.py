@@ -16,7 +16,7 @@ from kdbench.analysis.standings import REFERENCE, Standing, Standings, standings
 from kdbench.analysis.summary import summarise
 from kdbench.column import Column
 from kdbench.errors import UserError
-from kdbench.printable import counted
+from kdbench.printable import counted, printable
 from kdbench.report import numerals
 from kdbench.report.columns import short_title
 from kdbench.report.evidence import p_text
@@ -61,7 +61,7 @@ def render_ranks(
         write_figure(figure, lambda: draw_ranking(result.ranking, table.title))
     print_table(table, console)
     if figure is not None:
-        console.print(Text(f"\nWrote {figure}."), soft_wrap=True)
+        console.print(Text(f"\nWrote {printable(str(figure))}."), soft_wrap=True)
 
 
 def _standings(paths: Sequence[str | Path], metric: str | None, baseline: str) -> tuple[Standings, Column]:

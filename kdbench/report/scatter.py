@@ -38,8 +38,9 @@ SUFFIXES = {"full": "", "open": "-open", "left": "-open-dot"}
 def scatter_json(summary: Summary) -> str | None:
     """Return the chart as JSON: a plotly figure, and for each cost its title and the x of every trace.
 
-    The first cost is the one that is shown at the start. As in the figures, random teachers are left out.
-    None where there is nothing to show.
+    ``title`` is plain text, ``axis`` the same for plotly, which reads HTML. The first cost is
+    the one that is shown at the start. As in the figures, random teachers are left out. None where there is
+    nothing to show.
     """
     summary = summary.without_repeats()
     rows = [row for row in summary.rows if row.mean(summary.headline) is not None]
@@ -52,6 +53,7 @@ def scatter_json(summary: Summary) -> str | None:
     choices = [
         {
             "title": style.cost_label(summary.columns[cost]),
+            "axis": _escaped(style.cost_label(summary.columns[cost])),
             "name": cost,
             "formats": dict.fromkeys(
                 ("tickformat", "hoverformat"), ".3~g" if summary.columns[cost].scale == "ms" else ".3~s"
@@ -90,7 +92,7 @@ def _layout(column: Column) -> dict[str, Any]:
         "height": 480,
         "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
         "xaxis": {**axis, "type": "log", "dtick": "D2"},
-        "yaxis": {**axis, "title": {"text": style.axis_label(column)}},
+        "yaxis": {**axis, "title": {"text": _escaped(style.axis_label(column))}},
         "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
         "hovermode": "closest",
     }
@@ -130,7 +132,7 @@ def _hover(row: Row, summary: Summary) -> str:
     what = (
         f"{row.student}, {row.method}, teacher {row.teacher}" if row.student else f"{row.teacher} (teacher)"
     )
-    return f"{_escaped(what)}<br>{short_title(column)} {value}, n = {interval.n}"
+    return f"{_escaped(what)}<br>{_escaped(f'{short_title(column)} {value}')}, n = {interval.n}"
 
 
 def _escaped(text: str) -> str:

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.efficiency.process import module_environment
 from kdbench.inputs import Inputs
 from kdbench.plan import Plan
 from kdbench.runner.session import Session
@@ -51,8 +50,8 @@ class Clock:
     def process_start(self) -> float:
         """Return the seconds until a process that measures has read its libraries."""
         started = time.perf_counter()
-        command = [sys.executable, "-c", "import kdbench.efficiency.worker"]
-        subprocess.run(command, env=module_environment(), capture_output=True, check=True)
+        code = "import sys; sys.path[:] = sys.argv[1:]; import kdbench.efficiency.worker"
+        subprocess.run([sys.executable, "-P", "-c", code, *sys.path], capture_output=True, check=True)
         return time.perf_counter() - started
 
     def of(self, call: Callable[[], object], repeats: int = REPEATS) -> float:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 
+from kdbench.code.foreign import foreign
 from kdbench.errors import SharedFault, UserError
 from kdbench.memory import as_text
+from kdbench.models.trial import passing
 from kdbench.plan import Cell, Cohort, Node
 from kdbench.progress import Steps
 from kdbench.runner.assembly import Room, first_network, trainee_of
@@ -82,12 +84,14 @@ class CohortRun:
         x, _, _ = next(self.session.train.ordered(self.cohort.recipe.batch_size))
         for place, (node, teacher) in enumerate(tutors.items()):
             try:
-                tutor = shared.setdefault(teacher.node.id, teacher.tutor())
-                start = node.start
-                network = self.bench.network(start) if start else first_network(node, self.session)
-                trainee = trainee_of(node, self.session, network, teacher.fitted(), tutor)
-                if node.entry.shown not in self._steps:
-                    self._steps[node.entry.shown] = step_bytes(trainee.model, x)
+                with foreign(node.label):
+                    tutor = shared.setdefault(teacher.node.id, teacher.tutor())
+                    start = node.start
+                    network = self.bench.network(start) if start else first_network(node, self.session)
+                    trainee = trainee_of(node, self.session, network, teacher.fitted(), tutor)
+                    if node.entry.shown not in self._steps:
+                        with passing(trainee.model):
+                            self._steps[node.entry.shown] = step_bytes(trainee.model, x)
                 admitted = room.admits(held_bytes(trainee), self._steps[node.entry.shown])
             except SharedFault:
                 raise
@@ -158,7 +162,8 @@ class CohortRun:
         with Steps(self.progress, f"evaluating {models}", total, "pass") as steps:
             for product in products:
                 try:
-                    finishing.finish(product, self.run, memory, steps.step)
+                    with foreign(product.node.label):
+                        finishing.finish(product, self.run, memory, steps.step)
                 except UserError:
                     raise
                 except NodeFailed as failure:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from kdbench.code.foreign import foreign
 from kdbench.data import check_classes, describe_dataset, describe_heads, load_entry
 from kdbench.errors import UserError
 from kdbench.heads import PRIMARY, name_in
@@ -27,6 +27,7 @@ from kdbench.suite import describe_mistake
 from kdbench.suite.schema import DatasetEntry, ModelEntry, Strict
 from kdbench.suite.yaml_source import YamlSource
 from kdbench.targets import find_target
+from kdbench.temporary import temporary_folder
 from kdbench.training.evaluation import BATCH, predict
 
 # Below this headline another order of the classes is looked for, which takes a pass over more images.
@@ -116,12 +117,13 @@ def evaluate(
             )
         remarks.append("no checkpoint was given: the weights are those that the model's own function gave it")
     remarks += _fitting(asked, data_root)
-    with tempfile.TemporaryDirectory(prefix="kdbench-evaluate-") as scratch:
+    with temporary_folder("kdbench-evaluate-") as scratch:
         data = load_entry(
-            asked.dataset, root=data_root, memory_budget=budget, scratch=Path(scratch), progress=progress
+            asked.dataset, root=data_root, memory_budget=budget, scratch=scratch, progress=progress
         )
         session = Session(asked.dataset, data, target)
-        return evaluated(asked.model, asked.dataset, session, progress, remarks)
+        with foreign(f"model '{asked.model.shown}'"):
+            return evaluated(asked.model, asked.dataset, session, progress, remarks)
 
 
 def _fitting(asked: Evaluation, data_root: Path | None) -> tuple[str, ...]:
@@ -226,7 +228,7 @@ def teacher_accuracies(
         for other in plan.idle_teachers
         if other.entry.checkpoint
     )
-    with tempfile.TemporaryDirectory(prefix="kdbench-evaluate-") as scratch:
+    with temporary_folder("kdbench-evaluate-") as scratch:
         for label, entry in entries:
             if entry.checkpoint is None:
                 rows.append(
@@ -245,9 +247,10 @@ def teacher_accuracies(
                     dataset,
                     root=data_root,
                     memory_budget=default_budget(on.type),
-                    scratch=Path(scratch),
+                    scratch=scratch,
                     progress=progress,
                 )
                 session = Session(dataset, data, on)
-            rows.append(evaluated(entry, plan.suite.dataset, session, progress) | {"model": label})
+            with foreign(label):
+                rows.append(evaluated(entry, plan.suite.dataset, session, progress) | {"model": label})
     return rows

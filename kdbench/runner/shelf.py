@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from kdbench.code.foreign import foreign
 from kdbench.errors import UserError
 from kdbench.heads import PRIMARY
 from kdbench.metrics import catalogue
@@ -38,7 +39,8 @@ def explained(node: Node, folder: Path) -> Iterator[None]:
     place.unlink(missing_ok=True)
     what = "teacher" if node.role != "student" else "network"
     try:
-        yield
+        with foreign(f"{what} '{node.label}'"):
+            yield
     except UserError:
         raise
     except NotFinite as failure:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from kdbench.code.foreign import foreign
 from kdbench.plan import Plan, make_plan
 from kdbench.plan.code import refuse_other_plan, user_files
 from kdbench.registry import Registry
@@ -79,7 +80,8 @@ class Work:
             if any(cell.id in self.nodes for cell in cohort.cells) or any(
                 node.id in self.nodes for node in cohort.links
             ):
-                workshop.make(cohort)
+                with foreign(f"a model or a method of {cohort.label}"):
+                    workshop.make(cohort)
         tell(Event("done", self.id))
 
 

@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from kdbench.suite.plain import MOST_AT_ONCE, MOST_THREADS
 from kdbench.suite.references import Placed, located
 from kdbench.suite.schema import File, Name, Strict
 from kdbench.suite.seed import Seed
 
-Threads = Annotated[int, Field(ge=1)] | Literal["all"]
+Count = Annotated[int, Field(ge=1, le=MOST_THREADS)]
+Threads = Count | Literal["all"]
 
 
 class MeasureEntry(Strict):
@@ -21,16 +23,18 @@ class MeasureEntry(Strict):
     """
 
     latency: bool = True
-    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 256), min_length=1)
-    threads: Annotated[int, Field(ge=1)] | tuple[Threads, ...] | None = None
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=MOST_AT_ONCE)], ...] = Field(
+        (1, 256), min_length=1, max_length=100
+    )
+    threads: Count | Annotated[tuple[Threads, ...], Field(max_length=100)] | None = None
     runtimes: tuple[Literal["eager", "compile", "export", "onnx", "graph"], ...] = ("eager",)
     precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32",)
     memory: bool = False
     energy: bool = False
-    min_samples: int = Field(100, ge=11)
-    min_seconds: float = Field(0.5, ge=0)
-    max_seconds: float = Field(20.0, gt=0)
-    timeout_s: float = Field(900.0, gt=0)
+    min_samples: int = Field(100, ge=11, le=10_000_000)
+    min_seconds: float = Field(0.5, ge=0, le=86_400)
+    max_seconds: float = Field(20.0, ge=0.001, le=86_400)
+    timeout_s: float = Field(900.0, ge=0.001, le=604_800)
 
     @model_validator(mode="after")
     def _comparable(self) -> MeasureEntry:
@@ -91,9 +95,13 @@ class RobustnessEntry(Placed, Strict):
     how many test images, balanced over the classes, null for all of them.
     """
 
-    corruptions: Annotated[tuple[Name, ...], BeforeValidator(_from_single)] = Field(("all",), min_length=1)
-    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((1, 2, 3, 4, 5), min_length=1)
-    examples: int | None = Field(None, ge=1)
+    corruptions: Annotated[tuple[Name, ...], BeforeValidator(_from_single)] = Field(
+        ("all",), min_length=1, max_length=1000
+    )
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(
+        (1, 2, 3, 4, 5), min_length=1, max_length=5
+    )
+    examples: int | None = Field(None, ge=1, le=2**31)
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import BaseModel, PrivateAttr, ValidationError, ValidationInfo, model_validator
 
 from kdbench.errors import UserError
+from kdbench.suite.plain import as_name, shown
 
 # The field of a suite, and the entry of the context in which its parts are validated.
 PATHS_FROM = "paths_from"
@@ -43,7 +44,7 @@ class Placed(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             text = first["msg"].removeprefix("Value error, ")
-            raise UserError(f"{where} '{first['input']}': {text}.") from None
+            raise UserError(f"{where} {shown(first['input'])}: {text}.") from None
 
     @property
     def folder(self) -> Path | None:
@@ -124,6 +125,7 @@ def located_file(path: Path, info: ValidationInfo) -> Path:
 
     Raises ValueError for a file that is there from the current folder only.
     """
+    as_name(str(path))
     folder = paths_from(info)
     if folder is None:
         return path

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from kdbench.printable import printable
+from kdbench.suite.plain import LONGEST_LABEL, MOST_AT_ONCE, Free, Label, Line, Several, faults
 from kdbench.suite.references import Placed, checked_name, located, located_file
 from kdbench.suite.seed import Seed
 
@@ -37,13 +37,13 @@ class Augment(Strict):
 class ImbalanceEntry(Strict):
     """A long tail in training: the largest class has ``factor`` times the images of the smallest."""
 
-    factor: float = Field(ge=1)
+    factor: float = Field(ge=1, le=1e6)
 
 
 # What a suite called further heads before, and may still.
 FORMER_HEADS = "tasks"
 # It is the beginning of names of columns and files.
-HeadName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+HeadName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=LONGEST_LABEL)]
 
 
 def _as_names(value: Any) -> Any:
@@ -52,17 +52,8 @@ def _as_names(value: Any) -> Any:
     return [str(item) for item in value] if numbers else value
 
 
-def _plain(text: str) -> str:
-    """Return a label on one line; raises ValueError for signs that no table can show."""
-    line = " ".join(text.split())
-    if not line or printable(line) != line:
-        raise ValueError("a label is plain text on one line")
-    return line
-
-
-Label = Annotated[str, AfterValidator(_plain)]
 # A name that may be that of a user's own code, as it was written; a file, from the suite's folder.
-Name = Annotated[str, AfterValidator(checked_name)]
+Name = Annotated[Line, AfterValidator(checked_name)]
 File = Annotated[Path, AfterValidator(located_file)]
 
 
@@ -77,14 +68,14 @@ class DatasetEntry(Placed, Strict):
 
     name: Name
     validation_fraction: float = Field(0.1, ge=0, lt=1)
-    split_seed: Seed = 0
+    split_seed: Annotated[Seed, Field(lt=2**32)] = 0
     augment: Augment = Augment()
     imbalance: ImbalanceEntry | None = None
-    classes: Annotated[tuple[str, ...] | None, BeforeValidator(_as_names)] = None
-    heads: dict[HeadName, Annotated[float, Field(gt=0)]] = Field(
-        {}, validation_alias=AliasChoices("heads", FORMER_HEADS)
+    classes: Annotated[tuple[Line, ...] | None, BeforeValidator(_as_names)] = None
+    heads: dict[HeadName, Annotated[float, Field(gt=0, le=1e6)]] = Field(
+        {}, validation_alias=AliasChoices("heads", FORMER_HEADS), max_length=1000
     )
-    args: dict[str, Any] = {}
+    args: Free = {}
 
     @field_validator("heads")
     @classmethod
@@ -109,14 +100,15 @@ class OptimizerFields(Strict):
     """What may differ between the students of one cohort: the optimiser and its schedule."""
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.05, gt=0)
+    # As far as float32 goes: what diverges shall do so in its own cell.
+    lr: float = Field(0.05, gt=0, le=1e30)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: float = Field(5e-4, ge=0)
-    clip_norm: float | None = Field(None, gt=0)
+    weight_decay: float = Field(5e-4, ge=0, le=1000)
+    clip_norm: float | None = Field(None, ge=1e-6, le=1e6)
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "cosine"
-    milestones: tuple[int, ...] = ()
-    gamma: float = Field(0.1, gt=0, le=1)
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field((), max_length=1000)
+    gamma: float = Field(0.1, ge=1e-6, le=1)
     warmup: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -125,22 +117,32 @@ class OptimizerFields(Strict):
             raise ValueError("nesterov needs momentum above 0")
         if self.schedule == "step" and not self.milestones:
             raise ValueError("schedule 'step' needs milestones, for example [150, 180, 210]")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} must increase")
         return self
 
 
 class Recipe(OptimizerFields):
     """How a model is trained. ``warmup`` is the share of the training in which lr rises linearly."""
 
-    epochs: int = Field(240, ge=1)
-    batch_size: int = Field(64, ge=2)
+    epochs: int = Field(240, ge=1, le=1_000_000)
+    batch_size: int = Field(64, ge=2, le=MOST_AT_ONCE)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @model_validator(mode="after")
+    def _reached(self) -> Recipe:
+        if self.schedule == "step" and self.milestones[-1] > self.epochs:
+            raise ValueError(
+                f"milestones {list(self.milestones)} are epochs of the training, which has {self.epochs}"
+            )
+        return self
 
 
 class TapsEntry(Strict):
     """The modules whose features are read, where they are not to be found automatically."""
 
-    stages: tuple[str, ...] | None = None
-    pooled: str | None = None
+    stages: tuple[Line, ...] | None = Field(None, max_length=1000)
+    pooled: Line | None = None
 
 
 class ModelEntry(Placed, Strict):
@@ -150,11 +152,11 @@ class ModelEntry(Placed, Strict):
     """
 
     name: Name
-    args: dict[str, Any] = {}
+    args: Free = {}
     label: Label | None = None
     checkpoint: File | None = None
     taps: TapsEntry | None = None
-    recipe: dict[str, Any] = {}
+    recipe: Free = {}
 
     @property
     def reference(self) -> str:
@@ -195,7 +197,7 @@ CONTROL = "scratch"
 TEACHER = "teacher"
 # Between the links of a chain that has no label.
 CHAINED = " → "
-Students = Annotated[tuple[str, ...], Field(min_length=1)]
+Students = Annotated[tuple[Line, ...], Field(min_length=1), Several]
 
 
 class MethodEntry(Placed):
@@ -206,6 +208,12 @@ class MethodEntry(Placed):
     name: Name
     label: Label | None = None
     students: Students | None = None
+
+    @model_validator(mode="after")
+    def _plain_parameters(self) -> MethodEntry:
+        for location, fault in faults(self.parameters):
+            raise ValueError(f"{'.'.join(map(str, location))}: {fault}")
+        return self
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -257,6 +265,7 @@ class ChainEntry(Placed, Strict):
     chain: Annotated[
         tuple[Annotated[MethodEntry, BeforeValidator(_as_link), AfterValidator(_bare)], ...],
         BeforeValidator(_several),
+        Field(max_length=100),
     ]
     label: Label | None = None
     students: Students | None = None
@@ -275,6 +284,6 @@ class ChainEntry(Placed, Strict):
 class PairEntry(Strict):
     """A teacher with its students, and the hyper-parameters that methods take for them, by method."""
 
-    teacher: str
-    students: tuple[str, ...] = Field(min_length=1)
-    methods: dict[str, dict[str, Any]] = {}
+    teacher: Line
+    students: Students
+    methods: dict[Line, Free] = Field({}, max_length=1000)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from kdbench.errors import UserError, nearest, unknown
-from kdbench.suite.measurements import ControlsEntry, IndependentEntry, MeasureEntry, RobustnessEntry
+from kdbench.suite.measurements import (
+    ControlsEntry,
+    IndependentEntry,
+    MeasureEntry,
+    RobustnessEntry,
+)
+from kdbench.suite.plain import LONGEST_LABEL, MOST_ENTRIES, MOST_THREADS, Lines, as_name, shown
 from kdbench.suite.references import PATHS_FROM, located, names_files
 from kdbench.suite.schema import (
     CONTROL,
@@ -28,7 +35,7 @@ from kdbench.suite.schema import (
     TeacherEntry,
 )
 from kdbench.suite.seed import Seed
-from kdbench.suite.yaml_source import YamlSource, as_yaml
+from kdbench.suite.yaml_source import YamlSource, as_field, as_yaml
 
 
 def _from_name(value: Any) -> Any:
@@ -37,6 +44,7 @@ def _from_name(value: Any) -> Any:
 
 # How the parts of a location begin that pydantic puts in for a choice between classes.
 OF_UNION = "one-of-"
+_OF_CHOICE = ("function-", "constrained-", "tuple[", OF_UNION)
 
 
 def _kind_of_method(value: Any) -> str:
@@ -54,6 +62,11 @@ Method = Annotated[
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
+def _repeated(labels: Iterable[Any]) -> Iterator[Any]:
+    """Yield the labels that are there twice."""
+    return (label for label, count in Counter(labels).items() if count > 1)
+
+
 class Suite(Strict):
     """One benchmark: every student is made by every method from every teacher, once a seed.
 
@@ -65,30 +78,30 @@ class Suite(Strict):
     ``paths_from`` is the folder that paths of the suite are relative to, by default that of its file.
     """
 
-    name: str = Field(pattern=NAME)
-    description: str = ""
+    name: str = Field(pattern=NAME, max_length=LONGEST_LABEL)
+    description: Lines = ""
     dataset: Annotated[DatasetEntry, BeforeValidator(_from_name)]
-    teachers: tuple[Teacher, ...] = Field(min_length=1)
-    students: tuple[Student, ...] = Field(min_length=1)
-    methods: tuple[Method, ...] = Field(min_length=1)
-    pairs: tuple[PairEntry, ...] = ()
-    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
+    teachers: tuple[Teacher, ...] = Field(min_length=1, max_length=MOST_ENTRIES)
+    students: tuple[Student, ...] = Field(min_length=1, max_length=MOST_ENTRIES)
+    methods: tuple[Method, ...] = Field(min_length=1, max_length=MOST_ENTRIES)
+    pairs: tuple[PairEntry, ...] = Field((), max_length=MOST_ENTRIES)
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1, max_length=MOST_ENTRIES)
     recipe: Recipe = Recipe()
     measure: MeasureEntry = MeasureEntry()
     controls: ControlsEntry = ControlsEntry()
     robustness: RobustnessEntry | None = None
-    metrics: tuple[Name, ...] = ()
-    sections: tuple[Name, ...] = ()
+    metrics: tuple[Name, ...] = Field((), max_length=MOST_ENTRIES)
+    sections: tuple[Name, ...] = Field((), max_length=MOST_ENTRIES)
     inapplicable: Literal["error", "skip"] = "error"
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
     paths_from: Path | None = None
 
     @model_validator(mode="after")
     def _known_pairs(self) -> Suite:
-        teachers = [teacher.shown for teacher in self.teachers]
-        students = [student.shown for student in self.students]
-        methods = [method.shown for method in self.methods if len(method.links) == 1]
-        chains = {method.shown for method in self.methods} - set(methods)
+        teachers = {teacher.shown for teacher in self.teachers}
+        students = {student.shown for student in self.students}
+        methods = {method.shown for method in self.methods if len(method.links) == 1}
+        chains = {method.shown for method in self.methods} - methods
         for entry in self.pairs:
             labels = [("teacher", [entry.teacher], teachers), ("student", entry.students, students)]
             for kind, names, allowed in (*labels, ("method", entry.methods, methods)):
@@ -113,9 +126,8 @@ class Suite(Strict):
             ("student", [student.shown for student in self.students]),
             ("seed", [str(seed) for seed in self.seeds]),
         ):
-            for label in labels:
-                if labels.count(label) > 1:
-                    raise ValueError(f"duplicate cells: {kind} '{label}' is listed twice; give one a label")
+            for label in _repeated(labels):
+                raise ValueError(f"duplicate cells: {kind} '{label}' is listed twice; give one a label")
         teachers = {teacher.shown: (teacher.name, teacher.args) for teacher in self.teachers}
         for student in self.students:
             if student.name == TEACHER and (student.args or student.checkpoint or student.taps):
@@ -149,6 +161,10 @@ class Suite(Strict):
             raise UserError(f"{file}: a suite is a mapping of fields such as 'dataset' and 'students'.")
         own = file.absolute().parent if _is_file(path) else Path.cwd()
         base = source.value.get(PATHS_FROM)
+        try:
+            as_name(base if isinstance(base, str) else "")
+        except ValueError as error:
+            raise UserError(f"{source.where([PATHS_FROM])}: {PATHS_FROM}: {error}.") from None
         folder = own / Path(base).expanduser() if isinstance(base, str) else own
         fields = {"name": file.stem} | source.value
         if base is None or isinstance(base, str):
@@ -173,7 +189,7 @@ class Suite(Strict):
 
 def folder_of_paths(run: Path) -> Path | None:
     """Return the folder that the paths of a run's suite are relative to, None where it has no such path."""
-    folder = YamlSource.read(run / "suite.yaml").value.get(PATHS_FROM)
+    folder = _field_of(run, PATHS_FROM, str)
     return None if folder is None else Path(folder)
 
 
@@ -181,8 +197,18 @@ def own_of(run: Path, field: Literal["metrics", "sections"]) -> tuple[str, ...]:
     """Return what a run's suite names of a user's own, as it is found; nothing where there is no suite."""
     if not (run / "suite.yaml").is_file():
         return ()
-    names = YamlSource.read(run / "suite.yaml").value.get(field, [])
-    return tuple(located(name, folder_of_paths(run)) for name in names)
+    names = _field_of(run, field, list) or []
+    return tuple(located(str(name), folder_of_paths(run)) for name in names)
+
+
+def _field_of(run: Path, field: str, kind: type) -> Any:
+    """Return a field of a run's suite, None where it is not there; UserError where it is of another kind."""
+    file = run / "suite.yaml"
+    fields = YamlSource.read(file).value
+    value = fields.get(field) if isinstance(fields, dict) else fields
+    if not isinstance(value, kind | None):
+        raise UserError(f"{file} is damaged: {field} is {shown(value)}.")
+    return value
 
 
 def suite_folder() -> Path:
@@ -201,12 +227,14 @@ def suite_file(path: str | Path) -> Path:
     """Return the file of a suite given by name or by path; raises UserError where there is none."""
     file = Path(path)
     if _is_file(path):
-        if file.is_file():
-            return file
+        try:
+            if file.is_file():
+                return file
+        except OSError as error:  # such as a name that is too long
+            raise UserError(f"no suite file at {file}: {error.strerror}.") from None
         raise UserError(f"no suite file at {file}. 'kdbench list suites' shows those that ship with kdbench.")
-    shipped = suite_folder() / f"{path}.yaml"
-    if shipped.is_file():
-        return shipped
+    if str(path) in suite_names():
+        return suite_folder() / f"{path}.yaml"
     raise unknown("suite", str(path), suite_names())
 
 
@@ -219,17 +247,17 @@ def describe_mistake(error: ValidationError, source: YamlSource) -> str:
     """Say in one line what the first mistake is and where it stands."""
     details = error.errors()
     first = details[0]
-    location = tuple(part for part in first["loc"] if not str(part).startswith(("function-", OF_UNION)))
-    field = ".".join(str(part) for part in location) or "suite"
+    location = tuple(part for part in first["loc"] if not str(part).startswith(_OF_CHOICE))
+    field = as_field(location) if location else "suite"
     kind = first["type"]
     if kind == "extra_forbidden":
         allowed = _fields_at(location[:-1])
-        text = f"unknown field '{location[-1]}'.{nearest(str(location[-1]), allowed)}"
+        text = f"unknown field '{as_field(location[-1:])}'.{nearest(str(location[-1]), allowed)}"
         text += "" if "Did you mean" in text else f" Known: {', '.join(sorted(allowed))}."
     elif kind == "missing":
         text = "the field is missing"
     else:
-        opening = "" if isinstance(first["input"], dict) else f"found {first['input']!r}; "
+        opening = "" if isinstance(first["input"], dict) else f"found {shown(first['input'])}; "
         message = first["msg"].removeprefix("Value error, ")
         text = opening + message[0].lower() + message[1:]
         expected = first.get("ctx", {}).get("expected")

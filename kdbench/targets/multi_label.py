@@ -113,7 +113,7 @@ class MultiLabel(Target):
             )
         return labels.astype(np.uint8)
 
-    def num_classes(self, splits: Iterable[Labels]) -> int:
+    def num_classes(self, where: str, splits: Iterable[Labels]) -> int:
         """Return the number of columns of the first split; ``faults`` compares the others."""
         return next(iter(splits)).shape[1]
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.deferred import F, Tensor, torch
+from kdbench.errors import UserError
 from kdbench.targets.target import ROLES, USUAL, Labels, Tally, Target, target
 
 
@@ -63,12 +64,22 @@ class SingleLabel(Target):
         return labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
 
     def stored(self, where: str, labels: Labels) -> Labels:
-        """Return int64 (N,)."""
+        """Return int64 (N,); raises UserError for a label that has no room there."""
+        highest = int(labels.max(initial=0))
+        if highest > np.iinfo(np.int64).max:
+            raise UserError(f"labels of {where} hold {highest}: labels are whole numbers 0 .. K − 1.")
         return labels.astype(np.int64)
 
-    def num_classes(self, splits: Iterable[Labels]) -> int:
-        """Return one more than the highest label."""
-        return 1 + max(int(labels.max(initial=-1)) for labels in splits)
+    def num_classes(self, where: str, splits: Iterable[Labels]) -> int:
+        """Return one more than the highest label; UserError where that is more than there are examples."""
+        counts = [(1 + int(labels.max(initial=-1)), len(labels)) for labels in splits]
+        classes, examples = max(count for count, _ in counts), sum(length for _, length in counts)
+        if classes > examples:
+            raise UserError(
+                f"{where} holds {examples:,} examples and the label {classes - 1}: labels are whole numbers "
+                "0 .. K − 1, and every class has an example."
+            )
+        return classes
 
     def faults(self, where: str, column: str, labels: Labels, classes: int) -> Iterator[str]:
         """Yield a line for each label that is not one of 0 .. K − 1."""

@@ -79,8 +79,11 @@ class Target(ABC):
         """Return a copy of such labels as datasets hold them; UserError for what this would change."""
 
     @abstractmethod
-    def num_classes(self, splits: Iterable[Labels]) -> int:
-        """Return how many classes the labels of all splits show, where nothing names them."""
+    def num_classes(self, where: str, splits: Iterable[Labels]) -> int:
+        """Return how many classes the labels of all splits show, where nothing names them.
+
+        Raises UserError for more than there can be: so many would be made room for.
+        """
 
     @abstractmethod
     def faults(self, where: str, column: str, labels: Labels, classes: int) -> Iterator[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from kdbench.code.foreign import foreign
 from kdbench.data import Batches
 from kdbench.errors import UserError
 from kdbench.inputs import Inputs, first
@@ -102,7 +103,7 @@ def train(
 def _leaving(trainee: Trainee) -> Iterator[None]:
     """What one student's work raises ends this student, with its reason, and no other."""
     try:
-        with kept_settings():
+        with kept_settings(), foreign(trainee.code):
             yield
     except UserError:
         raise  # images that cannot be read any more are no fault of the student

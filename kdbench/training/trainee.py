@@ -127,6 +127,12 @@ class Trainee:
         self._seen = 0
 
     @property
+    def code(self) -> str:
+        """The code that trains it: its method and its network."""
+        kinds = (type(part).__name__ for part in (self.distiller, self.model))
+        return f"{' training '.join(kinds)} (student {self.id})"
+
+    @property
     def teacher(self) -> nn.Module:
         """The network that the method may look at as its teacher; without a tutor the student itself."""
         return self.own_teacher or (self.tutor.model if self.tutor else self.model)

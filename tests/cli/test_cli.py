@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,31 @@ def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *
     text = capsys.readouterr().err.strip()
     assert text.startswith("error: ") and "\n" not in text
     return text
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "line"),
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (SystemExit(0), 2, r"error: SystemExit\(0\) in .*, line \d+; code of a suite must return\."),
+    ],
+)
+def test_what_ends_a_command_is_said_in_one_line(
+    ends: BaseException,
+    status: int,
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def raising(*arguments: object) -> None:
+        raise ends
+
+    monkeypatch.setattr("kdbench.cli.reading.print_json", raising)
+    monkeypatch.setattr(sys, "argv", ["kdbench", "list", "suites", "--json"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == status
+    assert re.fullmatch(line, capsys.readouterr().err.strip())
 
 
 @pytest.fixture(scope="module")

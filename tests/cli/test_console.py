@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from kdbench.cli import app
 from kdbench.cli.console import ConsoleProgress
 from kdbench.cli.listing import plan_table
-from kdbench.cli.options import escaped
+from kdbench.cli.options import escaped, print_json
 from kdbench.plan import make_plan
 from kdbench.report import gallery
 from kdbench.suite import Suite
@@ -62,6 +63,13 @@ def test_a_plan_shows_labels_as_they_are(write_suite: Callable[..., Path]) -> No
 @pytest.mark.parametrize("text", [NASTY, "a\\", "[bold", "\\[x]", "]["])
 def test_escaped_text_is_printed_as_it_is(text: str) -> None:
     assert printed(f"[bold]{escaped(text)}[/] end") == f"{text} end\n"
+
+
+def test_json_shows_signs_that_a_terminal_obeys_by_their_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"label": "é\x1b[31m\x9b2J\u202e\ud800\n"}]
+    print_json(rows)
+    text = capsys.readouterr().out
+    assert json.loads(text) == rows and "é" in text and all(map(str.isprintable, text.split("\n")))
 
 
 @pytest.mark.parametrize("label", ["{x: 1}", "''", '"\\u202Eevil"', '"nul\\0"'])

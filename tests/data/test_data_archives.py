@@ -127,6 +127,23 @@ def test_a_torn_file(tiny_mnist: tuple[Path, dict[str, np.ndarray]], message_of:
     )
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (
+            np.array([200] + [*range(10)] * 4, np.uint8)[:40],
+            "example 0 of the train split of mnist has the label 200",
+        ),
+        (np.arange(30, dtype=np.uint8) % 10, "the train split of mnist has 40 images and 30 labels"),
+    ],
+)
+def test_labels_that_are_not_those_of_the_images(
+    labels: np.ndarray, expected: str, tiny_mnist: tuple[Path, dict[str, np.ndarray]], message_of: Callable
+) -> None:
+    write_idx(tiny_mnist[0] / "MNIST" / "raw" / "train-labels-idx1-ubyte", labels)
+    assert expected in message_of(lambda: load_dataset("mnist", root=tiny_mnist[0]))
+
+
 def test_files_that_are_no_batches_of_cifar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message_of: Callable
 ) -> None:

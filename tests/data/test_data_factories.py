@@ -81,6 +81,11 @@ def _pair(shape: tuple[int, ...] = (4, 2, 2), dtype: str = "uint8", labels: str 
     return f"def make(): return (np.zeros({shape}, dtype='{dtype}'), {labels}), {test}"
 
 
+def _named(classes: str, test: str = "[0, 1, 0, 1]") -> str:
+    pairs = f"'train': (x, [0, 1, 0, 1]), 'test': (x, {test})"
+    return f"def make(): x = np.zeros((4, 2, 2), 'uint8'); return {{{pairs}, 'classes': {classes}}}"
+
+
 def _fields(train: str, test: str | None = None) -> str:
     return f"def make(): return ({train}, [0, 1, 0, 1]), ({test or train}, [0, 1, 0, 1])"
 
@@ -96,6 +101,30 @@ def _fields(train: str, test: str | None = None) -> str:
         (_pair(labels="[0, 1, 0, -1]"), ["example 3 of the train split", "label -1", "0 to 1"]),
         (_pair(labels="[0, 3, 0, 1]"), ["class '2' of mine.py:make has no training example"]),
         (
+            _pair(labels="[0, 1, 0, 2**62]"),
+            ["mine.py:make holds 6 examples and the label 4611686018427387904"],
+        ),
+        (
+            _pair(labels="np.array([0, 1, 0, 2**63], np.uint64)"),
+            ["labels of train of", "hold 9223372036854775808"],
+        ),
+        (_pair(labels="[[0, 1], [0]]"), ["labels of train of mine.py:make cannot be made an array"]),
+        (
+            "import torch\ndef make(): x = torch.zeros(4, 2, 2, device='meta'); return (x, x), (x, x)",
+            ["labels of train of mine.py:make cannot be made an array"],
+        ),
+        (_named("['a', 'b\\x1b[31m']"), ["the name of class 1 of mine.py:make cannot be shown"]),
+        (_named("['a', 'b'] + ['c'] * 2"), ["class 'c' of mine.py:make has no training example"]),
+        (_named("7"), ["classes of mine.py:make are a int: return a list of names"]),
+        (
+            _named("['a', 'b']", test="[0, 0, 0, 0]"),
+            ["class 'b' of mine.py:make has no test example: add some."],
+        ),
+        (
+            _fields("{'token': np.full((4, 2), 2**62)}"),
+            ["field 'token' of train of mine.py:make has whole numbers beyond"],
+        ),
+        (
             _pair(shape=(4, 3, 2)),
             ["images of the test split of mine.py:make are 2×2×1 and those of train 3×2×1"],
         ),
@@ -108,6 +137,10 @@ def _fields(train: str, test: str | None = None) -> str:
         ("def make(): return {'train': 1}", ["returned no 'test'"]),
         ("def make(): return {'train': 1, 'tset': 2}", ["'tset'. Did you mean 'test'?"]),
         ("def make(n): return n", ["missing a required argument: 'n'"]),
+        (
+            "def make(): raise SystemExit(4)",
+            ["dataset factory mine.py:make raised ProcessEnded: SystemExit(4) in mine.py, line"],
+        ),
         ("def make(): raise KeyError('x')", ["dataset factory mine.py:make raised KeyError: 'x'"]),
         ("def mak(): pass", ["Did you mean 'mak'?"]),
         (

@@ -173,6 +173,26 @@ def _broken_link(folder: Path, write: Callable) -> str:
     return f"{folder}/cat/gone.png is a link to /no/such/picture.png, which is not there"
 
 
+def _link_to_itself(folder: Path, write: Callable) -> str:
+    write(folder / "cat", random_images(5, 0))
+    write(folder / "dog", random_images(5, 0))
+    (folder / ".hidden").symlink_to(".hidden")
+    (folder / "dog" / "again.png").symlink_to("again.png")
+    return f"{folder}/dog/again.png is a link to again.png, which is not there"
+
+
+def _unfit_name(folder: Path, write: Callable) -> str:
+    write(folder / "cat", random_images(5, 0))
+    write(folder / "dog\x1b[31m", random_images(5, 0))
+    return f"{folder}: the name 'dog\\x1b[31m' of a class folder is not plain text: rename it."
+
+
+def _class_without_test(folder: Path, write: Callable) -> str:
+    for label in ("train/cat", "train/dog", "test/cat"):
+        write(folder / label, random_images(5, 0))
+    return f"class 'dog' of folder:{folder} has no test example: add some."
+
+
 def _broken_class(folder: Path, write: Callable) -> str:
     write(folder / "cat", random_images(5, 0))
     write(folder / "dog", random_images(5, 0))
@@ -244,6 +264,9 @@ def _class_twice(folder: Path, write: Callable) -> str:
         _torn_image,
         _floats,
         _broken_link,
+        _link_to_itself,
+        _unfit_name,
+        _class_without_test,
         _broken_class,
         _no_test,
         _foreign_class,

@@ -103,6 +103,11 @@ def test_grey_is_pillow_s_luma() -> None:
         ({"mean": [float("nan")]}, ["mean is [nan]"]),
         ({"mean": [0.5, 0.5]}, ["mean has 2 entries for images of 1 channel:"]),
         ({"std": [0.0]}, ["std is [0.0]: every entry must be above 0"]),
+        ({"std": [1e-300]}, ["std is [1e-300]: every entry must be above 0"]),
+        ({"mean": [1e300]}, ["mean is [1e+300]: give a list of numbers"]),
+        ({"mean": [10**400]}, ["mean is [1000", "give a list of numbers"]),
+        ({"size": 10**6}, ["size is 1000000: give 8192 at most"]),
+        ({"limit": 10**400}, ["limit is 1000"]),
     ],
 )
 def test_bad_arguments(args: dict[str, Any], texts: list[str], message_of: Callable) -> None:

@@ -113,6 +113,20 @@ def test_a_named_dataset_is_looked_for_in_this_layout(
         ({"images": [None] * 4}, "{file} row 0 holds no image bytes"),
         ({"images": [], "labels": [], "label_type": pa.int64()}, "{file}: the train split has no rows"),
         ({"names": ["only"], "labels": [0] * 4}, "dataset {name} has 1 class:"),
+        (
+            {"labels": [0, 1, 2**62, 1], "names": None},
+            "{folder}, column label, holds 8 examples and the label 4611686018427387904: labels are whole",
+        ),
+        (
+            {"labels": [0, 1, 2**64 - 1, 1], "names": None, "label_type": pa.uint64()},
+            "labels of {file}, column label, hold 18446744073709551615: labels are whole numbers 0",
+        ),
+        ({"labels": [0, 1, -(2**63), 1]}, "has the label -9223372036854775808: labels are 0 to 1"),
+        (
+            {"names": ["a", "b\x1b[2J"]},
+            "the name of class 1 of {name} cannot be shown: a text has no control",
+        ),
+        ({"names": ["a", "b\nc"]}, "the name of class 1 of {name} cannot be shown: it is one line"),
     ],
 )
 def test_bad_files(
@@ -122,7 +136,26 @@ def test_bad_files(
     file = write_parquet(tmp_path / "train-0.parquet", **{**good, **change})
     write_parquet(tmp_path / "test-0.parquet", **good)
     name = f"parquet:{tmp_path}"
-    assert text.format(file=file, name=name) in message_of(lambda: load_dataset(name))
+    assert text.format(file=file, name=name, folder=tmp_path) in message_of(lambda: load_dataset(name))
+
+
+@pytest.mark.parametrize(
+    "metadata", ["{", "[" * 20_000, '{"info": {"features": {"label": {"names": 5}}}}'], ids=len
+)
+def test_metadata_that_name_no_classes_are_one_line(metadata: str, tiny: Path, message_of: Callable) -> None:
+    file = tiny / "train-00000-of-00002.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.replace_schema_metadata({"huggingface": metadata}), file)
+    assert message_of(lambda: describe_dataset(f"parquet:{tiny}")).startswith(f"{file}: its metadata")
+
+
+def test_a_further_file_of_other_columns_is_named(tiny: Path, message_of: Callable) -> None:
+    file = tiny / "train-00001-of-00002.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.drop_columns("label"), file)
+    assert f"{file} has 0 columns 'label'" in message_of(lambda: load_dataset(f"parquet:{tiny}"))
+    pq.write_table(table.set_column(0, "img", pa.array(["x"] * len(table))), file)
+    assert f"{file}: column img is string" in message_of(lambda: load_dataset(f"parquet:{tiny}"))
 
 
 def test_an_image_column_that_is_no_struct(tmp_path: Path, message_of: Callable) -> None:

@@ -104,6 +104,22 @@ def test_a_call_that_raises_ends_its_model_and_no_other() -> None:
     assert sum(len(turn.ms) for turn in timing.turns if turn.subject == "b") == 4
 
 
+def test_a_model_that_ends_the_process_ends_no_other_one() -> None:
+    def ends() -> None:
+        raise SystemExit(0)
+
+    timing = time_calls(
+        {"a": lambda: ends, "b": lambda: lambda: None},
+        timer=lambda call: (call(), 1.0)[1],
+        protocol=protocol(),
+    )
+    assert (
+        list(timing.failures) == ["a"]
+        and "SystemExit(0) in test_efficiency_latency.py" in timing.failures["a"]
+    )
+    assert {turn.subject for turn in timing.turns} == {"b"}
+
+
 def test_the_garbage_collector_waits_and_comes_back() -> None:
     states: list[bool] = []
     interleave(

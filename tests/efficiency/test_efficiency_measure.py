@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from kdbench.code.foreign import limit
 from kdbench.efficiency import CostReport, ModelJob, Protocol, columns, measure
 from kdbench.efficiency.counts import OF_THE_TRACE, Counts
 from kdbench.efficiency.report import WorkerResult, build_report
@@ -50,6 +51,15 @@ def killed():
 
 def hangs():
     threading.Event().wait()
+
+
+class Ends(nn.Linear):
+    def forward(self, x):
+        raise SystemExit(0)
+
+
+def ends():
+    return Ends(16, 2)
 """
 
 
@@ -204,7 +214,11 @@ def test_progress_is_told_by_pass_and_model(report: CostReport, told: Told) -> N
 
 def test_a_model_that_hangs_is_killed_and_reported(file: Path) -> None:
     # The limit holds from the worker's first line on; until then it may take its time to load torch.
-    report = measured(file, ModelJob("wide", f"{file}:hangs"), protocol=tiny(devices=(), timeout_s=2.0))
+    limit(2.0)
+    try:
+        report = measured(file, ModelJob("wide", f"{file}:hangs"), protocol=tiny(devices=()))
+    finally:
+        limit(0)
     assert set(report.metrics["wide"].values()) == {None}
     assert report.reasons["wide"]["params"] == "the measuring process made no progress for 2 s and was killed"
     assert report.reasons["wide"]["latency_cpu_b1_p50_ms"] == "latency on cpu was not asked for"
@@ -298,6 +312,12 @@ def test_the_worker_reports_its_steps_and_writes_the_result_last(file: Path, tmp
     samples = pd.read_parquet(tmp_path / "latency.parquet")
     assert list(samples.columns) == list(SAMPLE_COLUMNS)
     assert set(samples["batch"]) == {2}
+
+
+def test_a_model_that_ends_the_process_when_it_is_counted(file: Path, tmp_path: Path) -> None:
+    measure_job(job_of(ModelJob("a", f"{file}:ends"), devices=()), tmp_path, lambda event: None)
+    failures = json.loads((tmp_path / "result.json").read_text())["failures"]
+    assert "SystemExit(0) in factories.py, line" in failures["a"]["count"]
 
 
 def test_the_worker_does_not_repeat_what_ended_an_earlier_one(file: Path, tmp_path: Path) -> None:

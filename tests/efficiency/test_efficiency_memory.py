@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from kdbench import child
 from kdbench.efficiency import ModelJob, Protocol, measure
 from kdbench.efficiency import peak as module
 from kdbench.efficiency.memory import resident_growth
@@ -120,7 +121,7 @@ def test_the_process_writes_what_it_found_or_why_not(tmp_path: Path) -> None:
         "threads": 1,
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-m", "kdbench.efficiency.memory", str(tmp_path / "job.json"), str(tmp_path)]
+    command = child.command("kdbench.efficiency.memory", str(tmp_path / "job.json"), str(tmp_path))
     subprocess.run(command, check=True, capture_output=True)
     found = json.loads((tmp_path / "memory.json").read_text())
     assert list(found["memory"]) == ["memory_cpu_b512_peak_bytes"]

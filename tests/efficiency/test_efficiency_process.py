@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from kdbench.efficiency.process import supervise
+from kdbench.errors import UserError
+from kdbench.machine import measuring_lock
 
 
 def run(tmp_path: Path, code: str, timeout_s: float = 60.0) -> tuple[str | None, list[str]]:
@@ -63,6 +68,55 @@ def test_a_child_that_outlives_the_process_does_not_hold_the_caller(tmp_path: Pa
     )
     reason, _ = run(tmp_path, code, timeout_s=0.5)
     assert reason is not None
+
+
+def test_a_process_that_ends_before_it_wrote_its_result(tmp_path: Path) -> None:
+    reasons = []
+    for code in ("import os; os._exit(0)", "open('result.json', 'w').close()"):
+        reasons.append(
+            supervise(
+                [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r}); {code}"],
+                on_line=print,
+                timeout_s=60,
+                stderr=tmp_path / "stderr.txt",
+                result=tmp_path / "result.json",
+            )
+        )
+    assert reasons == ["the measuring process ended before its work was done (os._exit?)", None]
+
+
+HOLDS = """
+import os, sys
+from pathlib import Path
+from kdbench.efficiency.process import supervise
+from kdbench.machine import measuring_lock
+code = "import os, sys; print(os.getpid(), flush=True); import threading; threading.Event().wait()"
+with measuring_lock(0):
+    supervise(
+        [sys.executable, "-c", code], on_line=lambda line: print(line, flush=True), timeout_s=60,
+        stderr=Path(sys.argv[1]),
+    )
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="descriptors are passed on by POSIX only")
+def test_a_process_holds_the_measuring_lock_as_long_as_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    command = [sys.executable, "-c", HOLDS, str(tmp_path / "stderr.txt")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        measuring = int(owner.stdout.readline())
+        owner.kill()
+    try:
+        with pytest.raises(UserError, match="another kdbench process is measuring"), measuring_lock(0):
+            pass
+    finally:
+        os.kill(measuring, signal.SIGKILL)
+    with measuring_lock(60):
+        pass
 
 
 def test_a_listener_that_raises_ends_the_process(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdbench.errors import UserError
 from kdbench.inputs import InputSpec
 from kdbench.models import build_model, families
+from kdbench.models.features import run_example
 from kdbench.models.folding import folded
 from kdbench.models.trial import Trial, try_out
 
@@ -79,6 +81,26 @@ def test_a_network_that_fails_in_channels_last_is_tried_in_contiguous_memory() -
     assert trial.memory_format == torch.contiguous_format and trial.failure is None
     assert "view size is not compatible" in (trial.without_channels_last or "")
     assert try_out(Base(), INPUTS) == Trial(evaluated=True)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_network_that_ends_the_process_is_one_that_fails(bf16: bool) -> None:
+    class Ending(Base):
+        def forward(self, x: Tensor) -> Tensor:
+            if torch.is_autocast_enabled("cpu") is bf16:
+                raise SystemExit(0)
+            return super().forward(x)
+
+    trial = try_out(Ending(), INPUTS, bf16=True)
+    reason = trial.in_bf16 if bf16 else trial.failure
+    assert reason is not None and reason.startswith(
+        "ProcessEnded: SystemExit(0) in test_models_trial.py, line"
+    )
+    if not bf16:
+        with pytest.raises(
+            UserError, match=r"it cannot take inputs of .*SystemExit\(0\) in test_models_trial.py"
+        ):
+            run_example(Ending(), INPUTS)
 
 
 def test_folding_leaves_the_memory_format_as_it_is() -> None:

@@ -66,6 +66,11 @@ def test_the_row_gru_sees_the_order_of_rows_and_every_channel() -> None:
         ("resnet2O", {}, "unknown model 'resnet2O'. Did you mean 'resnet20'?"),
         ("torchvision:resnet19", {}, "unknown torchvision model 'resnet19'. Did you mean 'resnet1"),
         ("mlp_8", {"dropuot": 0.1}, "model 'mlp_8' takes no argument 'dropuot'. Did you mean 'dropout'?"),
+        *(
+            (name, {}, f"unknown model '{name}'")
+            for name in ("mlp_0", "mlp_8_0", "cnn_0", "gru_00", "vit_0_4")
+        ),
+        *((name, {}, f"unknown model '{name}'") for name in ("resnet8x0", "wrn_16_0", "mlp_٣", "mlp_100000")),
         ("nowhere.py:net", {}, "nowhere.py"),
         ("kdbench.nowhere:net", {}, "kdbench.nowhere"),
     ],

@@ -156,6 +156,22 @@ def test_the_chart_of_the_page_shows_the_words(summary) -> None:
     assert not any("<" in name for name in names)
 
 
+def test_the_chart_of_the_page_shows_the_titles_of_columns(summary) -> None:
+    columns = {
+        name: replace(column, title=f"<b>{column.title}</b>") for name, column in summary.columns.items()
+    }
+    chart = json.loads(scatter_json(replace(summary, columns=columns)) or "")
+    read_as_html = [
+        chart["figure"]["layout"]["yaxis"]["title"]["text"],
+        *(cost["axis"] for cost in chart["costs"]),
+    ]
+    read_as_html += [text.replace("<br>", "") for trace in chart["figure"]["data"] for text in trace["text"]]
+    assert not any("<" in text for text in read_as_html)
+    assert all(
+        html.unescape(cost["axis"]) == cost["title"] and "<b>" in cost["title"] for cost in chart["costs"]
+    )
+
+
 TEX = {
     r"\textbackslash{}": "\\",
     r"\textasciitilde{}": "~",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from kdbench.plan import make_plan
 from kdbench.progress import Progress
 from kdbench.runner import run
 from kdbench.runner.workshop import Setting, Workshop
+from kdbench.store import RunDirectory
 from kdbench.suite import Suite
 from tests.runner.observed import Listening, results, write_net
 
@@ -43,3 +45,39 @@ def test_a_file_that_is_edited_between_cohorts_ends_the_run_and_nothing_of_it_is
         workshop.make(plan.cohorts[1])
     assert [cell.id for cell in workshop.waiting()] == [plan.cells[1].id]
     assert not {cell.id for cell in plan.cells} & {cell.id for cell in make_plan(plan.suite).cells}
+
+
+ENDING = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes, mode):
+        super().__init__(nn.Flatten(), nn.Linear(64, num_classes))
+        self.mode = mode
+
+    def forward(self, x):
+        # A trial is of two examples; what comes after it has more.
+        if len(x) > 2 and self.training is (self.mode == "train"):
+            raise SystemExit(0)
+        return super().forward(x)
+
+
+def make(num_classes, mode):
+    return Net(num_classes, mode)
+"""
+
+
+def test_students_that_end_the_process_after_their_trial_fail_and_no_other(
+    small_suite: Load, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(ENDING)
+    own = [f"{{name: '{tmp_path}/net.py:make', args: {{mode: {mode}}}}}" for mode in ("train", "eval")]
+    suite = small_suite(f"students=[{', '.join(own)}, mlp_16]", "methods=[scratch]", "seeds=[0]")
+    assert run(suite, tmp_path / "run", teacher_store=tmp_path).ok == 1
+    records = {record.id: record for record in RunDirectory(tmp_path / "run").records()}
+    built, validated, well = (records[cell.id].reason for cell in make_plan(suite).cells)
+    where = r"ProcessEnded: SystemExit\(0\) in net\.py, line \d+; code of a suite must return"
+    assert re.fullmatch(f"could not be built: {where}", str(built))
+    assert re.fullmatch(rf"{where} \(net\.py:\d+\)", str(validated))
+    assert well is None

@@ -46,7 +46,7 @@ def test_a_target_takes_its_own_labels_and_keeps_their_values(name: str) -> None
     assert found is not None and found.name == name
     stored = found.stored("here", labels)
     assert np.array_equal(stored, labels) and stored is not labels
-    assert found.num_classes([stored]) == CLASSES
+    assert found.num_classes("of a test", [stored]) == CLASSES
     assert list(found.faults("here", "label", stored, CLASSES)) == []
     assert len(list(found.faults("here", "label", stored, CLASSES - 1))) > 0
     codes, names = found.strata(stored, list("abcd"))

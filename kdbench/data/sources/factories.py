@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdbench.code.factory import load_factory
+from kdbench.code.foreign import foreign
 from kdbench.data.dataset import Examples, Raw
 from kdbench.data.options import COMMON
 from kdbench.data.registry import FILE_FACTORY, MODULE_FACTORY, Request, source
@@ -24,6 +25,8 @@ _RETURNED = (
 )
 _SHAPES = "uint8 images of shape (N, H, W) or (N, H, W, C) with C of 1 or 3"
 # What a batch holds the numbers of a field as, by the kind of its dtype.
+# Whole numbers up to here are the same as floats.
+LARGEST = 2**53
 _NUMBERS = {"f": np.float32, "i": np.int64, "u": np.int64}
 
 
@@ -52,7 +55,8 @@ def load(request: Request) -> Raw:
     own = dict(request.options.own)
     _check_arguments(factory, own)
     try:
-        returned = factory(**own)
+        with foreign(f"dataset factory {name}", limited=True):
+            returned = factory(**own)
     except UserError:
         raise
     except Exception as error:
@@ -66,9 +70,9 @@ def load(request: Request) -> Raw:
         for part, (images, fields, labels) in pairs.items()
     }
     if "classes" in parts:
-        classes = tuple(str(label) for label in parts["classes"])
+        classes = _names(name, parts["classes"])
     else:
-        count = target.num_classes(examples.labels for examples in splits.values())
+        count = target.num_classes(name, (examples.labels for examples in splits.values()))
         classes = tuple(str(label) for label in range(count))
     return Raw(splits["train"], splits["test"], classes, splits.get("validation"), target=target.name)
 
@@ -93,8 +97,19 @@ def _target(name: str, labels: Mapping[str, np.ndarray]) -> Target:
     return targets["train"]
 
 
+def _names(name: str, classes: Any) -> tuple[str, ...]:
+    if not isinstance(classes, Sequence | np.ndarray) or isinstance(classes, str | bytes):
+        raise UserError(f"classes of {name} are {_kind(classes)}: return a list of names.")
+    return tuple(map(str, classes))
+
+
 def _check_arguments(factory: Any, own: Mapping[str, Any]) -> None:
-    signature = inspect.signature(factory)
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # some of what is written in C
+        raise UserError(
+            "the dataset's function has no signature: call it in a function of your own."
+        ) from None
     parameters = signature.parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         for name in own:
@@ -129,7 +144,7 @@ def _pair(where: str, pair: Any) -> tuple[NDArray[np.uint8] | None, dict[str, ND
     """Return images, other fields and labels of one split."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise UserError(f"{where} is {_kind(pair)}: return a pair (images, labels).")
-    labels = _array(pair[1])
+    labels = _array(f"labels of {where}", pair[1])
     images, fields = _inputs(where, pair[0])
     if images is not None and images.shape[:1] != labels.shape[:1]:
         count = len(labels) if labels.ndim else "no list of"
@@ -143,10 +158,13 @@ def _inputs(where: str, returned: Any) -> tuple[NDArray[np.uint8] | None, dict[s
     They are copies: what the function keeps must not change with the run, nor the run with it.
     """
     named = dict(returned) if isinstance(returned, Mapping) else {IMAGE: returned}
-    images = _images(where, _array(named.pop(IMAGE))) if IMAGE in named else None
+    images = _images(where, _array(f"images of {where}", named.pop(IMAGE))) if IMAGE in named else None
     if images is None and not named:
         raise UserError(f"{where} has no field: return images, or fields by name.")
-    return images, {name: _numbers(where, name, _array(values)) for name, values in named.items()}
+    return images, {
+        name: _numbers(where, name, _array(f"field {name!r} of {where}", values))
+        for name, values in named.items()
+    }
 
 
 def _images(where: str, images: NDArray[Any]) -> NDArray[np.uint8]:
@@ -178,11 +196,22 @@ def _numbers(where: str, name: Any, values: NDArray[Any]) -> NDArray[Any]:
             f"field '{name}' of {where} is {values.dtype} of shape {values.shape}: return floats or whole "
             "numbers, with a row an example."
         )
+    if dtype is np.int64 and values.size and max(-int(values.min()), int(values.max())) > LARGEST:
+        raise UserError(f"field '{name}' of {where} has whole numbers beyond ±2**53: give smaller ones.")
     return values.astype(dtype)
 
 
-def _array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+def _array(where: str, values: Any) -> np.ndarray:
+    try:
+        return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:  # ragged, sparse or without data
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where} cannot be made an array ({reason}): return dense arrays.") from error
 
 
 def _kind(value: Any) -> str:

@@ -86,11 +86,12 @@ def _inside(folder: Path) -> list[os.DirEntry[str]]:
             inside = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"cannot read the folder {folder} ({error.strerror}): mend or remove it.") from None
+    dead = {entry for entry in inside if entry.is_symlink() and not Path(entry.path).exists()}
     for entry in inside:
-        if entry.is_symlink() and entry.name[0] != "." and not Path(entry.path).exists():
+        if entry in dead and entry.name[0] != ".":
             leads = Path(entry.path).readlink()
             raise UserError(f"{entry.path} is a link to {leads}, which is not there: mend or remove it.")
-    return inside
+    return [entry for entry in inside if entry not in dead]
 
 
 def _splits(folder: Path) -> dict[str, Path] | None:
@@ -119,10 +120,11 @@ def _listing(
     """Return the images below a split's folder and their labels; every class folder holds one at least."""
     names: list[str] = []
     labels: list[int] = []
+    numbers = {name: number for number, name in enumerate(classes)}
     folders = _subfolders(folder)
     class_folders = _Classes(folders)
     for of_class in folders:
-        if of_class.name not in classes:
+        if of_class.name not in numbers:
             hint = nearest(of_class.name, classes) or " Remove it, or add it to the training split."
             fault(f"{of_class} is not a class of the training split.{hint}")
             continue
@@ -132,7 +134,7 @@ def _listing(
                 f"{of_class} holds no image ({', '.join(sorted(SUFFIXES))}): add some or remove the folder."
             )
         names += [str(image.relative_to(folder)) for image in images]
-        labels += [classes.index(of_class.name)] * len(images)
+        labels += [numbers[of_class.name]] * len(images)
     if not names:
         raise UserError(f"{folder} holds no class folders with images: add the images or remove it.")
     return Files(folder, np.array(names)), np.array(labels, dtype=np.int64)

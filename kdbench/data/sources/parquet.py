@@ -18,6 +18,7 @@ from kdbench.data.registry import Request, source
 from kdbench.data.splits import VALIDATION_NAMES, roles
 from kdbench.data.stored import Packed, Stored
 from kdbench.errors import UserError, nearest
+from kdbench.targets import USUAL, find_target
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
@@ -43,10 +44,11 @@ class Layout:
         parts = []
         for path in self.files[split]:
             with _reading(path) as file:
+                _check_labels(path, file.schema_arrow, column)
                 entries = file.read(columns=[column]).column(0)
             if entries.null_count:
                 raise UserError(f"{path}: {entries.null_count} rows have no {column}: remove them.")
-            parts.append(entries.to_numpy().astype(np.int64))
+            parts.append(find_target(USUAL).stored(f"{path}, column {column},", entries.to_numpy()))
         return np.concatenate(parts)
 
     def classes(self, column: str) -> tuple[str, ...]:
@@ -54,8 +56,9 @@ class Layout:
         named = self.named_classes[column]
         if named is not None:
             return named
-        highest = max(int(self.labels(split, column).max(initial=-1)) for split in self.files)
-        return tuple(str(label) for label in range(highest + 1))
+        where = f"{self.files['train'][0].parent}, column {column},"
+        count = find_target(USUAL).num_classes(where, (self.labels(split, column) for split in self.files))
+        return tuple(map(str, range(count)))
 
     def heads(self) -> dict[str, tuple[str, ...]]:
         """Return the classes of the further heads."""
@@ -67,6 +70,7 @@ class Layout:
         for path in self.files[split]:
             start_of_file = start
             with _reading(path) as file:
+                _check_images(path, file.schema_arrow, self.image)
                 for batch in file.iter_batches(_BATCH, columns=[f"{self.image}.bytes"]):
                     stop = start + batch.num_rows
                     here = (
@@ -119,7 +123,7 @@ def _reading(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot read {path} ({reason}): fetch the file again.") from error
 
@@ -141,8 +145,6 @@ def layout(
 
     Raises UserError where files or columns are missing or are not of the Hugging Face image layout.
     """
-    import pyarrow as pa
-
     splits = files_of(folder)
     files = {role: splits[name] for role, name in roles(splits, f"parquet folder {folder}").items()}
     path = files["train"][0]
@@ -153,14 +155,10 @@ def layout(
     labels = [label, *(_column(schema, path, "dataset.heads", name, ()) for name in further)]
     if len(set(labels)) != len(labels):
         raise UserError(f"dataset.heads: '{label}' is the dataset's own head: name other columns of {path}.")
-    kind = schema.field(image).type
-    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
-        raise UserError(f"{path}: column {image} is {kind}; images are a struct of bytes and path.")
+    _check_images(path, schema, image)
     for name in labels:
-        kind = schema.field(name).type
-        if not pa.types.is_integer(kind):
-            raise UserError(f"{path}: column {name} is {kind}; labels are whole numbers 0 .. K-1.")
-    named = {name: _class_names(schema.metadata or {}, name) for name in labels}
+        _check_labels(path, schema, name)
+    named = {name: _class_names(path, schema.metadata or {}, name) for name in labels}
     return Layout(files, image, label, further, named)
 
 
@@ -178,10 +176,41 @@ def _column(schema: Any, path: Path, asking: str, name: str | None, usual: tuple
     return name
 
 
-def _class_names(metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...] | None:
-    info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
-    names = info.get("features", {}).get(label, {}).get("names")
-    return tuple(str(name) for name in names) if names else None
+def _check_images(path: Path, schema: Any, column: str) -> None:
+    import pyarrow as pa
+
+    kind = _kind(path, schema, column)
+    inner = (
+        kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else None
+    )
+    if inner is None or not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
+        raise UserError(f"{path}: column {column} is {kind}; images are a struct of bytes and path.")
+
+
+def _check_labels(path: Path, schema: Any, column: str) -> None:
+    import pyarrow as pa
+
+    if not pa.types.is_integer(kind := _kind(path, schema, column)):
+        raise UserError(f"{path}: column {column} is {kind}; labels are whole numbers 0 .. K-1.")
+
+
+def _kind(path: Path, schema: Any, column: str) -> Any:
+    if schema.names.count(column) != 1:
+        raise UserError(f"{path} has {schema.names.count(column)} columns '{column}': all files have one.")
+    return schema.field(column).type
+
+
+def _class_names(path: Path, metadata: Mapping[bytes, bytes], label: str) -> tuple[str, ...] | None:
+    """Return the names of classes that the schema's metadata hold: JSON of anybody's."""
+    try:
+        names = json.loads(metadata.get(b"huggingface", b"{}"))
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: its metadata 'huggingface' are no JSON: write the file again.") from None
+    for key in ("info", "features", label, "names"):
+        names = names.get(key) if isinstance(names, dict) else None
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise UserError(f"{path}: its metadata do not name the classes of {label} in a list of texts.")
+    return tuple(names) if names else None
 
 
 def read(layout: Layout, request: Request) -> Raw:

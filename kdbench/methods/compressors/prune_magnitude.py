@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
 
 from kdbench.deferred import Tensor, nn, torch
 from kdbench.errors import UserError
@@ -29,6 +28,7 @@ from kdbench.inputs import Inputs
 from kdbench.methods import base
 from kdbench.methods.base import Refusal
 from kdbench.methods.compressor import Compressor, Decision, compressor
+from kdbench.methods.quantities import ProperShare
 from kdbench.models.index import Sketch
 
 PRUNABLE = frozenset({"Linear", "_ConvNd", "RNNBase", "MultiheadAttention", "Bilinear"})
@@ -47,7 +47,7 @@ class PruneMagnitude(Compressor):
     class Parameters(base.Parameters):
         """The share of zeros, and what is compared with what."""
 
-        sparsity: float = Field(0.5, gt=0, lt=1)
+        sparsity: ProperShare = 0.5
         scope: Literal["global", "layer"] = "global"
 
     def __init__(self, hyper: Any) -> None:

@@ -32,6 +32,7 @@ from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import convolution, met_channels, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Staged
+from kdbench.methods.quantities import Part, Weight
 from kdbench.models.shapes import Outputs, as_map
 
 
@@ -55,9 +56,9 @@ class AB(Staged):
     class Parameters(Staged.Parameters):
         """Weight w of the boundaries, margin m, and the share of the training that learns them alone."""
 
-        weight: float = Field(0.003, ge=0)
-        margin: float = Field(1.0, gt=0)
-        first_stage: float = Field(0.125, ge=0, lt=1)
+        weight: Weight = 0.003
+        margin: float = Field(1.0, gt=0, le=1e9)
+        first_stage: Part = 0.125
 
     needs = frozenset({"logits", "stages"})
     targets = None

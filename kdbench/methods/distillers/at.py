@@ -23,6 +23,7 @@ from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.alignment import met_stages, require_positions, unit
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -50,8 +51,8 @@ class AttentionTransfer(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term; power p of the activations, where a higher one looks at the peaks."""
 
-        weight: float = Field(1000.0, ge=0)
-        power: float = Field(2.0, ge=1)
+        weight: Weight = 1000.0
+        power: float = Field(2.0, ge=1, le=100)
 
     needs = frozenset({"logits", "stages"})
     targets = None

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from kdbench.methods.base import method
 from kdbench.methods.distillers.kd import KD
+from kdbench.methods.quantities import Copies, Temperature, Weight
 
 
 @method("born_again", title="generations of one model", source="Furlanello et al., ICML 2018", year=2018)
@@ -24,10 +25,10 @@ class BornAgain(KD):
     class Parameters(KD.Parameters):
         """As of kd, and the number of generations, the student included."""
 
-        temperature: float = Field(1.0, gt=0)
-        alpha: float = Field(1.0, ge=0)
-        beta: float = Field(1.0, ge=0)
-        generations: int = Field(2, ge=2)
+        temperature: Temperature = 1.0
+        alpha: Weight = 1.0
+        beta: Weight = 1.0
+        generations: Copies = Field(2, ge=2)
 
     @classmethod
     def assistants(cls, hyper: Parameters, student: str) -> tuple[str, ...]:

@@ -21,12 +21,11 @@ Guo et al., "Class Attention Transfer Based Knowledge Distillation", CVPR 2023, 
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import ROLES, map_shapes, require_classified_map
 from kdbench.methods.base import Batch, Networks, Pair, Refusal, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Side, Weight
 from kdbench.models.shapes import Outputs, as_map
 
 # Below this norm a map is taken as it is, in multiples of it, which bounds the gradient of an empty one.
@@ -53,8 +52,8 @@ class ClassAttentionTransfer(Combined):
     class Parameters(Combined.Parameters):
         """Weight β of the maps, the side they are pooled to, and whether each is divided by its norm."""
 
-        weight: float = Field(40.0, ge=0)
-        size: int = Field(2, ge=1)
+        weight: Weight = 40.0
+        size: Side = 2
         normalised: bool = True
 
     needs = frozenset({"logits", "stages"})

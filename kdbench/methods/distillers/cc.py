@@ -16,11 +16,10 @@ Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019, arX
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import Tensor, nn
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Weight, Width
 from kdbench.models.shapes import Outputs
 
 
@@ -37,8 +36,8 @@ class CorrelationCongruence(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term; width of the embedding."""
 
-        weight: float = Field(0.02, ge=0)
-        width: int = Field(128, ge=1)
+        weight: Weight = 0.02
+        width: Width = 128
 
     needs = frozenset({"logits", "pooled"})
     targets = None

@@ -36,6 +36,7 @@ from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.errors import UserError
 from kdbench.methods.base import Batch, Networks, Pair, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Part, Temperature, Weight, Width
 from kdbench.models.shapes import Outputs
 
 # Scores of anchors and memory that are held at once: 128 MiB in float32.
@@ -92,11 +93,11 @@ class CRD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w; K negatives; temperature τ; momentum μ of the memories; width of the embeddings."""
 
-        weight: float = Field(0.8, ge=0)
-        negatives: int = Field(16384, ge=1)
-        temperature: float = Field(0.07, ge=0.01)
-        momentum: float = Field(0.5, ge=0, lt=1)
-        width: int = Field(128, ge=2)
+        weight: Weight = 0.8
+        negatives: int = Field(16384, ge=1, le=10_000_000)
+        temperature: Temperature = 0.07
+        momentum: Part = 0.5
+        width: Width = Field(128, ge=2)
 
     needs = frozenset({"logits", "pooled"})
 

@@ -20,11 +20,10 @@ Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, ar
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Temperature, Weight
 from kdbench.models.shapes import Outputs
 
 CONSTANT = 1e-12  # variance that rounding in float32 gives equal entries of about one
@@ -70,9 +69,9 @@ class DIST(Combined):
     class Parameters(Combined.Parameters):
         """Weights β of the relation between classes and γ of that within a class; their temperature T."""
 
-        beta: float = Field(2.0, ge=0)
-        gamma: float = Field(2.0, ge=0)
-        temperature: float = Field(4.0, gt=0)
+        beta: Weight = 2.0
+        gamma: Weight = 2.0
+        temperature: Temperature = 4.0
 
     @classmethod
     def soft_temperature(cls, hyper: Parameters) -> float | None:

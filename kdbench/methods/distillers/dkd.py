@@ -17,11 +17,10 @@ Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022, arXiv 2203.08679.
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Share, Temperature, Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -78,10 +77,10 @@ class DKD(Combined):
     class Parameters(Combined.Parameters):
         """Weights α of TCKD and β of NCKD, their temperature T, and the share of the training with a ramp."""
 
-        alpha: float = Field(1.0, ge=0)
-        beta: float = Field(8.0, ge=0)
-        temperature: float = Field(4.0, gt=0)
-        warmup: float = Field(20 / 240, ge=0, le=1)
+        alpha: Weight = 1.0
+        beta: Weight = 8.0
+        temperature: Temperature = 4.0
+        warmup: Share = 20 / 240
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:

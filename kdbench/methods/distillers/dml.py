@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor, nn
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, Networks, method
+from kdbench.methods.quantities import Copies, Weight
 from kdbench.models.shapes import Outputs
 from kdbench.targets.single_label import soft_loss
 
@@ -31,9 +30,9 @@ class DML(Distiller):
     class Parameters(base.Parameters):
         """Number of peers, the model they are of, and the weight w of what they say."""
 
-        peers: int = Field(1, ge=1)
+        peers: Copies = 1
         peer: Literal["student", "teacher"] = "student"
-        weight: float = Field(1.0, ge=0)
+        weight: Weight = 1.0
 
     uses_teacher = False
 

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor, nn
 from kdbench.methods.alignment import convolution, met_channels, require_stages, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Place, Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -31,8 +30,8 @@ class FitNet(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the hint, and the layer that it is taken from."""
 
-        weight: float = Field(100.0, ge=0)
-        layer: int | Literal["pooled"] = 2
+        weight: Weight = 100.0
+        layer: Place | Literal["pooled"] = 2
 
     needs = frozenset({"logits", "stages"})
     targets = None

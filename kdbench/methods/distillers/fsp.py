@@ -22,12 +22,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.alignment import met_channels, require_stages, same_size, stage_pairs
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Staged
+from kdbench.methods.quantities import Part, Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -49,8 +48,8 @@ class FSP(Staged):
     class Parameters(Staged.Parameters):
         """Weight w of the flow matrices, and the share of the training that learns them alone."""
 
-        weight: float = Field(1.0, ge=0)
-        first_stage: float = Field(0.125, ge=0, lt=1)
+        weight: Weight = 1.0
+        first_stage: Part = 0.125
 
     needs = frozenset({"logits", "stages"})
     targets = None

@@ -34,6 +34,7 @@ from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import met_channels, same_size
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import ProperShare, Weight
 from kdbench.models.shapes import Outputs
 
 SLOPE = 0.1
@@ -53,9 +54,9 @@ class FT(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the factors, their rate k, and the share of the training that the paraphraser has."""
 
-        weight: float = Field(500.0, ge=0)
+        weight: Weight = 500.0
         rate: float = Field(0.5, gt=0, le=4)
-        first_stage: float = Field(0.125, gt=0, lt=1)
+        first_stage: ProperShare = 0.125
 
     needs = frozenset({"logits", "stages"})
     targets = None

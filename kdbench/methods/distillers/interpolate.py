@@ -18,12 +18,11 @@ import copy
 from collections.abc import Callable
 from typing import Literal
 
-from pydantic import Field
-
 from kdbench.column import Column
 from kdbench.deferred import Tensor, nn, torch
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, Networks, Pair, Refusal, method
+from kdbench.methods.quantities import Share
 from kdbench.models.shapes import Outputs
 
 POINTS = 11
@@ -41,7 +40,7 @@ class Interpolate(Distiller):
     class Parameters(base.Parameters):
         """The teacher's share λ, how often it is mixed in, and which teacher it is."""
 
-        lam: float = Field(0.5, ge=0, le=1)
+        lam: Share = 0.5
         every: Literal["step", "epoch", "once"] = "step"
         teacher: Literal["frozen", "alongside"] = "frozen"
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
-
 from kdbench.deferred import Tensor
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, method
+from kdbench.methods.quantities import Temperature, Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -29,9 +28,9 @@ class KD(Distiller):
     class Parameters(base.Parameters):
         """Temperature T, weight α of the soft term, weight β of the hard term."""
 
-        temperature: float = Field(4.0, gt=0)
-        alpha: float = Field(0.9, ge=0)
-        beta: float = Field(0.1, ge=0)
+        temperature: Temperature = 4.0
+        alpha: Weight = 0.9
+        beta: Weight = 0.1
 
     targets = None
 

@@ -7,11 +7,10 @@ Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor
 from kdbench.methods import base
 from kdbench.methods.base import Batch, Distiller, method
+from kdbench.methods.quantities import ProperShare
 from kdbench.models.shapes import Outputs
 
 
@@ -24,7 +23,7 @@ class LabelSmoothing(Distiller):
     class Parameters(base.Parameters):
         """ε, the probability that is spread over all classes."""
 
-        epsilon: float = Field(0.1, gt=0, lt=1)
+        epsilon: ProperShare = 0.1
 
     uses_teacher = False
 

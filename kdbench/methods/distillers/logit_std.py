@@ -15,11 +15,10 @@ Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, arXiv 
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import Tensor, torch
 from kdbench.methods.base import Batch, Pair, Refusal, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Temperature, Weight
 from kdbench.models.shapes import Outputs
 from kdbench.targets.single_label import soft_loss
 
@@ -41,9 +40,9 @@ class LogitStandardisation(Combined):
     class Parameters(Combined.Parameters):
         """Weight of the standardised soft term, and its temperature T."""
 
-        ce: float = Field(0.1, ge=0)
-        weight: float = Field(9.0, ge=0)
-        temperature: float = Field(2.0, gt=0)
+        ce: Weight = 0.1
+        weight: Weight = 9.0
+        temperature: Temperature = 2.0
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:

@@ -19,12 +19,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import met_channels, same_size
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Part, Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -50,8 +49,8 @@ class MGD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term, the share that is masked, and what a mask hides."""
 
-        weight: float = Field(7e-5, ge=0)
-        mask_ratio: float = Field(0.15, ge=0, lt=1)
+        weight: Weight = 7e-5
+        mask_ratio: Part = 0.15
         masked: Literal["positions", "channels"] = "positions"
 
     needs = frozenset({"logits", "stages"})

@@ -15,12 +15,11 @@ Loss and Customized Soft Labels", ICCV 2023, arXiv 2303.13005.
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
 from kdbench.methods.distillers.dkd import require_non_target_classes, without_target
+from kdbench.methods.quantities import Temperature, Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -52,8 +51,8 @@ class NKD(Combined):
     class Parameters(Combined.Parameters):
         """Weight γ of the non-target classes, and their temperature T."""
 
-        gamma: float = Field(1.5, ge=0)
-        temperature: float = Field(1.0, gt=0)
+        gamma: Weight = 1.5
+        temperature: Temperature = 1.0
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:

@@ -19,12 +19,11 @@ Huang, Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Trans
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import Tensor, torch
 from kdbench.methods.alignment import met_stages, require_positions, unit
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -60,7 +59,7 @@ class NeuronSelectivity(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term."""
 
-        weight: float = Field(50.0, ge=0)
+        weight: Weight = 50.0
 
     needs = frozenset({"logits", "stages"})
     targets = None

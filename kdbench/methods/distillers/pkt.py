@@ -16,12 +16,11 @@ arXiv 1803.10837.
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import Tensor
 from kdbench.methods.alignment import unit
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Weight
 from kdbench.models.shapes import Outputs
 
 SMALLEST = 1e-7
@@ -47,7 +46,7 @@ class ProbabilisticTransfer(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term."""
 
-        weight: float = Field(30000.0, ge=0)
+        weight: Weight = 30000.0
 
     needs = frozenset({"logits", "pooled"})
     targets = None

@@ -26,12 +26,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import convolution, map_shapes, stage_pairs
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Share, Weight, Width
 from kdbench.models.shapes import Outputs, Shape, as_map
 
 WIDEST = 512
@@ -72,9 +71,9 @@ class ReviewKD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the levels, the share of the training in which it rises, and the common width."""
 
-        weight: float = Field(5.0, ge=0)
-        warmup: float = Field(20 / 240, ge=0, le=1)
-        width: int | None = Field(None, ge=1)
+        weight: Weight = 5.0
+        warmup: Share = 20 / 240
+        width: Width | None = None
 
     needs = frozenset({"logits", "pooled", "stages"})
     targets = None

@@ -17,12 +17,11 @@ Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019, arXiv 1904.0
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor, torch
 from kdbench.methods.alignment import unit
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -65,8 +64,8 @@ class RelationalKD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w_d of the distances, weight w_a of the angles."""
 
-        distance: float = Field(25.0, ge=0)
-        angle: float = Field(50.0, ge=0)
+        distance: Weight = 25.0
+        angle: Weight = 50.0
 
     needs = frozenset({"logits", "pooled"})
     targets = None

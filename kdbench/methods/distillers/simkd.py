@@ -22,12 +22,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor
 from kdbench.methods.alignment import map_shapes, require_classified_map, same_size
 from kdbench.methods.base import Batch, Networks, Pair, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Side, Weight
 from kdbench.models.shapes import FeatureShapes, Outputs
 
 if TYPE_CHECKING:
@@ -43,9 +42,9 @@ class SimKD(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the error; by what the projector divides the teacher's channels."""
 
-        ce: float = Field(0.0, ge=0)
-        weight: float = Field(1.0, ge=0)
-        factor: int = Field(2, ge=1)
+        ce: Weight = 0.0
+        weight: Weight = 1.0
+        factor: Side = 2
 
     needs = frozenset({"logits", "stages"})
     targets = None

@@ -14,12 +14,11 @@ Tung, Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, arXiv 190
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor
 from kdbench.methods.alignment import unit
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Weight
 from kdbench.models.shapes import Outputs, as_map
 
 
@@ -40,7 +39,7 @@ class SimilarityPreserving(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the term."""
 
-        weight: float = Field(3000.0, ge=0)
+        weight: Weight = 3000.0
 
     needs = frozenset({"logits", "stages"})
     targets = None

@@ -11,6 +11,8 @@ Mirzadeh et al., "Improved Knowledge Distillation via Teacher Assistant", AAAI 2
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from kdbench.methods.base import Pair, Refusal, method
 from kdbench.methods.distillers.kd import KD
 
@@ -22,7 +24,7 @@ class TAKD(KD):
     class Parameters(KD.Parameters):
         """As of kd, and the names of the assistants from large to small."""
 
-        assistants: tuple[str, ...] = ()
+        assistants: tuple[str, ...] = Field((), max_length=100)
 
     @classmethod
     def check(cls, hyper: Parameters, pair: Pair) -> None:

@@ -16,11 +16,10 @@ Zheng, Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICL
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor
 from kdbench.methods.base import Batch, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Temperature, Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -44,8 +43,8 @@ class TTM(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the divergence, and the temperature T = 1/γ of the teacher."""
 
-        weight: float = Field(8.0, ge=0)
-        temperature: float = Field(5.0, gt=0)
+        weight: Weight = 8.0
+        temperature: Temperature = 5.0
 
     @classmethod
     def soft_temperature(cls, hyper: Parameters) -> float | None:

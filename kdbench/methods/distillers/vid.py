@@ -25,6 +25,7 @@ from kdbench.deferred import F, Tensor, nn, torch
 from kdbench.methods.alignment import convolution, met_channels, met_stages
 from kdbench.methods.base import Batch, Pair, method
 from kdbench.methods.combined import Combined
+from kdbench.methods.quantities import Weight
 from kdbench.models.shapes import Outputs
 
 FLOOR = 1e-5
@@ -60,7 +61,7 @@ class VID(Combined):
     class Parameters(Combined.Parameters):
         """Weight w of the likelihoods, and the variance of every channel before the first step."""
 
-        weight: float = Field(1.0, ge=0)
+        weight: Weight = 1.0
         initial_variance: float = Field(5.0, ge=0.01, le=1000)
 
     needs = frozenset({"logits", "stages"})

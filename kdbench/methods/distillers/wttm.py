@@ -15,11 +15,10 @@ Zheng, Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICL
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from kdbench.deferred import F, Tensor
 from kdbench.methods.base import Batch, method
 from kdbench.methods.distillers.ttm import TTM, transformed_divergence
+from kdbench.methods.quantities import Weight
 from kdbench.models.shapes import Outputs
 
 
@@ -40,7 +39,7 @@ class WTTM(TTM):
     class Parameters(TTM.Parameters):
         """As of ttm, with a weight w of its own."""
 
-        weight: float = Field(2.0, ge=0)
+        weight: Weight = 2.0
 
     def terms(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted divergence."""

@@ -43,7 +43,7 @@ class CNN(nn.Module):
 
 @family(
     "cnn",
-    pattern=r"cnn_(\d+)",
+    pattern=r"cnn_([1-9][0-9]{0,4})",
     examples=("cnn_4", "cnn_8", "cnn_16", "cnn_32", "cnn_64"),
     summary="three stages of two 3x3 convolutions; the number is the width of the first stage",
     source="after VGG: Simonyan and Zisserman 2015, with batch-norm",

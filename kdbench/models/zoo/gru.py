@@ -26,7 +26,7 @@ class RowGRU(nn.Module):
 
 @family(
     "gru",
-    pattern=r"gru_(\d+)",
+    pattern=r"gru_([1-9][0-9]{0,4})",
     examples=("gru_16", "gru_32", "gru_64", "gru_128"),
     summary="gated recurrent unit over image rows; the number is the hidden size",
     source="Cho et al. 2014",

@@ -70,7 +70,7 @@ class ResNet(nn.Module):
 
 @family(
     "resnet",
-    pattern=r"resnet(8|14|20|32|44|56|110)(?:x(\d+))?",
+    pattern=r"resnet(8|14|20|32|44|56|110)(?:x([1-9][0-9]{0,2}))?",
     examples=(
         *(f"resnet{depth}" for depth in (8, 14, 20, 32, 44, 56, 110)),
         "resnet8x4",

@@ -90,7 +90,7 @@ class VisionTransformer(nn.Module):
 
 @family(
     "vit",
-    pattern=r"vit_([1-9]\d*)_([1-9]\d*)",
+    pattern=r"vit_([1-9][0-9]{0,4})_([1-9][0-9]{0,4})",
     examples=("vit_64_4", "vit_128_6", "vit_192_6"),
     summary="vision transformer for small images; the numbers are width and depth",
     source="Dosovitskiy et al. 2021; mean of tokens as in Zhai et al. 2022",

@@ -72,7 +72,7 @@ class WideResNet(nn.Module):
 
 @family(
     "wrn",
-    pattern=r"wrn_(10|16|22|28|34|40)_([1-9]\d*)",
+    pattern=r"wrn_(10|16|22|28|34|40)_([1-9][0-9]{0,2})",
     examples=("wrn_16_1", "wrn_16_2", "wrn_16_4", "wrn_28_2", "wrn_28_4", "wrn_40_1", "wrn_40_2", "wrn_40_4"),
     summary="wide residual network for small images; the numbers are depth and width",
     source="Zagoruyko and Komodakis 2016",

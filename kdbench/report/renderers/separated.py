@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from kdbench.printable import printable
 from kdbench.report.table import Table
 
 
@@ -15,5 +16,8 @@ def as_csv(table: Table) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    )
     return text.getvalue()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from kdbench.code.foreign import Note
 from kdbench.errors import UserError
 from kdbench.plan import make_plan
 from kdbench.plan.code import user_files
@@ -62,7 +63,7 @@ def test_a_killed_process_ends_the_run_and_the_next_one_goes_on(small_suite: Loa
                     os.kill(process.pid or 0, signal.SIGKILL)
 
     suite = small_suite("threads=1", "recipe.epochs=3")
-    with pytest.raises(UserError, match=r"killed by signal 9.*same command again, with fewer --jobs"):
+    with pytest.raises(UserError, match=r"killed by SIGKILL.*same command again, with fewer --jobs"):
         run(suite, tmp_path / "run", teacher_store=tmp_path, jobs=2, progress=Killing())
     assert not multiprocessing.active_children()
     assert run(suite, tmp_path / "run", teacher_store=tmp_path).ok == 8
@@ -71,7 +72,6 @@ def test_a_killed_process_ends_the_run_and_the_next_one_goes_on(small_suite: Loa
 def test_an_edited_file_is_noticed_by_the_process_that_plans_anew(
     small_suite: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)  # this process is to hear interrupts
     suite = small_suite(write_net(tmp_path), "methods=[scratch]")
     plan = make_plan(suite)
     setting = Setting(tmp_path / "run", tmp_path, None, torch.device("cpu"), 10**9)
@@ -82,52 +82,88 @@ def test_an_edited_file_is_noticed_by_the_process_that_plans_anew(
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for task in (work.id, None):
         tasks.put(task)
-    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    processes.carry_out({work.id: work}, tasks, events)
-    kind, text = events.get()
+    heard, told = multiprocessing.Pipe(duplex=False)
+    processes.carry_out({work.id: work}, tasks, told)
+    kind, text = heard.recv()
     assert kind == "refused" and "\n" not in text
     assert text.startswith(
         f"{tmp_path}/net.py:build, or code that it imports, was edited while the run was going on"
     )
-    assert events.empty() and not (tmp_path / "run").exists() and not (tmp_path / "nodes").exists()
+    assert not heard.poll() and not (tmp_path / "run").exists() and not (tmp_path / "nodes").exists()
 
 
-def ended(code: int | None, pid: int) -> Any:
-    return SimpleNamespace(exitcode=code, pid=pid)
-
-
-def follow(workers: Sequence[Any], told: Sequence[Any]) -> Listening:
-    events: queue.Queue[Any] = queue.Queue()
+def worker(told: Sequence[Any], exitcode: int | None = None, code: str = "", rest: bytes = b"") -> Any:
+    """Return a process that told all this, ``rest`` last, and ended where it has an exit code."""
+    heard, teller = multiprocessing.Pipe(duplex=False)
     for event in told:
-        events.put(event)
+        teller.send(event)
+    os.write(teller.fileno(), rest)
+    if exitcode is not None:
+        teller.close()
+    note = Note(bytearray(Note.SIZE))
+    note.write(code, 0)
+    process = SimpleNamespace(exitcode=exitcode, join=lambda timeout: None, teller=teller)
+    return processes.Worker(process, heard, note)  # type: ignore[arg-type]
+
+
+def follow(*workers: Any) -> Listening:
     heard = Listening()
     follower = Follower(WORKS, heard)
     follower.tell(Event("begin", "", len(workers)))
     works: Any = WORKS
-    processes.follow(works, workers, events, follower.tell)
+    processes.follow(works, workers, follower.tell)
     return heard
 
 
+FINISHED = ("finished", None)
+
+
 @pytest.mark.parametrize(
-    ("workers", "how"),
+    ("exitcode", "code", "rest", "text"),
     [
-        ([(0, 1), (None, 2)], "ended with status 0 before its work was done"),
-        ([(None, 1), (3, 2)], "ended with status 3"),
-        ([(-9, 1), (0, 2)], "was killed by signal 9"),
+        (0, "", b"", "a training process ended with status 0 before its work was done"),
+        (3, "", b"", "a training process ended with status 3 before"),
+        (-9, "", b"", "a training process was killed by SIGKILL, often a sign of too little memory"),
+        (0, "KD training Net", b"", r"KD training Net ended the process with status 0 \(os\._exit\?\)"),
+        # The length of what follows, and half of it: it ended in the middle of a word.
+        (-11, "KD training Net", b"\0\0\0\x40half", r"KD training Net crashed the process \(SIGSEGV\)"),
     ],
 )
 def test_a_process_that_ends_before_its_work_is_done_ends_the_run(
-    workers: list[tuple[int | None, int]], how: str, monkeypatch: pytest.MonkeyPatch
+    exitcode: int, code: str, rest: bytes, text: str
+) -> None:
+    # The other process has told that it is done, and one work is left.
+    others = [worker([Event("done", "second"), FINISHED]), worker([])]
+    with pytest.raises(UserError, match=f"^{text}"):
+        follow(worker([], exitcode, code, rest), *others)
+
+
+def test_a_process_whose_pipe_another_one_holds_open_is_seen_to_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(processes, "LOOK_S", 0.001)
-    with pytest.raises(UserError, match=f"a training process {how}"):
-        # The other process has told that it is done, and one work is left.
-        follow([ended(*worker) for worker in workers], [Event("done", "second"), ("finished", 2)])
+    silent = worker([Event("done", "first")])
+    silent.process.exitcode = 0
+    with pytest.raises(UserError, match="ended with status 0 before its work was done"):
+        follow(silent)
+
+
+def test_code_that_hangs_in_a_process_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LOOK_S", 0.001)
+    hanging = worker([])
+    hanging.note.write("model 'net.py:make'", 0.01)
+    with pytest.raises(UserError, match=r"^model 'net.py:make' took more than 0.01 s .* --code-timeout"):
+        follow(hanging)
+
+
+def test_processes_that_leave_a_work_undone_are_not_waited_for() -> None:
+    with pytest.raises(RuntimeError, match="no process carried out second"):
+        follow(worker([Event("done", "first"), FINISHED], 0), worker([FINISHED], 0))
 
 
 def test_a_process_that_told_that_nothing_is_left_may_end() -> None:
-    told = [("finished", 1), *(Event("done", id) for id in WORKS)]
-    assert follow([ended(0, 1), ended(None, 2)], told).done[-1] == 4
+    told = [*(Event("done", id) for id in WORKS)]
+    assert follow(worker([FINISHED], 0), worker(told)).done[-1] == 4
 
 
 def test_the_processes_share_the_memory_and_the_first_one_keeps_none(
