@@ -30,7 +30,7 @@ from harm import damage, inputs, kills
 from harm.commands import ROOT
 from harm.fixtures import Fixtures
 from harm.outcome import KINDS, Outcome
-from harm.table import as_json, as_markdown, summary_lines
+from harm.table import as_json, as_markdown, summary_lines, write_csv
 
 PARTS = ("kills", "damage", "inputs")
 FULL_KILLS, QUICK_KILLS = 100, 12
@@ -194,7 +194,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="cases at once; default 2")
     parser.add_argument("--work", type=Path, default=Path("runs/faults"), help="folder for the cases' files")
     parser.add_argument(
-        "--out", type=Path, help="folder for faults.json and faults.md; default results/faults"
+        "--out", type=Path, help="folder for faults.csv and faults.md; default results/faults"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
@@ -205,12 +205,16 @@ def main() -> int:
     for name in PARTS:
         if part in (None, name):
             outcomes[name] = getattr(harness, name)()
-    content = as_json(outcomes, options.seed)
-    print(json.dumps(content, indent=1) if options.json else "\n".join(summary_lines(outcomes)))
+    print(
+        json.dumps(as_json(outcomes, options.seed), indent=1)
+        if options.json
+        else "\n".join(summary_lines(outcomes))
+    )
     if options.out or not (options.quick or options.case or options.only):
         out = options.out or Path("results/faults")
         out.mkdir(parents=True, exist_ok=True)
-        (out / "faults.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        with (out / "faults.csv").open("w", newline="") as file:
+            write_csv(file, outcomes)
         (out / "faults.md").write_text(as_markdown(outcomes, options.seed))
     every = [outcome for part in outcomes.values() for outcome in part]
     return int(any(outcome.count(kind) for outcome in every for kind in KINDS))

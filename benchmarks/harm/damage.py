@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harm.commands import Ended, Place, forked
-from harm.finished import Finish, Results, finished
+from harm.finished import Results, finished, harms
 from harm.fixtures import RUN, STORE, WORK, Fixture, Fixtures, places, rows
 from harm.outcome import Outcome, judge_end
 from harm.surroundings import changes, make_victim, state
@@ -94,9 +94,11 @@ class _Damaged:
             noticed = self._check(must_notice=self.damage.decides)
             self._report(noticed)
         self._go_on()
-        self._compare_finished(whole)
+        remade = [str(path.relative_to(RUN)) for path in self.remade if path.is_relative_to(RUN)]
+        for kind, text in harms(whole, finished(self.run), remade):
+            self.outcome.add(kind, text)
         for change in changes(before, state(self.folder, OWN)):
-            self.outcome.add("outside", change)
+            self.outcome.add("written outside", change)
         self.place.end_processes()
         if not self.outcome.faults:
             shutil.rmtree(self.folder)
@@ -170,20 +172,6 @@ class _Damaged:
         if self._check(must_notice=False, after=" after the run"):
             self.outcome.add("blessed", f"{what} ends well, and check then finds something wrong")
 
-    def _compare_finished(self, before: dict[str, Finish | None]) -> None:
-        """Count cells that were finished, were not damaged, and were made again or are no more."""
-        now = finished(self.run)
-        for at, end in before.items():
-            place = Path(RUN, at)
-            if end is None or any(
-                place.is_relative_to(path) or path.is_relative_to(place) for path in self.remade
-            ):
-                continue
-            if (later := now.get(at)) is None:
-                self.outcome.add("lost", at)
-            elif (end.started, end.finished) != (later.started, later.finished):
-                self.outcome.add("doubled", f"{at}: made at {later.started}, was at {end.started}")
-
 
 def advised(text: str, work: Path) -> Path | None:
     """Return what a message says is to be deleted or put in the place of a link, below a folder."""
@@ -198,7 +186,7 @@ def advised(text: str, work: Path) -> Path | None:
 
 def _paths(text: str, work: Path) -> Sequence[Path]:
     """Return what of a text is a path of something below a folder."""
-    words = (work / word.strip("'\"(),.:;") for word in text.split())
+    words = (work / word.strip("'\"(),.:;") for word in text.split() if "/" in word)
     own = (work / RUN, work / STORE)
     return [
         word

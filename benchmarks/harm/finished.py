@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,13 @@ class Finish:
     written: dict[str, tuple[int, str]]
 
 
-def finished(run: Path) -> dict[str, Finish | None]:
+# By place; None for what cannot be read.
+Finishes = dict[str, Finish | None]
+
+
+def finished(run: Path) -> Finishes:
     """Return what is finished in a run or a teacher store, by its place; None where it cannot be read."""
-    places: dict[str, Finish | None] = {}
+    places: Finishes = {}
     for record in sorted(run.glob("nodes/*/record.json")):
         folder = record.parent
         content = read(record)
@@ -67,6 +71,33 @@ def read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def harms(before: Finishes, now: Finishes, remade: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+    """Yield what became of finished cells and measurements: the kind of harm, and what was seen.
+
+    ``remade`` are places, or folders of some, that may be made again.
+    """
+
+    def counts(at: str) -> bool:
+        return not any(f"{at}/".startswith(f"{place}/") for place in remade)
+
+    for at, end in now.items():
+        if end is None and counts(at):
+            yield "lost", f"{at}: its record is no JSON object"
+    for at, end in before.items():
+        if end is None or not counts(at):
+            continue
+        if at not in now:
+            yield "lost", at
+        elif (later := now[at]) is None:
+            continue
+        elif (end.started, end.finished) != (later.started, later.finished):
+            yield "doubled", f"{at}: made at {later.started}, was at {end.started}"
+        elif end != later:
+            names = [name for name in end.written if end.written[name] != later.written.get(name)]
+            kind = "doubled" if end.status == later.status else "lost"
+            yield kind, f"{at}: {later.status}; written again: {', '.join(names)}"
 
 
 @dataclass(frozen=True)

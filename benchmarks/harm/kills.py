@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from harm.commands import Ended, Place, Started, started
-from harm.finished import Finish, Results, finished, left_behind, tables
+from harm.finished import Finishes, Results, finished, harms, left_behind, tables
 from harm.outcome import Outcome, judge_end
 
 SUITE = Path(__file__).with_name("small.yaml")
@@ -31,7 +31,10 @@ MOMENTS = (
     *("cohorts/*", "cohorts/*.pt", "costs/*", "costs/*/latency.parquet", "costs/*/cost.json", "results.csv"),
     *("report", "report/*", "report/figures/*", "report/index.html", "store/nodes/*", "store/nodes/*/*"),
 )
-WAYS = ("run", "jobs", "measuring", "training", "report", "store")
+
+
+# Of ``run`` the command itself is killed, of ``inner`` the process that it watches and that does its work.
+WAYS = ("run", "jobs", "inner", "measuring", "store", "run", "training", "report")
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,11 @@ class Round:
 
 
 def rounds(seed: int) -> Iterator[Round]:
-    """Yield rounds without end: half of them of plain runs, the other ways in turn."""
+    """Yield rounds without end, all ways in turn."""
     chance = random.Random(seed)
     number = 0
     while True:
-        for way in ("run", "jobs", "run", "measuring", "store", "training", "run", "report"):
+        for way in WAYS:
             yield Round(number, seed, way, chance.randint(2, 6))
             number += 1
 
@@ -128,7 +131,7 @@ class _Killing:
             shutil.rmtree(self.place.folder)
         return self.outcome
 
-    def _finished(self) -> dict[str, Finish | None]:
+    def _finished(self) -> Finishes:
         folders = {self.run, self.store}
         return {f"{folder.name}/{at}": end for folder in folders for at, end in finished(folder).items()}
 
@@ -146,6 +149,13 @@ class _Killing:
             # kdbench itself was let live: it must see what became of its worker.
             ended = process.wait(LIMIT_S)
             self._judge(ended, f"{self.round.way} worker killed {moment}", statuses=(0, 1, 2))
+            return True
+        if self.round.way == "inner":
+            for child in _children(process)[:1]:
+                child.kill()
+            # It may have been at its end already.
+            self._judge(process.wait(LIMIT_S), f"its own process killed {moment}", statuses=(0, 2))
+            self._look_for_orphans(moment)
             return True
         process.kill()
         self._look_for_orphans(moment)
@@ -188,27 +198,11 @@ class _Killing:
             statuses = (0, 1, 2)
         judge_end(self.outcome, ended, what, statuses)
 
-    def _compare(self, before: dict[str, Finish | None]) -> dict[str, Finish | None]:
+    def _compare(self, before: Finishes) -> Finishes:
         """Count finished cells that are not what they were; return what is finished now."""
         now = self._finished()
-        for at, end in now.items():
-            if end is None:
-                self.outcome.add("lost", f"{at}: its record is no JSON object {self._after()}")
-        for at, end in before.items():
-            if end is None:
-                continue
-            if (later := now.get(at)) is None:
-                self.outcome.add("lost", f"{at} {self._after()}")
-            elif (end.started, end.finished) != (later.started, later.finished):
-                self.outcome.add(
-                    "doubled", f"{at}: made at {later.started}, was at {end.started} {self._after()}"
-                )
-            elif end != later:
-                names = [name for name in end.written if end.written[name] != later.written.get(name)]
-                kind = "doubled" if end.status == later.status else "lost"
-                self.outcome.add(
-                    kind, f"{at}: {later.status}; written again: {', '.join(names)} {self._after()}"
-                )
+        for kind, text in harms(before, now):
+            self.outcome.add(kind, f"{text} {self._after()}")
         return now
 
     def _compare_with_reference(self) -> None:

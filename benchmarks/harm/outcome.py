@@ -17,7 +17,7 @@ KINDS = {
     "blessed": "what is damaged or senseless was accepted, or a wrong result given as right",
     "hung": "no end within the limit of time or memory",
     "tracebacks": "a traceback, or an exception's name, in place of a line",
-    "outside": "something was written, or foreign code ran, where it must not",
+    "written outside": "something was written, or foreign code ran, where it must not",
     "refused": "the command that was killed is refused when it is given again",
     "orphans": "a process lives on after kdbench was killed or has ended",
     "left behind": "temporary files that the run which went to its end has left",

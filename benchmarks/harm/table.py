@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from harm.outcome import KINDS, Outcome
 from kdbench import machine
 
+# Where a machine keeps its files is nobody's business.
+FOLDERS = re.compile(r"(?<![\w.])/(?:[\w.-]+/)+")
 Parts = Mapping[str, Sequence[Outcome]]
 
 
@@ -25,6 +29,20 @@ def row_of(outcome: Outcome) -> str:
     if outcome.part == "kills":
         return outcome.name.split("-")[1]
     return outcome.name.split("/")[1]
+
+
+def write_csv(file: TextIO, parts: Parts) -> None:
+    """Write the table of counts, one line a row."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["what", "tried", *KINDS])
+    for name, row in _rows(parts).items():
+        writer.writerow([name, *row.values()])
+
+
+def _rows(parts: Parts) -> dict[str, dict[str, int]]:
+    """Return the counts of every group, and then of every part."""
+    rows = {name: counts(outcomes) for name, outcomes in groups(parts).items()}
+    return rows | {f"all {part}": counts(outcomes) for part, outcomes in parts.items()}
 
 
 def as_json(parts: Parts, seed: int) -> dict[str, Any]:
@@ -49,10 +67,7 @@ def summary_lines(parts: Parts) -> Iterator[str]:
     """Yield the table in Markdown, and then the faults."""
     yield f"| what | tried | {' | '.join(KINDS)} |"
     yield f"|:--|--:|{'--:|' * len(KINDS)}"
-    rows = {name: counts(outcomes) for name, outcomes in groups(parts).items()}
-    for part, outcomes in parts.items():
-        rows[f"**all {part}**"] = counts(outcomes)
-    for name, row in rows.items():
+    for name, row in _rows(parts).items():
         yield f"| {name} | {' | '.join(f'{value:,}' for value in row.values())} |"
     yield ""
     faulty = [outcome for outcomes in parts.values() for outcome in outcomes if outcome.faults]
@@ -61,7 +76,7 @@ def summary_lines(parts: Parts) -> Iterator[str]:
     for outcome in faulty:
         yield f"- {outcome.name}: {_cell(outcome.about)}"
         for fault in outcome.faults:
-            yield f"    - {fault.kind}: {_cell(fault.text)}"
+            yield f"    - {fault.kind}: {_cell(FOLDERS.sub('…/', fault.text))}"
         yield f"    - again: `python benchmarks/faults.py --case '{outcome.name}'`"
 
 

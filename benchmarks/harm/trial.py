@@ -75,7 +75,7 @@ class Trial:
             ended = forked(words, place, limit_s=self.limit_s, draw=words[0] == "report")
             judge_end(outcome, ended, words[0], self.statuses)
         for change in changes(before, state(folder, own)):
-            outcome.add("outside", change)
+            outcome.add("written outside", change)
         place.end_processes()
         if not outcome.faults:
             shutil.rmtree(folder)
