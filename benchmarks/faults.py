@@ -20,7 +20,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
@@ -94,25 +94,25 @@ class Harness:
 
     def kills(self) -> list[Outcome]:
         reference = kills.Reference.make(self.work / "reference")
-        rounds = kills.rounds(self.options.seed)
+        rounds = list(islice(kills.rounds(self.options.seed), MOST_ROUNDS))
         wanted: int = self.options.kills or (QUICK_KILLS if self.options.quick else FULL_KILLS)
 
         def enough(outcomes: list[Outcome]) -> bool:
             return sum(outcome.tried for outcome in outcomes) >= wanted
 
         if self.options.case:
-            rounds = (round for round in islice(rounds, MOST_ROUNDS) if self.options.case == round.name)
+            rounds = [round for round in rounds if self.options.case == round.name]
         return self._carry_out(rounds, lambda round, folder: round.carry_out(reference, folder), enough)
 
     def damage(self) -> list[Outcome]:
         fixtures = self._fixtures()
         cases = self._chosen("damage", damage.cases(fixtures, self.options.seed))
-        return self._carry_out(iter(cases), lambda case, folder: case.carry_out(fixtures, folder))
+        return self._carry_out(cases, lambda case, folder: case.carry_out(fixtures, folder))
 
     def inputs(self) -> list[Outcome]:
         fixtures = self._fixtures()
         cases = self._chosen("inputs", inputs.cases())
-        return self._carry_out(iter(cases), lambda case, folder: case.carry_out(fixtures, folder))
+        return self._carry_out(cases, lambda case, folder: case.carry_out(fixtures, folder))
 
     def _fixtures(self) -> Fixtures:
         return Fixtures.make(self.work / "fixtures")
@@ -131,25 +131,27 @@ class Harness:
 
     def _carry_out(
         self,
-        cases: Iterator[Any],
+        cases: Sequence[Any],
         carry_out: Callable[[Any, Path], Outcome],
         enough: Callable[[list[Outcome]], bool] = lambda outcomes: False,
     ) -> list[Outcome]:
         """Return the outcomes of cases, in so many processes at once, until there are no more or enough."""
         outcomes: list[Outcome] = []
         running: set[Future[Outcome]] = set()
-        global _CARRY_OUT
-        _CARRY_OUT = carry_out
+        global _CASES, _CARRY_OUT
+        _CASES, _CARRY_OUT = cases, carry_out
+        waiting = iter(range(len(cases)))
         again = bool(self.options.case)
         with ProcessPoolExecutor(self.options.jobs, multiprocessing.get_context("fork")) as pool:
             while True:
                 while len(running) < self.options.jobs and not enough(outcomes):
-                    if (case := next(cases, None)) is None:
+                    if (number := next(waiting, None)) is None:
                         break
+                    case = cases[number]
                     if case.name in self.journal.done and not again:
                         outcomes.append(self.journal.done[case.name])
                     else:
-                        running.add(pool.submit(_carried_out, case, self.work / "cases" / case.name))
+                        running.add(pool.submit(_carried_out, number, self.work / "cases" / case.name))
                 if not running:
                     return outcomes
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
@@ -168,13 +170,14 @@ class Harness:
         )
 
 
-# Set before the processes are forked, which so need not be sent it.
+# Set before the processes are forked, which so need not be sent them.
+_CASES: Sequence[Any]
 _CARRY_OUT: Callable[[Any, Path], Outcome]
 
 
-def _carried_out(case: Any, folder: Path) -> Outcome:
+def _carried_out(number: int, folder: Path) -> Outcome:
     began = time.monotonic()
-    outcome = _CARRY_OUT(case, folder)
+    outcome = _CARRY_OUT(_CASES[number], folder)
     outcome.seconds = time.monotonic() - began
     return outcome
 

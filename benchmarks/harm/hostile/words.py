@@ -39,9 +39,9 @@ SEEDS = ("", " ", "a", "0,,1", "0,0", "-1", "1.5", "9" * 300, "]", "0] #", "[0",
 NAMES = (
     *("", " ", "nobody", "mlp_0", "mlp_-1", "mlp_", "mlp_1_0", "mlp_99999999999", f"mlp_{'9' * 5000}"),
     *(f"mlp{'_1' * 20_000}", "mlp_²", "resnet0", "resnet7", "resnet999998", f"resnet{'2' * 40}", "wrn_40_0"),
-    *("wrn_41_1", "wrn_99999999_9999999", "cnn_0", "cnn_9999999999", "gru_0", "vit_0", "teacher"),
+    *("wrn_41_1", "wrn_99999999_9999999", "cnn_0", "cnn_9999999999", "gru_0", "vit_0"),
     *("os:system", "os:_exit", "os.path:join", "posix:_exit", "subprocess:run", "builtins:eval", "sys:exit"),
-    *("json:loads", "shutil:rmtree", "kdbench.cli:main", "kdbench.__main__:main", "this:s", "antigravity:x"),
+    *("json:loads", "shutil:rmtree", "kdbench.cli:main", "this:s", "antigravity:x"),
     *("torch:load", "torch.hub:load", "torchvision:nobody", "torchvision:../../x", "torchvision:", "timm:x"),
     *(
         "hf:../../x",
@@ -118,20 +118,25 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 BUDGETS = ("", "abc", "0", "0GB", "-1GB", "1e999GB", "nan", "∞", "²GB", "9" * 5000, "1 XB")
 
 
+# What is read as something harmless: a label on one line, a comment, a split that leaves one example.
+HARMLESS = ('students.0={name: mlp_4, label: "a\\nb"}', "dataset.validation_fraction=0.9999999", "0] #")
+
+
 def trials() -> Iterator[Trial]:
     """Yield every word with a command that reads it."""
-    for number, assignment in enumerate(SETS):
-        yield Trial("set", f"{number:02}", (("plan", SUITE, "--set", assignment),), FILES)
-    for number, seeds in enumerate(SEEDS):
-        yield Trial("seeds", f"{number:02}", (("plan", SUITE, "--seeds", seeds),), FILES)
+    for option, given in (("--set", SETS), ("--seeds", SEEDS)):
+        for number, word in enumerate(given):
+            group, statuses = option.removeprefix("--"), (0, 2) if word in HARMLESS else (2,)
+            plan = ("plan", SUITE, option, word)
+            yield Trial(group, f"{number:02}", (plan,), FILES, statuses=statuses)
     for number, name in enumerate(NAMES):
         suite = json.dumps(SOUND | {"students": [name]})
         yield Trial("models", f"in-suite-{number:02}", (("check", SUITE),), {SUITE: suite})
-        if name != "--" and name != "teacher":
+        if name != "--":
+            # Of what cannot be measured a table tells, with status 1.
             measure = ("measure", "--counts-only", "--input", "1,8,8", "--", name)
-            yield Trial("models", f"measured-{number:02}", (measure,), FILES)
+            yield Trial("models", f"measured-{number:02}", (measure,), FILES, statuses=(1, 2))
     for label, words in OPTIONS.items():
-        # Of what cannot be measured a table tells, with status 1.
         statuses = (1, 2) if label in ("input too large", "too many classes") else (2,)
         yield Trial("options", label.replace(" ", "-"), (words,), FILES, statuses=statuses)
     for number, budget in enumerate(BUDGETS):
