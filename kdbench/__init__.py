@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kdbench.efficiency.measure import measure
     from kdbench.plan import make_plan
-    from kdbench.report import compare, rank, write_report
+    from kdbench.report import compare, pick, rank, write_report
     from kdbench.runner import run
     from kdbench.runner.evaluate import evaluate
     from kdbench.store import check, load
@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "make_plan",
     "measure",
+    "pick",
     "rank",
     "run",
     "write_report",
@@ -46,6 +47,7 @@ _HOMES = {
     "load": "kdbench.store",
     "make_plan": "kdbench.plan",
     "measure": "kdbench.efficiency.measure",
+    "pick": "kdbench.report",
     "rank": "kdbench.report",
     "run": "kdbench.runner",
     "write_report": "kdbench.report",

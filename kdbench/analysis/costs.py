@@ -13,6 +13,8 @@ from kdbench.place import Place
 # Whose latency is named before others.
 FAVOURITE = Place("cpu", 1)
 MEDIAN = "latency_p50"
+# What models cost that are not timed, in the order in which one stands for all.
+COUNTS = ("macs", "params", "size_bytes")
 
 
 def usual_latencies(columns: Mapping[str, Column]) -> list[str]:
@@ -20,6 +22,11 @@ def usual_latencies(columns: Mapping[str, Column]) -> list[str]:
     medians = [name for name, column in columns.items() if column.quantity == MEDIAN]
     places = {name: place for name in medians if (place := columns[name].place) and place.is_usual}
     return sorted(places, key=lambda name: places[name] != FAVOURITE)
+
+
+def usual_costs(columns: Mapping[str, Column]) -> list[str]:
+    """Return the costs that cheap may go by: the usual latencies, then counts."""
+    return [*usual_latencies(columns), *(name for name in COUNTS if name in columns)]
 
 
 @dataclass(frozen=True)

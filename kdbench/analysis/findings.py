@@ -8,15 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison, compare_methods, compare_rows
-from kdbench.analysis.costs import read_costs, usual_latencies
+from kdbench.analysis.costs import COUNTS, read_costs, usual_costs
 from kdbench.analysis.intervals import sampling_half_width
 from kdbench.analysis.outcomes import SHARES
 from kdbench.analysis.rows import Row
 from kdbench.analysis.summary import Summary
 from kdbench.analysis.teachers import against_teachers
-
-# What is cheap goes by the first cost that is known: a latency, else one of these.
-COUNTS = ("macs", "params", "size_bytes")
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,9 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
     top = max(values.values())
     leaders = [row for row in rows if math.isclose(values[row.key], top, rel_tol=1e-12)]
     family = [row for row in rows if row.teacher == leaders[0].teacher]
-    cost = next((name for name in _costs(summary) if all(_figure(row, name) for row in family)), None)
+    cost = next(
+        (name for name in usual_costs(summary.columns) if all(_figure(row, name) for row in family)), None
+    )
     prices = {row.key: _figure(row, cost) or 0.0 if cost else 0.0 for row in family}
     # Of those that share the best mean the cheapest, and of those that cost the same the best.
     ranked = sorted(family, key=lambda row: (prices[row.key], -values[row.key]))
@@ -84,7 +83,7 @@ def find(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -
     against = {comparison.key: comparison for comparison in against_teachers(summary, metric)}
 
     def standing(row: Row) -> Standing:
-        return Standing(row, against[row.key], dict(_savings(summary, row)))
+        return Standing(row, against[row.key], dict(savings(summary, row)))
 
     result = replace(
         result,
@@ -123,20 +122,16 @@ def _front(ranked: Sequence[Row], values: Mapping[Any, float]) -> Iterator[Row]:
             yield row
 
 
-def _costs(summary: Summary) -> list[str]:
-    return [*usual_latencies(summary.columns), *(name for name in COUNTS if name in summary.columns)]
-
-
 def _figure(row: Row, column: str) -> float | None:
     """Return a row's cost, or None where it is not known or only a bound."""
     value = row.mean(column)
     return value if value is not None and value > 0 and row.bound(column) is None else None
 
 
-def _savings(summary: Summary, row: Row) -> Iterator[tuple[str, float]]:
+def savings(summary: Summary, row: Row) -> Iterator[tuple[str, float]]:
     """Yield teacher's cost / row's cost: of the first latency that is known, of MACs, and of parameters."""
     teacher = next((other for other in summary.teachers if other.teacher == row.teacher), None)
-    costs = [name for name in _costs(summary) if teacher and _figure(teacher, name)]
+    costs = [name for name in usual_costs(summary.columns) if teacher and _figure(teacher, name)]
     costs = [name for name in costs if _figure(row, name)]
     latencies = [name for name in costs if name not in COUNTS]
     for name in (*latencies[:1], *(name for name in ("macs", "params") if name in costs)):

@@ -25,6 +25,12 @@ def against_teachers(summary: Summary, metric: str | None = None) -> list[Compar
     return corrected(comparisons, summary.columns[metric].direction)
 
 
+def against_teacher(summary: Summary, row: Row, metric: str) -> Comparison:
+    """Return one student's row minus its teacher, as `against_teachers`, without a correction for others."""
+    teacher = next((other for other in summary.teachers if other.teacher == row.teacher), None)
+    return corrected([_against(row, teacher, metric)], summary.columns[metric].direction)[0]
+
+
 def _against(row: Row, teacher: Row | None, metric: str) -> Comparison:
     assert row.student is not None and row.method is not None
     values = np.array(list(row.values[metric].values()))

@@ -14,6 +14,7 @@ from kdbench.cli.evaluating import evaluate
 from kdbench.cli.exporting import export
 from kdbench.cli.measuring import measure
 from kdbench.cli.options import error_console, print_error
+from kdbench.cli.picking import pick
 from kdbench.cli.reading import compare, list_, report
 from kdbench.cli.running import plan, run
 from kdbench.code.foreign import ProcessEnded, foreign
@@ -36,6 +37,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (run, "kdbench run quickstart --out runs/quickstart --set recipe.epochs=10"),
     (plan, "kdbench plan quickstart --set seeds=[0,1]"),
     (compare, "kdbench compare runs/quickstart --metric nll"),
+    (pick, "kdbench pick runs/quickstart --max size_bytes=50000 --min top1=90%"),
     (report, "kdbench report runs/quickstart"),
     (measure, "kdbench measure resnet20 resnet8x4 --input 3,32,32 --classes 100 --json"),
     (evaluate, "kdbench evaluate resnet20 --checkpoint resnet20.pth --dataset cifar10 --data-root data"),

@@ -6,17 +6,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from kdbench.analysis.comparison import ALPHA, CONTROL, Comparison
+from kdbench.analysis.comparison import CONTROL, Comparison
 from kdbench.analysis.findings import Findings, Standing, find
-from kdbench.analysis.rows import Row
 from kdbench.analysis.summary import Summary
 from kdbench.printable import counted
 from kdbench.report import numerals
-from kdbench.report.evidence import interval_text
-
-COUNTED = {"params": "parameters", "macs": "MACs"}
-# Costs that differ by a smaller factor are called equal.
-ALIKE = 1.05
+from kdbench.report.phrases import (
+    COUNTED,
+    against_teacher_text,
+    difference_text,
+    full_name,
+    joined,
+    name_of,
+    saved_text,
+)
 
 
 def answer(summary: Summary, metric: str | None = None, baseline: str = CONTROL) -> list[str]:
@@ -40,10 +43,10 @@ def _best(summary: Summary, findings: Findings) -> Iterator[str]:
     word = "the most accurate" if accuracy else f"the best {column.title}"
     basis = "its mean" if len(best.row.values[findings.metric]) > 1 else "its one seed"
     of = f"By {basis}, {word} of {findings.judged:,} rows is" if findings.judged > 1 else "The one row is"
-    level = _joined([_full_name(summary, row) for row in findings.tied])
+    level = joined([full_name(summary, row) for row in findings.tied])
     tied = f" (level with {level})" if level else ""
-    teacher = _against_teacher(summary, best.against, findings.judged)
-    yield f"{of} {_name(best.row)}{tied}: {_described(summary, best, teacher)}."
+    teacher = against_teacher_text(summary, best.against, findings.judged)
+    yield f"{of} {name_of(best.row)}{tied}: {_described(summary, best, teacher)}."
 
 
 def _cheap(summary: Summary, findings: Findings) -> Iterator[str]:
@@ -63,14 +66,14 @@ def _cheap(summary: Summary, findings: Findings) -> Iterator[str]:
             yield f"No student is cheaper than it{by}."
         return
     if near is not None and nearest is not None:
-        difference = f"{_difference(summary, nearest)} from it"
+        difference = f"{difference_text(summary, nearest)} from it"
         what = _described(summary, near, difference)
-        yield f"{_nearness(findings, nearest, by)} {_name(near.row)}: {what}."
+        yield f"{_nearness(findings, nearest, by)} {name_of(near.row)}: {what}."
         by = ""
     if near is None or near.row is not cheapest.row:
-        teacher = _against_teacher(summary, cheapest.against, findings.judged)
+        teacher = against_teacher_text(summary, cheapest.against, findings.judged)
         what = _described(summary, cheapest, teacher)
-        yield f"Cheapest of all{by} is {_name(cheapest.row)}: {what}."
+        yield f"Cheapest of all{by} is {name_of(cheapest.row)}: {what}."
 
 
 def _nearness(findings: Findings, nearest: Comparison, by: str) -> str:
@@ -120,7 +123,7 @@ def _largest(summary: Summary, shown: Sequence[Comparison]) -> str:
     """Return in brackets which of the differences that are shown is the largest."""
     largest = max(shown, key=lambda comparison: abs(comparison.difference or 0.0))
     most = "most " if len(shown) > 1 else ""
-    return f" ({most}{_full_name(summary, largest)}, {_difference(summary, largest)})"
+    return f" ({most}{full_name(summary, largest)}, {difference_text(summary, largest)})"
 
 
 def _gaps(summary: Summary) -> Iterator[str]:
@@ -139,54 +142,7 @@ def _described(summary: Summary, standing: Standing, difference: str) -> str:
     interval, decimals = standing.row.metrics[column.name], numerals.percent_decimals(summary.test_size)
     value = numerals.with_interval(column, interval.mean, interval.half_width, decimals)
     value = f"{value} {numerals.unit(column)}".rstrip()
-    return ", ".join(part for part in (value, difference, _saved(summary, standing)) if part)
-
-
-def _against_teacher(summary: Summary, comparison: Comparison, judged: int) -> str:
-    """Return the difference from the teacher, or nothing where that has no value by this metric."""
-    teacher = next((row for row in summary.teachers if row.teacher == comparison.teacher), None)
-    level = None if teacher is None else teacher.mean(comparison.metric)
-    if level is None or comparison.difference is None:
-        return ""
-    column, decimals = summary.columns[comparison.metric], numerals.percent_decimals(summary.test_size)
-    value = f"{numerals.number(column, level, decimals)} {numerals.unit(column)}"
-    name = f"its teacher {comparison.teacher} with {value.rstrip()}"
-    if comparison.verdict is None:
-        verdict = f"not tested: {str(comparison.reason).split(':')[0]}"
-    elif comparison.verdict == "no difference shown":
-        # An interval that leaves out 0 would read like a verdict: intervals are not corrected.
-        excludes = comparison.p is not None and comparison.p < ALPHA
-        verdict = f"not shown after correction for {judged:,} rows" if excludes else comparison.verdict
-    else:
-        verdict = "gain shown" if comparison.verdict == "better" else "loss shown"
-    return f"{_difference(summary, comparison)} from {name} ({verdict})"
-
-
-def _saved(summary: Summary, standing: Standing) -> str:
-    """Return what a row costs beside its teacher: ``33× faster (CPU, batch 1), 60× fewer parameters``."""
-    texts, alike = [], True
-    for name, ratio in standing.savings.items():
-        place, factor = summary.columns[name].place, max(ratio, 1 / ratio)
-        times = f"{numerals.significant(factor, 2) if factor < 100 else f'{factor:,.0f}'}× "
-        if place:
-            what = f" ({place.words})"
-            text = "as fast" if factor < ALIKE else times + ("faster" if ratio > 1 else "slower")
-        else:
-            what = f" {COUNTED[name]}"
-            text = "as many" if factor < ALIKE else times + ("fewer" if ratio > 1 else "more")
-        texts.append(text + what)
-        alike = alike and factor < ALIKE
-    return "at the cost of its teacher" if texts and alike else _joined(texts)
-
-
-def _difference(summary: Summary, comparison: Comparison) -> str:
-    """Return a difference with its unit and its 95 % interval: ``−1.0 points [−1.9, −0.1]``."""
-    assert comparison.difference is not None
-    column, decimals = summary.columns[comparison.metric], numerals.percent_decimals(summary.test_size)
-    amount = numerals.difference(column, comparison.difference, decimals)
-    unit = numerals.difference_unit(column)
-    bounds = interval_text(column, comparison.low, comparison.high, decimals)
-    return " ".join(part for part in (amount, unit, bounds) if part)
+    return ", ".join(part for part in (value, difference, saved_text(summary, standing.savings)) if part)
 
 
 def _cost(summary: Summary, findings: Findings) -> str:
@@ -197,18 +153,3 @@ def _cost(summary: Summary, findings: Findings) -> str:
         return COUNTED.get(findings.cost, "size")
     noise = "; the machine was not quiet" if findings.noise else ""
     return f"latency ({place.words}{noise})"
-
-
-def _name(subject: Row | Comparison) -> str:
-    """Return a row by its labels: ``mlp_32 by kd``."""
-    return f"{subject.student} by {subject.method}"
-
-
-def _full_name(summary: Summary, subject: Row | Comparison) -> str:
-    """Return a row by its labels, of which its teacher is one where there are several."""
-    teacher = f" (teacher {subject.teacher})" if len(summary.teacher_names) > 1 else ""
-    return f"{_name(subject)}{teacher}"
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
