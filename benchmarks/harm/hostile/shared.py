@@ -89,9 +89,10 @@ def _moved(work: Path, fixtures: Fixtures, at: str) -> None:
     folder = node(run)
     sealed(folder / "record.json", lambda content: content.update(id=at))
     sealed(run / "run.json", lambda content: content["cells"].append(at))
-    target = run / "nodes" / at
-    if target.parent.is_dir() and not target.exists():
-        shutil.copytree(folder, target)
+    try:
+        shutil.copytree(folder, run / "nodes" / at)
+    except (OSError, ValueError):
+        return  # no folder can have this name, or it is there already
 
 
 def _linked(path: str, target: str, *, keep: bool = True) -> Callable[[Path, Fixtures], object]:
