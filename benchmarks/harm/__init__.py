@@ -1,0 +1,1 @@
+"""What harms a run, and whether kdbench withstands it: kills, damage, bad inputs; used by faults.py."""

@@ -1,0 +1,1 @@
+"""Bad inputs by what they are put into; each module yields the trials of its groups."""

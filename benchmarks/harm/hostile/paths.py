@@ -1,0 +1,108 @@
+"""Paths that cannot be written or read: too long, of another kind, links, pipes, somebody else's folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from harm.fixtures import RUN, Fixtures
+from harm.trial import OUTSIDE, SOUND, SUITE, Trial
+
+SOUND_FILES = {SUITE: json.dumps(SOUND)}
+AT = "place"
+
+
+def _filled(work: Path) -> None:
+    (work / AT).mkdir()
+    (work / AT / "thesis.txt").write_text("dear to somebody")
+
+
+def _shut(work: Path) -> None:
+    (work / AT).mkdir()
+    (work / AT).chmod(0o500)
+
+
+# What lies at the path that a command is given.
+KINDS: dict[str, Callable[[Path], object]] = {
+    "a-file": lambda work: (work / AT).write_text("x"),
+    "a-pipe": lambda work: os.mkfifo(work / AT),
+    "a-link-to-nothing": lambda work: (work / AT).symlink_to(f"{OUTSIDE}/nobody/at/all"),
+    "a-link-to-itself": lambda work: (work / AT).symlink_to(AT),
+    "a-link-to-a-file": lambda work: (work / AT).symlink_to(f"{OUTSIDE}/x"),
+    "a-folder-of-others": _filled,
+}
+LITERAL = {
+    "name-too-long": "x" * 300,
+    "path-too-long": "/".join(["x" * 100] * 60),
+    "nul": "a\0b",
+    "below-a-file": f"{SUITE}/x",
+    "a-device": "/dev/null",
+    "below-a-device": "/dev/null/x",
+    "below-proc": "/proc/nobody/x",
+    "escapes": "\x1b[2J/\n",
+}
+
+
+def _run_at(work: Path, fixtures: Fixtures) -> None:
+    shutil.copytree(fixtures.finished.work / RUN, work / RUN)
+
+
+def _suite_at(kind: str) -> Callable[[Path, Fixtures], object]:
+    def prepare(work: Path, fixtures: Fixtures) -> None:
+        KINDS[kind](work)
+        if (work / AT).is_symlink() or (work / AT).exists():
+            (work / AT).rename(work / "place.yaml")
+
+    return prepare
+
+
+def _lock(make: Callable[[Path], object]) -> Callable[[Path, Fixtures], object]:
+    def prepare(work: Path, fixtures: Fixtures) -> None:
+        (work / RUN).mkdir()
+        make(work / RUN / ".lock")
+
+    return prepare
+
+
+def trials() -> Iterator[Trial]:
+    """Yield every kind of path for every option that takes one."""
+    out = ("run", SUITE, "--out")
+    store = ("run", SUITE, "--out", RUN, "--teacher-store")
+    report = ("report", RUN, "--out")
+    for label, prepare in KINDS.items():
+        both = lambda work, fixtures, make=prepare: (_run_at(work, fixtures), make(work))  # noqa: E731
+        alone = lambda work, fixtures, make=prepare: make(work)  # noqa: E731
+        yield Trial("paths", f"out-is-{label}", ((*out, AT),), SOUND_FILES, alone)
+        if label != "a-folder-of-others":
+            yield Trial("paths", f"store-is-{label}", ((*store, AT),), SOUND_FILES, alone)
+            yield Trial("paths", f"report-is-{label}", ((*report, AT),), prepare=both)
+        yield Trial(
+            "paths", f"data-root-is-{label}", (("plan", "mnist.yaml", "--data-root", AT),), _mnist(), alone
+        )
+        yield Trial("paths", f"suite-is-{label}", (("check", "place.yaml"),), prepare=_suite_at(label))
+        yield Trial("paths", f"run-is-{label}", (("report", AT), ("compare", AT)), prepare=alone)
+    for label, path in LITERAL.items():
+        allowed = (2,) if label != "escapes" else (0, 2)
+        more = {"statuses": allowed, "made": ("\x1b[2J",)}
+        yield Trial("paths", f"out-of-{label}", ((*out, path),), SOUND_FILES, **more)
+        yield Trial("paths", f"store-of-{label}", ((*store, path),), SOUND_FILES, **more)
+        yield Trial("paths", f"report-of-{label}", ((*report, path),), prepare=_run_at, **more)
+        yield Trial("paths", f"suite-of-{label}", (("check", f"{path}.yaml"),))
+        yield Trial("paths", f"run-of-{label}", (("report", path), ("check", path)))
+        root = ("plan", "mnist.yaml", "--data-root", path)
+        yield Trial("paths", f"data-root-of-{label}", (root,), _mnist())
+    locks: dict[str, Callable[[Path], object]] = {
+        "a-link": lambda lock: lock.symlink_to(f"../{OUTSIDE}/x"),
+        "a-link-to-nothing": lambda lock: lock.symlink_to(f"../{OUTSIDE}/nobody"),
+        "a-folder": lambda lock: lock.mkdir(),
+        "a-pipe": lambda lock: os.mkfifo(lock),
+    }
+    for label, make in locks.items():
+        yield Trial("paths", f"lock-is-{label}", ((*out, RUN),), SOUND_FILES, _lock(make))
+
+
+def _mnist() -> dict[str, str]:
+    return {"mnist.yaml": json.dumps(SOUND | {"dataset": "mnist"})}
