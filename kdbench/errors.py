@@ -7,13 +7,19 @@ from collections.abc import Iterable, Mapping
 
 from kdbench.printable import printable
 
+# Signs of a text, of which the last say the mend.
+_LONGEST, _END = 2_000, 300
+
 
 class UserError(Exception):
     """A request that cannot be carried out; its text is one line, and the command line exits with 2."""
 
     def __init__(self, text: str) -> None:
-        """Keep the text as one line that a terminal can show, whatever it quotes."""
-        super().__init__(printable(text))
+        """Keep the text as one line that a terminal can show, whatever it quotes, and however much of it."""
+        line = printable(text)
+        if len(line) > _LONGEST:
+            line = f"{line[: _LONGEST - _END]} … {line[-_END:]}"
+        super().__init__(line)
 
 
 class SharedFault(UserError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 
 from kdbench.code.foreign import OPTION
+from kdbench.errors import UserError
 from kdbench.printable import coded, printable
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ def load_suite(name: str, seeds: str | None, overrides: list[str] | None) -> Sui
 
     assignments = list(overrides or [])
     if seeds is not None:
+        if not re.fullmatch(r"[\s\d,+-]*", seeds):
+            raise UserError(f"--seeds {seeds}: write whole numbers, such as 0,1,2.")
         assignments.append(f"seeds=[{seeds}]")
     loaded = Suite.load(name, assignments)
     if loaded.sections:

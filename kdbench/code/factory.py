@@ -18,7 +18,7 @@ from kdbench.code.imports import Code, code_of
 from kdbench.code.trust import refuse_library_member, refuse_library_module, refuse_shared_file
 from kdbench.code.workspace import Loader, Workspace, refuse_stale, workspace_of
 from kdbench.errors import UserError, nearest
-from kdbench.suite.references import module_file
+from kdbench.suite.references import is_file, module_file
 
 # How deep the imports of a user's own code for a reference are nested.
 _DEPTH = [0]
@@ -113,7 +113,7 @@ def _module_place(place: str) -> tuple[Path, str] | None:
 
 def _file(place: str) -> Path:
     path = Path(place).expanduser()
-    if not path.is_file():
+    if not is_file(path):
         looked = "" if path.is_absolute() else f" (looked in {Path.cwd()})"
         raise UserError(f"there is no file {place}{looked}: check the path.")
     return path.resolve()

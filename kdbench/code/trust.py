@@ -30,7 +30,9 @@ def refuse_shared_file(file: Path, reference: str) -> None:
 
 def refuse_library_module(module: str, reference: str, workspace: Workspace) -> None:
     """Raise UserError for a module of Python's own library, where no file of the user's has its name."""
-    top = module.partition(".")[0]
+    top, _, rest = module.partition(".")
+    if top == "kdbench" and rest.partition(".")[0] in _COMMANDS:
+        raise UserError(f"{reference} is of kdbench's commands, and no model, dataset or method.")
     if top in sys.stdlib_module_names and PathFinder.find_spec(top, workspace.roots) is None:
         raise _of_library(reference)
 
@@ -45,6 +47,8 @@ def refuse_library_member(member: Any, reference: str) -> None:
             raise _of_library(reference)
 
 
+# Parts of kdbench that act when they are called.
+_COMMANDS = frozenset({"cli", "__main__", "command", "child"})
 _LIBRARY = Path(sys.modules["types"].__file__ or "").parent
 
 

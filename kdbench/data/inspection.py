@@ -14,6 +14,7 @@ from kdbench.data.stored import Stored
 from kdbench.errors import UserError
 from kdbench.progress import Progress
 from kdbench.suite.schema import DatasetEntry
+from kdbench.targets import USUAL
 
 # Of more faults than this the rest are counted only.
 MOST_NAMED = 100
@@ -66,6 +67,9 @@ def inspect_entry(
         if decode:
             _decode(raw, inspection, progress or Progress())
         request.options.fit(whole.inputs)
+        labels = raw.train.labels
+        if raw.target == USUAL and not ((labels >= 0) & (labels < len(raw.classes))).all():
+            return inspection  # that is a fault already, and such labels cannot be split
         rest, _ = parts(raw, entry.validation_fraction, entry.split_seed)
         shared = fields_of_classes(entry.classes, entry.imbalance_factor)
         refuse_shared_classes(entry.name, raw.target, shared)

@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from kdbench.code.factory import factory_fingerprint
 from kdbench.column import Column
 from kdbench.deferred import Tensor, nn
 from kdbench.models.shapes import FeatureShapes, Outputs, Taps
 from kdbench.registry import Registry
+from kdbench.suite.plain import Exact
 from kdbench.targets import USUAL, find_target
 
 if TYPE_CHECKING:
@@ -29,10 +28,8 @@ Role = Literal["student", "teacher"]
 S = TypeVar("S")
 
 
-class Parameters(BaseModel):
+class Parameters(Exact):
     """The hyper-parameters of a method, with their defaults and ranges."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

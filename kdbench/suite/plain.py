@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from kdbench.printable import printable
 
@@ -27,6 +27,35 @@ LONGEST_SHOWN = 200
 _BREAKS = str.maketrans("\n\t", "  ")
 
 Location = tuple[Any, ...]
+
+
+class Exact(BaseModel):
+    """Fields that take nothing else, no numbers that are not finite, and no truth for a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number belongs: Python counts them as 1 and 0."""
+        if _holds_truth(value) and not _takes_truth(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("true and false are no numbers or names; quote what is a text")
+        return value
+
+
+def _holds_truth(value: Any) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, bool) or (
+        isinstance(value, Mapping | list | tuple) and any(map(_holds_truth, inner))
+    )
+
+
+def _takes_truth(kind: Any) -> bool:
+    if kind in (bool, Any) or (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return True
+    if get_origin(kind) is Literal:
+        return any(isinstance(choice, bool) for choice in get_args(kind))
+    return any(map(_takes_truth, get_args(kind)))
 
 
 def faults(value: Any, location: Location = (), depth: int = 0) -> Iterator[tuple[Location, str]]:

@@ -84,9 +84,25 @@ def opened(args: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
 
 def module_file(name: str, folder: Path) -> Path | None:
     """Return the file of a module below a folder, without importing anything; None where there is none."""
-    path = folder.joinpath(*name.split("."))
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    path = folder.joinpath(*parts)
     files = (path.with_name(f"{path.name}.py"), path / "__init__.py")
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if is_file(file)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a file is there (see `is_there`)."""
+    return is_there(path) and path.is_file()
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path is there; what no file system takes for a name, such as a long one, is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def misplaced(text: str, folder: Path | None) -> str | None:
@@ -101,7 +117,7 @@ def misplaced(text: str, folder: Path | None) -> str | None:
             return None
         return _two_places(folder, here)
     path = Path(place).expanduser()
-    if (folder / path).exists() or not (here / path).exists():
+    if is_there(folder / path) or not is_there(here / path):
         return None
     return _two_places(folder / path, here / path)
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -16,15 +15,13 @@ from pydantic import (
     model_validator,
 )
 
-from kdbench.suite.plain import LONGEST_LABEL, MOST_AT_ONCE, Free, Label, Line, Several, faults
+from kdbench.suite.plain import LONGEST_LABEL, MOST_AT_ONCE, Exact, Free, Label, Line, Several, faults
 from kdbench.suite.references import Placed, checked_name, located, located_file
 from kdbench.suite.seed import Seed
 
 
-class Strict(BaseModel):
+class Strict(Exact):
     """A part of a suite; a field that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Augment(Strict):
@@ -67,7 +64,7 @@ class DatasetEntry(Placed, Strict):
     """
 
     name: Name
-    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    validation_fraction: float = Field(0.1, ge=0, le=0.95)
     split_seed: Annotated[Seed, Field(lt=2**32)] = 0
     augment: Augment = Augment()
     imbalance: ImbalanceEntry | None = None
@@ -75,7 +72,7 @@ class DatasetEntry(Placed, Strict):
     heads: dict[HeadName, Annotated[float, Field(gt=0, le=1e6)]] = Field(
         {}, validation_alias=AliasChoices("heads", FORMER_HEADS), max_length=1000
     )
-    args: Free = {}
+    args: Free = Field({})
 
     @field_validator("heads")
     @classmethod
@@ -152,11 +149,11 @@ class ModelEntry(Placed, Strict):
     """
 
     name: Name
-    args: Free = {}
+    args: Free = Field({})
     label: Label | None = None
     checkpoint: File | None = None
     taps: TapsEntry | None = None
-    recipe: Free = {}
+    recipe: Free = Field({})
 
     @property
     def reference(self) -> str:

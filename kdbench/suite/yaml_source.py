@@ -175,7 +175,7 @@ class YamlSource:
             mark = error.problem_mark or error.context_mark
             line = f":{mark.line + 1}" if mark else ""
             raise UserError(f"{file}{line}: not valid YAML: {error.problem or error.context}.") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:  # PyYAML's own, too
             raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from None
         for location, fault in faults(source.value):
             raise UserError(f"{source.where(location)}: {as_field(location)}: {fault}.")
@@ -190,7 +190,7 @@ class YamlSource:
             raise UserError(f"{named}: expected key=value, for example recipe.epochs=3.")
         try:
             value = read_value(text)
-        except yaml.YAMLError as error:
+        except (ValueError, OverflowError, yaml.YAMLError) as error:
             reason = getattr(error, "problem", None) or "it has a sign that no text has"
             raise UserError(f"{named}: the value is not valid YAML: {reason}.") from None
         for location, fault in faults(value, tuple(keys)):

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kdbench.cli import app, main
+from kdbench.errors import UserError
 from kdbench.store import RunDirectory
 from tests.documents import edit
 
@@ -276,3 +277,9 @@ def test_cuda_is_refused_where_there_is_none(
     arguments = ["run", str(write_suite()), "--device", "cuda", "--out", str(tmp_path / "run")]
     assert "no CUDA device on this machine" in fails(capsys, monkeypatch, *arguments)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("seeds", ["0] #", "]", "0]\nname: [x", "a", "[0", "²"])
+def test_seeds_are_numbers_and_nothing_else_of_a_suite(write_suite: Write, seeds: str) -> None:
+    done = CliRunner().invoke(app, ["plan", str(write_suite()), "--seeds", seeds])
+    assert isinstance(done.exception, UserError) and "--seeds" in str(done.exception)

@@ -7,15 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from kdbench.code.factory import load_factory
+from kdbench.code.factory import factory_fingerprint, load_factory
 from kdbench.errors import UserError
 
 
 @pytest.mark.parametrize(
-    "reference", ["os:system", "subprocess:run", "builtins:exec", "importlib.util:find_spec", "antigravity:x"]
+    "reference",
+    [
+        "os:system",
+        "subprocess:run",
+        "builtins:exec",
+        "importlib.util:find_spec",
+        "antigravity:x",
+        "kdbench.cli:main",
+        "kdbench.__main__:main",
+    ],
 )
 def test_nothing_of_pythons_own_library_is_imported_or_called(reference: str) -> None:
-    with pytest.raises(UserError, match="is of Python's own library, and no model"):
+    with pytest.raises(UserError, match=r"is of (Python's own library|kdbench's commands), and no model"):
         load_factory(reference)
 
 
@@ -47,3 +56,19 @@ def test_code_in_a_run_directory_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lies in the run directory"):
         load_factory(f"{tmp_path}/evil:make")
     assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [".:x", "..:x", "/:x", "a..b:x", f"{'x' * 300}.py:f", f"{'../' * 5000}x.py:f", f"a{'.b' * 9000}:c"],
+)
+def test_what_no_file_or_module_can_be_called_is_one_short_line(reference: str) -> None:
+    for of in (load_factory, factory_fingerprint):
+        with pytest.raises(UserError) as caught:
+            of(reference)
+        assert len(str(caught.value)) <= 2_100
+
+
+def test_an_error_quotes_a_part_of_what_is_long() -> None:
+    text = str(UserError(f"unknown model '{'x' * 100_000}'. Mend it."))
+    assert len(text) < 2_100 and text.startswith("unknown model 'xxx") and text.endswith("Mend it.")

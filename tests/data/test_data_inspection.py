@@ -75,6 +75,15 @@ def test_rows_of_parquet_are_named(tmp_path: Path, write_parquet: Callable) -> N
         load_dataset(f"parquet:{tmp_path}")
 
 
+@pytest.mark.parametrize("label", [-1, -(2**63), 9])
+def test_labels_out_of_range_are_named_and_nothing_is_split(
+    tmp_path: Path, write_parquet: Callable, label: int
+) -> None:
+    write_parquet(tmp_path / "train.parquet", IMAGES[:4], [0, 1, 0, label])
+    write_parquet(tmp_path / "test.parquet", IMAGES[:3], [0, 1, 1])
+    assert any(str(label) in line for line in lines(f"parquet:{tmp_path}"))
+
+
 def test_of_many_faults_the_rest_is_counted(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for label in ("a", "b"):

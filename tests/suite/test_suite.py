@@ -78,7 +78,7 @@ def test_names_alone_stand_for_entries(small_suite: Load) -> None:
         ("precision: fp32", "precision: fp31", "Did you mean 'fp32'?"),
         ("seeds: [0, 1]", "seeds: []", "seeds: found []"),
         ("seeds: [0, 1]", f"seeds: [{2**63 - 1}]", f"seeds.0: found {2**63 - 1}; input should be less than"),
-        ("seeds: [0, 1]", "seeds: [true]", "seeds.0: found True; a seed is a whole number"),
+        ("seeds: [0, 1]", "seeds: [true]", "seeds: found [True]; true and false are no numbers or names"),
         ("digits,", "digits, split_seed: -1,", "dataset.split_seed: found -1"),
         ("measure: {latency: false}", "measure: {batch_sizes: []}", "measure.batch_sizes: found []"),
         ("seeds: [0, 1]", "seeds: [0, 0]", "duplicate cells: seed '0' is listed twice"),

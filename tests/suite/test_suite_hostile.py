@@ -221,3 +221,33 @@ def test_a_temperature_that_leaves_no_numbers_is_refused(
     suite = small_suite(f"methods=[{{name: kd, temperature: {temperature}}}]")
     with pytest.raises(UserError, match="method 'kd': temperature: found"):
         list(expand(suite.methods[0], suite))
+
+
+@pytest.mark.parametrize(
+    "text", ["%YAML " + "9" * 5000 + ".1\n---\na: 1", 'name: "\\U9999999999"', "a: \x00"]
+)
+def test_what_yamls_own_reader_stumbles_over_is_one_line(write_suite: Write, text: str) -> None:
+    assert len(message(write_suite(text))) < 1000
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        *(
+            "recipe.epochs=true",
+            "recipe.lr=true",
+            "threads=true",
+            "seeds=[true]",
+            "measure.batch_sizes=[true]",
+        ),
+        *("measure.threads=true", "dataset.augment.crop_padding=true", "methods=[{name: kd, alpha: true}]"),
+        *("methods=[{name: kd, temperature: [1, true]}]", "methods=[{name: fitnet, layer: true}]"),
+    ],
+)
+def test_true_is_no_number(write_suite: Write, assignment: str) -> None:
+    assert load(write_suite()) is not None and load(write_suite(), assignment) is None
+
+
+def test_true_is_taken_where_it_belongs(write_suite: Write) -> None:
+    suite = load(write_suite(), "dataset.augment.flip=true", "methods=[{name: cat_kd, normalised: false}]")
+    assert suite is not None and suite.dataset.augment.flip

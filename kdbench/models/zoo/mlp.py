@@ -32,7 +32,7 @@ class MLP(nn.Module):
 
 @family(
     "mlp",
-    pattern=r"mlp_([1-9][0-9]{0,4}(?:_[1-9][0-9]{0,4})*)",
+    pattern=r"mlp_([1-9][0-9]{0,4}(?:_[1-9][0-9]{0,4}){0,99})",
     examples=("mlp_32", "mlp_128", "mlp_256_128", "mlp_800_800"),
     summary="perceptron; numbers are the hidden widths (mlp_128 on MNIST is 784-128-10)",
     source="Rumelhart, Hinton, Williams 1986; mlp_800_800 is the student of Hinton et al. 2015",
