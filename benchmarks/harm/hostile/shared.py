@@ -214,7 +214,8 @@ def trials() -> Iterator[Trial]:
     }
     for name, fields in documents.items():
         for field in fields:
-            for label, value in VALUES.items():
+            # Half of them, which differ from one field to another: there are very many.
+            for label, value in list(VALUES.items())[len(field) % 2 :: 2]:
                 place = f"{name.replace('*/', '')}-{field}".replace("/", ".")
                 where = f"{place} is {label}".replace(" ", "-")
                 change = _set(field, value) if field != "columns/0" else _first_column(value)
@@ -271,4 +272,5 @@ def _exports() -> Iterator[Trial]:
             ("export", cell, "--to", "safetensors", "--out", "out"),
             ("measure", cell, "--counts-only"),
         )
-        yield Trial("exports", label, commands, prepare=prepare)
+        # Of what cannot be measured a table tells, with status 1.
+        yield Trial("exports", label, commands, prepare=prepare, statuses=(1, 2))
