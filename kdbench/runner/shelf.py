@@ -67,10 +67,8 @@ def copied(record: Record, shelf: RunDirectory, run: RunDirectory) -> None:
     if target.is_dir() and target.samefile(shelf.folder(record.id)):
         return
     for name in record.files:
-        # What is not there any more stays listed, so that a check of the run tells of it.
-        if shelf.holds(record, name):
-            with shelf.recorded_file(record, name).open("rb") as source, replacing(target / name) as copy:
-                shutil.copyfileobj(source, copy)
+        with shelf.recorded_file(record, name).open("rb") as source, replacing(target / name) as copy:
+            shutil.copyfileobj(source, copy)
     run.write(replace(record, home=HOMES[0]))
 
 

@@ -84,17 +84,20 @@ class _Seen:
 
 
 def missing_weights(run: RunDirectory, ids: Iterable[str]) -> list[str]:
-    """Return which weights and logits of finished nodes are not there, as a published run has none.
+    """Return which weights and logits of finished nodes are not there, in a published run, which has none.
 
-    Raises SharedFault where another file of theirs is missing, or any is not what was recorded.
+    Raises SharedFault where another file of theirs is missing, or one of several, or any is not what was
+    recorded.
     """
+    records = list(run.existing(ids))
+    files = [(record, name) for record in records for name in record.files]
+    published = not any(name.endswith(WEIGHTS) and run.holds(record, name) for record, name in files)
     missing = []
-    for record in run.existing(ids):
-        for name in record.files:
-            if name.endswith(WEIGHTS) and not run.holds(record, name):
-                missing.append(f"{record.place}/{name}")
-            else:
-                run.recorded_file(record, name)
+    for record, name in files:
+        if published and name.endswith(WEIGHTS):
+            missing.append(f"{record.place}/{name}")
+        else:
+            run.recorded_file(record, name)
     return missing
 
 

@@ -83,12 +83,19 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise SharedFault(
-            f"cannot write {path}: {error.strerror or error}. Free space or choose another --out."
-        ) from error
+        mend = obstacle(path, error) or "Free space or choose another --out."
+        raise SharedFault(f"cannot write {path}: {error.strerror or error}. {mend}") from error
     finally:
         if created:
             partial.unlink(missing_ok=True)
+
+
+def obstacle(path: Path, error: OSError) -> str | None:
+    """Return how to make way for a file, where an error is that a folder lies there, or a folder is none."""
+    if not isinstance(error, IsADirectoryError | FileExistsError | NotADirectoryError):
+        return None
+    in_the_way = next(place for place in (path, *path.parents) if place.exists())
+    return f"Delete {in_the_way}, which is in the way."
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -98,6 +105,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; a file that is missing or damaged is a SharedFault that names it."""
+    if path.exists() and not path.is_file():
+        raise SharedFault(f"{path} is not a file: delete it and run the suite again.")
     try:
         return json.loads(path.read_bytes(), parse_constant=_no_number)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from pathlib import Path
 import filelock
 
 from kdbench.errors import SharedFault, UserError
+from kdbench.store.files import obstacle
 
 # No separator, and no dot at the beginning: such a name stays in its folder.
 _PLAIN = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,200}")
@@ -49,9 +50,8 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     except filelock.Timeout:
         raise UserError(f"another kdbench process is working on {folder}: wait for it.") from None
     except OSError as error:
-        raise SharedFault(
-            f"cannot lock {folder}: {error.strerror or error}. Choose another folder, or mend {path}."
-        ) from error
+        mend = obstacle(path, error) or f"Choose another folder, or mend {path}."
+        raise SharedFault(f"cannot lock {folder}: {error.strerror or error}. {mend}") from error
     try:
         yield
     finally:

@@ -165,6 +165,8 @@ class YamlSource:
     @classmethod
     def read(cls, file: Path) -> YamlSource:
         """Read a file; raises UserError with the line of the first mistake."""
+        if file.exists() and not file.is_file():
+            raise UserError(f"{file} is not a file.")
         try:
             with file.open("rb") as opened:
                 content = opened.read(MOST_BYTES + 1)

@@ -219,6 +219,14 @@ def test_what_a_finished_record_lists_is_verified_and_absent_weights_are_named(r
     assert missing_weights(run, [ID, "never"]) == []
     (run.folder(ID) / "weights.safetensors").unlink()
     assert missing_weights(run, [ID]) == [f"nodes/{ID}/weights.safetensors"]
+    # Where others are there, this is no published run.
+    record = run.record(ID)
+    assert record is not None
+    logits = write_recorded(run.folder(ID) / "predictions.safetensors", b"1")
+    run.amend(record, logits)
+    with pytest.raises(SharedFault, match=r"weights\.safetensors: missing, though the record lists it"):
+        missing_weights(run, [ID])
+    run.write(record)
     (run.folder(ID) / "history.csv").unlink()
     with pytest.raises(SharedFault, match=r"history\.csv: missing, though the record lists it"):
         missing_weights(run, [ID])

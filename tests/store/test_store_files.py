@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdbench.errors import UserError
-from kdbench.store import canonical_json, content_id, write_atomic, write_json, write_recorded
+from kdbench.errors import SharedFault, UserError
+from kdbench.store import (
+    canonical_json,
+    content_id,
+    locked,
+    read_json,
+    write_atomic,
+    write_json,
+    write_recorded,
+)
+from kdbench.suite.yaml_source import YamlSource
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -64,3 +73,24 @@ def test_the_fingerprint_is_of_what_was_written_not_of_what_lies_there(tmp_path:
     expected = {"sha256": hashlib.sha256(b"epoch\n1\n").hexdigest(), "bytes": 8}
     file.write_text("damage")
     assert files == {"history.csv": expected}
+
+
+def test_what_is_in_the_way_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    for path, name in ((tmp_path / "folder", "folder"), (tmp_path / "file" / "below" / "it", "file")):
+        with pytest.raises(SharedFault, match=f"Delete {tmp_path / name}, which is in the way"):
+            write_atomic(path, "x")
+    with pytest.raises(SharedFault, match=r"Delete .*file, which is in the way"), locked(tmp_path / "file"):
+        pass
+    (tmp_path / "run" / ".lock").mkdir(parents=True)
+    with pytest.raises(SharedFault, match=r"Delete .*\.lock, which is in the way"), locked(tmp_path / "run"):
+        pass
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SharedFault, match="is not a file: delete it"):
+        read_json(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is not a file"):
+        YamlSource.read(tmp_path / "pipe")

@@ -99,7 +99,7 @@ def _compressed(node: Node, run: RunDirectory) -> Deployed | None:
     """
     record = run.record(node.id)
     name = record.weights() if record and record.status == "ok" else None
-    if record is None or name is None or not run.holds(record, name):
+    if record is None or name is None:
         return None
     decisions = tuple(decided(made, run) for made in node.compressions)
     steps = [made.step for made in node.compressions if isinstance(made.step, Compression)]
@@ -111,11 +111,17 @@ def _compressed(node: Node, run: RunDirectory) -> Deployed | None:
         ]
         for step, decision in zip(steps, decisions, strict=True)
     )
-    weights = str(run.recorded_file(record, name).absolute())
+    # A published run has none, and need not be measured again.
+    held = run.holds(record, name)
+    weights = run.recorded_file(record, name) if held else run.inside(record.home, record.id, name)
     names = ", ".join(
         made.step.method.name for made in node.compressions if isinstance(made.step, Compression)
     )
     own = dense(node)
     return replace(
-        own, label=f"{own.label}: {names}", structure=structure, decisions=decisions, weights=weights
+        own,
+        label=f"{own.label}: {names}",
+        structure=structure,
+        decisions=decisions,
+        weights=str(weights.absolute()),
     )

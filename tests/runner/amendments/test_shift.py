@@ -182,18 +182,13 @@ def test_weights_that_changed_are_refused_and_stay_found(copy: Path, small_suite
 
 
 def test_without_weights_it_is_null_with_the_reason(copy: Path, small_suite: Load) -> None:
-    teacher, first, *others = records(copy)
-    (copy / "nodes" / first.id / "weights.safetensors").unlink()
-    (copy / "nodes" / teacher.id / "weights.safetensors").unlink()
+    for file in copy.glob("nodes/*/*.safetensors"):
+        file.unlink()
     run(small_suite(ONE_SEED, SHIFTS), copy)
-    teacher, first, *others = records(copy)
-    for record in (teacher, first):
+    for record in records(copy):
         assert {record.metrics[name] for name in NAMES} == {None}
         assert record.reasons["corruption_ece_mean"] == "its weights are not stored with this run"
         assert "corruptions" not in record.tables
-    for record in others:
-        assert record.metrics["corruption_accuracy_mean"] > 0
-        assert record.reasons["agreement_corrupted"] == ("the teacher's weights are not stored with this run")
 
 
 def test_it_decides_no_id(small_suite: Load) -> None:
