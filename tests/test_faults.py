@@ -171,7 +171,9 @@ def test_a_refusal_is_followed(tmp_path: Path) -> None:
     )
     text = "error: run/nodes/a/x: changed. Delete run/nodes/a and run the suite again."
     assert advised(text, tmp_path) == run / "nodes" / "a"
-    assert advised("error: cannot write run/run.json: Is a directory.", tmp_path) is None
+    assert advised("error: cannot write run/run.json: Is a directory.", tmp_path) == run / "run.json"
+    assert advised("error: cannot write run/nodes/b/x: File exists.", tmp_path) == run / "nodes"
+    assert advised("error: run has changed.", tmp_path) is None
     assert advised("error: delete /etc/passwd and run again.", tmp_path) is None
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from kdbench.store import RunDirectory
@@ -76,11 +76,14 @@ def read(path: Path) -> dict[str, Any] | None:
 def harms(before: Finishes, now: Finishes, remade: Collection[str] = ()) -> Iterator[tuple[str, str]]:
     """Yield what became of finished cells and measurements: the kind of harm, and what was seen.
 
-    ``remade`` are places, or folders of some, that may be made again.
+    ``remade`` are places that may be made again: files in one of them, or folders of some, count as well.
     """
 
     def counts(at: str) -> bool:
-        return not any(f"{at}/".startswith(f"{place}/") for place in remade)
+        place = PurePath(at)
+        return not any(
+            place.is_relative_to(other) or PurePath(other).is_relative_to(place) for other in remade
+        )
 
     for at, end in now.items():
         if end is None and counts(at):

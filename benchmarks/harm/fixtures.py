@@ -57,7 +57,7 @@ class Fixtures:
 
 def command(*overrides: str, options: tuple[str, ...] = ()) -> tuple[str, ...]:
     chosen = [word for override in (*SMALLER, *overrides) for word in ("--set", override)]
-    return ("run", str(SUITE), "--out", RUN, "--device", "cpu", "--quiet", *chosen, *options)
+    return ("run", str(SUITE), "--out", RUN, "--device", "cpu", *chosen, *options)
 
 
 def rows(run: Path) -> dict[str, dict[str, str]]:
