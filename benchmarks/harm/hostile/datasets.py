@@ -199,7 +199,7 @@ ALLOWED += (
     "flipped-in-the-middle",
     "schema-is-list",
 )
-ALLOWED += ("schema-of-noise", "schema-deep")
+ALLOWED += ("schema-of-noise", "schema-deep", "names-twice", "image-is-cut-short")
 
 
 def trials() -> Iterator[Trial]:
