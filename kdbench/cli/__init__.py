@@ -80,7 +80,7 @@ def main() -> None:
         if error.filename is None:
             raise
         # What no part of kdbench has a better word for: a name that is too long, a folder of somebody else's.
-        print_error(f"{error.filename}: {error.strerror}.")
+        print_error(str(UserError(f"{error.filename}: {error.strerror}.")))
     except GeneratorExit:  # no command ends so, unless code of a suite's does
         print_error("code of the suite raised GeneratorExit: it must return.")
     else:
