@@ -53,13 +53,19 @@ def _watch(child: int, note: Note, heard: set[signal.Signals]) -> int | str:
     """Wait for the child; return its status, negative for a signal, or why it was stopped."""
     patience = Patience(note)
     stopped: str | None = None
+    asked: set[int] = set()
     while True:
         heard_of = signal.sigtimedwait(heard, LOOK_S)
-        if heard_of is not None and heard_of.si_signo != signal.SIGCHLD and heard_of.si_code != _FROM_KERNEL:
-            os.kill(child, heard_of.si_signo)
+        if heard_of is not None and heard_of.si_signo != signal.SIGCHLD:
+            asked.add(heard_of.si_signo)
+            if heard_of.si_code != _FROM_KERNEL:
+                os.kill(child, heard_of.si_signo)
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            return stopped or os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            # What nobody asked this process for is what foreign code has done to itself.
+            by_itself = code < 0 and -code not in asked and bool(note.what)
+            return stopped or (last_words(note, code, "kdbench") if by_itself else code)
         stopped = stopped or patience.look(LOOK_S)
         if stopped:
             os.kill(child, signal.SIGKILL)

@@ -29,6 +29,14 @@ class SharedFault(UserError):
     """
 
 
+def in_words(error: BaseException) -> str:
+    """Return what an exception says, on one line; those of foreign code may say nothing, or fail to."""
+    try:
+        return " ".join(str(error).split()) or "no message"
+    except Exception:
+        return "no message"
+
+
 def refuse(text: str) -> None:
     """Raise a UserError: what is done with a fault where nobody collects them."""
     raise UserError(text)

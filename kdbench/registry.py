@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from kdbench.code.factory import is_importing, load_factory
 from kdbench.code.foreign import foreign
-from kdbench.errors import UserError, unknown
+from kdbench.errors import UserError, in_words, unknown
 
 E = TypeVar("E")
 
@@ -153,6 +153,5 @@ def _named_if_it_fails(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # an installed plug-in may raise anything while it is imported
         raise UserError(
-            f"{what} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}. "
-            "Mend or uninstall it."
+            f"{what} cannot be imported: {type(error).__name__}: {in_words(error)}. Mend or uninstall it."
         ) from error

@@ -49,6 +49,10 @@ def watched(body: str) -> subprocess.CompletedProcess[str]:
             "memory.",
         ),
         (
+            IN_CODE.format("os.kill(os.getpid(), signal.SIGTERM)"),
+            "error: model net.py:make crashed the process (SIGTERM): mend it, or leave it out.",
+        ),
+        (
             IN_CODE.format("threading.Event().wait()"),
             "error: model net.py:make took more than 0.05 s and was stopped: mend it, or give it longer with "
             "--code-timeout SECONDS.",

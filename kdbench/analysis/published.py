@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from kdbench.analysis.comparison import CONTROL
 from kdbench.analysis.rows import Key, Row
 from kdbench.analysis.summary import Summary
-from kdbench.errors import UserError
+from kdbench.errors import UserError, in_words
 from kdbench.inputs import InputSpec
 from kdbench.printable import counted
 from kdbench.store import Record
@@ -286,4 +286,4 @@ def _text(value: Any) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return in_words(error)

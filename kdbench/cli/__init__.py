@@ -76,4 +76,13 @@ def main() -> None:
         app()
     except UserError as error:
         print_error(str(error))
-        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # What no part of kdbench has a better word for: a name that is too long, a folder of somebody else's.
+        print_error(f"{error.filename}: {error.strerror}.")
+    except GeneratorExit:  # no command ends so, unless code of a suite's does
+        print_error("code of the suite raised GeneratorExit: it must return.")
+    else:
+        return
+    sys.exit(2)

@@ -11,7 +11,7 @@ from kdbench.code.factory import has_changed
 from kdbench.errors import UserError
 from kdbench.store import RunDirectory
 from kdbench.suite.references import is_code, located
-from kdbench.suite.yaml_source import YamlSource
+from kdbench.suite.suite import field_of
 
 # So many records are named in a line.
 NAMED = 5
@@ -83,12 +83,13 @@ def _code_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _method_references(run: RunDirectory, folder: Path | None) -> list[str]:
-    entries = YamlSource.read(run.path / "suite.yaml").value.get("methods", [])
+    entries = field_of(run.path, "methods", list) or []
     links = [link for entry in entries for link in _links(entry)]
-    names = [link if isinstance(link, str) else link["name"] for link in links]
-    return [located(name, folder) for name in names if is_code(name)]
+    names = [link.get("name") if isinstance(link, dict) else link for link in links]
+    return [located(name, folder) for name in names if isinstance(name, str) and is_code(name)]
 
 
-def _links(entry: str | Mapping[str, Any]) -> list[Any]:
+def _links(entry: Any) -> list[Any]:
     """Return what follows one another in an entry of a suite: the links of a chain, or it alone."""
-    return [entry] if isinstance(entry, str) else entry.get("chain", [entry])
+    chain = entry.get("chain") if isinstance(entry, dict) else None
+    return chain if isinstance(chain, list) else [entry]

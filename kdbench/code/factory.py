@@ -17,7 +17,7 @@ from kdbench.code.foreign import foreign
 from kdbench.code.imports import Code, code_of
 from kdbench.code.trust import refuse_library_member, refuse_library_module, refuse_shared_file
 from kdbench.code.workspace import Loader, Workspace, refuse_stale, workspace_of
-from kdbench.errors import UserError, nearest
+from kdbench.errors import UserError, in_words, nearest
 from kdbench.suite.references import is_file, module_file
 
 # How deep the imports of a user's own code for a reference are nested.
@@ -182,7 +182,7 @@ def _import_module(place: str, reference: str) -> ModuleType:
 
 
 def _failed(reference: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
+    reason = in_words(error)
     return UserError(
         f"cannot import {reference} ({type(error).__name__}: {reason}): mend it or check the name."
     )

@@ -60,7 +60,7 @@ def compare_data(
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
-        if record.provenance.get("data_checksum"):
+        if record.provenance.get("data_checksum") and record.config.get("dataset"):
             groups.setdefault(canonical_json(_data_of(record)), []).append(record)
     for group in groups.values():
         fields = _data_of(group[0])

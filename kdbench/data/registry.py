@@ -13,7 +13,7 @@ from kdbench.data.dataset import Description, Extent, Raw
 from kdbench.data.options import Options
 from kdbench.errors import UserError, nearest, refuse, unknown
 from kdbench.registry import Registry
-from kdbench.suite.references import located, misplaced
+from kdbench.suite.references import is_there, located, misplaced
 from kdbench.suite.schema import DatasetEntry
 
 ROOT_VARIABLE = "KDBENCH_DATA"
@@ -147,6 +147,12 @@ def resolve(
     if root is None and os.environ.get(ROOT_VARIABLE):
         root = Path(os.environ[ROOT_VARIABLE])
     root = root.expanduser() if root is not None else None
+    if root is not None:
+        there = next(place for place in (root, *root.absolute().parents) if is_there(place))
+        if not there.is_dir():
+            raise UserError(
+                f"the data root {root} is no folder, for {there} is none: give another --data-root."
+            )
     reference = located(reference, base) if chosen.name in (MODULE_FACTORY, FILE_FACTORY) else reference
     options = Options.parse(args, chosen.options)
     return chosen, Request(

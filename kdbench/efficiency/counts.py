@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdbench.efficiency.crosscheck import describe_difference
 from kdbench.efficiency.traces import analyse
-from kdbench.errors import UserError
+from kdbench.errors import UserError, in_words
 from kdbench.inputs import InputSpec
 from kdbench.shared_state import kept_settings
 
@@ -229,4 +229,4 @@ def _plain_operators() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or "no message"
+    return in_words(error)[:200] or "no message"

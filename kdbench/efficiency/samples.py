@@ -11,7 +11,7 @@ from kdbench.efficiency.columns import timing_names
 from kdbench.efficiency.intervals import FEWEST_ROUNDS, Bounds
 from kdbench.efficiency.protocol import SAMPLES_NEEDED
 from kdbench.efficiency.rounds import Rounds
-from kdbench.errors import UserError
+from kdbench.errors import UserError, in_words
 from kdbench.place import Place
 
 SAMPLE_COLUMNS = {
@@ -42,7 +42,7 @@ def read_samples(path: Path) -> pd.DataFrame:
     try:
         samples = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-        reason = " ".join(str(error).split())
+        reason = in_words(error)
         raise UserError(f"{path} is damaged: {reason:.200}. Measure anew to make it.") from None
     if "place" not in samples:
         places = samples["device"].astype("str") + "_b" + samples["batch"].astype("str")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kdbench.errors import UserError, unknown
+from kdbench.errors import UserError, in_words, unknown
 from kdbench.exporting.cell import TrainedStudent
 from kdbench.exporting.formats import FORMATS
 from kdbench.exporting.parity import TOLERANCE, Parity, parity
@@ -91,7 +91,7 @@ def _write_and_compare(student: TrainedStudent, to: str, path: Path) -> Parity:
     except (UserError, OSError):
         raise
     except Exception as error:  # exporters raise anything, and a model may be a user's own
-        reason = " ".join(str(error).split())[:300]
+        reason = in_words(error)[:300]
         raise UserError(
             f"cell '{student.id}' cannot be exported to {to}: {type(error).__name__}: {reason}"
         ) from error

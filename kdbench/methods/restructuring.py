@@ -13,7 +13,7 @@ from typing import Any
 
 from kdbench.code.foreign import foreign
 from kdbench.deferred import nn
-from kdbench.errors import UserError
+from kdbench.errors import UserError, in_words
 from kdbench.methods.compressor import Compressor, Decision, find_step
 from kdbench.registry import place_of
 from kdbench.shared_state import kept_settings
@@ -60,7 +60,7 @@ def applied(compressor: Compressor, model: nn.Module, decision: Decision) -> nn.
     except UserError:
         raise
     except Exception as error:  # a compressor of a user's own may raise anything
-        text = " ".join(str(error).split()) or "no message"
+        text = in_words(error)
         raise UserError(
             f"apply() of the compressor at {place} failed: {type(error).__name__}: {text}."
         ) from error

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kdbench.code.foreign import foreign
 from kdbench.column import SYNONYMS, Column, Direction, Scale
-from kdbench.errors import UserError, unknown
+from kdbench.errors import UserError, in_words, unknown
 from kdbench.metrics.tensors import (
     Tensors,
     Undefined,
@@ -199,7 +199,7 @@ def score(
                 error.add_note(f"while computing the metric '{name}'")
                 raise
             # One of a user's own may raise or return anything: the other columns are not lost for it.
-            text = " ".join(str(error).split()) or "no message"
+            text = in_words(error)
             values[name] = None
             reasons[name] = f"it failed: {type(error).__name__}: {text} ({place_of(entry.function)})"
             continue

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
-from kdbench.errors import UserError, nearest
+from kdbench.errors import UserError, in_words, nearest
 from kdbench.models.finite import nonfinite
 from kdbench.models.layout import Layout, layouts, same_shape, shown
 from kdbench.models.weight_file import read_weight_file
@@ -221,4 +221,4 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160] or 'no message'}"
+    return f"{type(error).__name__}: {in_words(error)[:160] or 'no message'}"

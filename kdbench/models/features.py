@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from kdbench.errors import UserError, nearest
+from kdbench.errors import UserError, in_words, nearest
 from kdbench.inputs import Inputs, InputSpec
 from kdbench.models.outputs import NoLogits, first_tensor
 from kdbench.models.shapes import FeatureShapes, Outputs, Taps
@@ -206,7 +206,7 @@ def run_example(model: nn.Module, inputs: InputSpec) -> Tensor:
     except NoLogits as error:
         raise UserError(f"{error}.") from error
     except Exception as error:  # a model may refuse inputs in any way
-        reason = " ".join(str(error).split())[:200]
+        reason = in_words(error)[:200]
         raise UserError(f"it cannot take inputs of {inputs}: {reason}.") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__

@@ -16,7 +16,7 @@ from typing import Any
 
 from kdbench.code.foreign import foreign
 from kdbench.deferred import nn
-from kdbench.errors import UserError, nearest, unknown
+from kdbench.errors import UserError, in_words, nearest, unknown
 from kdbench.inputs import InputSpec
 from kdbench.registry import Registry
 
@@ -196,4 +196,4 @@ def _checked_arguments(name: str, builder: Builder, args: Mapping[str, Any]) -> 
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or "no message"
+    return in_words(error)

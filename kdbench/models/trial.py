@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.code.foreign import foreign
+from kdbench.errors import in_words
 from kdbench.inputs import InputSpec, copied, laid_out, same, tensors
 from kdbench.models.outputs import NoLogits, described
 from kdbench.shared_state import kept_settings, kept_streams, seed_streams
@@ -157,7 +158,7 @@ def _attempt(model: nn.Module, spec: InputSpec, memory_format: torch.memory_form
 
 
 def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {in_words(error)[:200]}"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from kdbench.errors import UserError
+from kdbench.errors import UserError, in_words
 
 # What training programs save beside weights and that does nothing when it is read.
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -150,4 +150,4 @@ def _damage(path: Path, head: bytes, error: Exception) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
+    return in_words(error)[:160].rstrip(".") or type(error).__name__

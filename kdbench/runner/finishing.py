@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from kdbench.errors import in_words
 from kdbench.methods import Method
 from kdbench.plan import Loading, Node, Plan, Training
 from kdbench.runner.amendments.own_metrics import OwnMetrics, own_metrics_key
@@ -234,4 +235,4 @@ def _untrained(node: Node) -> str:
 
 def one_line(error: Exception) -> str:
     """Return the type and the text of an exception on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {in_words(error)}"

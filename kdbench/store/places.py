@@ -45,6 +45,8 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         if path.is_symlink():
             raise SharedFault(f"{path} is a link, which is not followed: delete it.")
+        if path.exists() and not path.is_file():
+            raise SharedFault(f"cannot lock {folder}: delete {path}, which is no file.")
         lock = filelock.FileLock(path, timeout=-1 if wait else 0)
         lock.acquire()
     except filelock.Timeout:

@@ -139,6 +139,24 @@ class Record:
         return cls(**{name: value for name, value in upgraded.items() if name in names} | {"home": home})
 
 
+def fault_of(content: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a record whose fields are of the right types; None where nothing is."""
+    if content["role"] == "student" and not (content.get("student") and content.get("method")):
+        return "it is of a student, and names no student or no method"
+    for name in _PARTS:
+        part = content["config"].get(name)
+        if part is not None and not isinstance(part, dict):
+            return f"config.{name} is no mapping"
+    dataset = content["config"].get("dataset")
+    if dataset is not None and not isinstance(dataset.get("name"), str):
+        return "config.dataset has no name"
+    return None
+
+
+# Of what decided a record; a mapping each.
+_PARTS = ("dataset", "model", "student", "network", "method")
+
+
 def named(labels: Mapping[str, Any]) -> str:
     """Return what a person calls a node, given its labels."""
     seed = f"seed {labels['seed']}" if labels.get("seed") is not None else None

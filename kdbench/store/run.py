@@ -36,7 +36,7 @@ from kdbench.errors import SharedFault, UserError
 from kdbench.store.documents import ColumnsShape, CostShape, ManifestShape
 from kdbench.store.files import Fingerprints, fingerprint, sha256_of, write_atomic, write_recorded
 from kdbench.store.places import locked, within
-from kdbench.store.record import HOMES, RECORD, SHAPE, Record
+from kdbench.store.record import HOMES, RECORD, SHAPE, Record, fault_of
 from kdbench.store.sealed import read_sealed, write_sealed
 
 EARLIER = "results_earlier.csv"
@@ -94,6 +94,8 @@ class RunDirectory:
             return None
         mend = f"Delete {path.parent} and run the suite again."
         content = read_sealed(path, SHAPE, mend)
+        if fault := fault_of(content):
+            raise SharedFault(f"{path} is damaged: {fault}. {mend}")
         if content["id"] != id:
             raise SharedFault(f"{path} is the record of another node, {content['id']!r:.40}. {mend}")
         return Record.from_json(content, home)

@@ -189,7 +189,7 @@ class Suite(Strict):
 
 def folder_of_paths(run: Path) -> Path | None:
     """Return the folder that the paths of a run's suite are relative to, None where it has no such path."""
-    folder = _field_of(run, PATHS_FROM, str)
+    folder = field_of(run, PATHS_FROM, str)
     return None if folder is None else Path(folder)
 
 
@@ -197,11 +197,11 @@ def own_of(run: Path, field: Literal["metrics", "sections"]) -> tuple[str, ...]:
     """Return what a run's suite names of a user's own, as it is found; nothing where there is no suite."""
     if not (run / "suite.yaml").is_file():
         return ()
-    names = _field_of(run, field, list) or []
+    names = field_of(run, field, list) or []
     return tuple(located(str(name), folder_of_paths(run)) for name in names)
 
 
-def _field_of(run: Path, field: str, kind: type) -> Any:
+def field_of(run: Path, field: str, kind: type) -> Any:
     """Return a field of a run's suite, None where it is not there; UserError where it is of another kind."""
     file = run / "suite.yaml"
     fields = YamlSource.read(file).value

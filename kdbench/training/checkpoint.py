@@ -16,7 +16,7 @@ from typing import Annotated, Any, BinaryIO, cast
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
-from kdbench.errors import SharedFault
+from kdbench.errors import SharedFault, in_words
 from kdbench.store import replacing
 from kdbench.store.sealed import CLOSED
 from kdbench.training.trainee import StateShape, Trainee
@@ -77,7 +77,7 @@ def read_state(path: Path, trainees: Sequence[Trainee]) -> int:
         try:
             trainee.restore(state, content["epoch"])
         except Exception as error:  # modules, a user's own among them, raise anything for what does not fit
-            reason = " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
+            reason = in_words(error)[:160].rstrip(".") or type(error).__name__
             raise _refused(path, f"does not fit '{trainee.id}' ({reason})") from error
     return int(content["epoch"])
 

@@ -19,7 +19,7 @@ import torch
 
 from kdbench.code.foreign import foreign
 from kdbench.data import Batches
-from kdbench.errors import UserError
+from kdbench.errors import UserError, in_words
 from kdbench.inputs import Inputs, first
 from kdbench.models import FeatureReader, Outputs
 from kdbench.models.folding import folded
@@ -110,7 +110,7 @@ def _leaving(trainee: Trainee) -> Iterator[None]:
     except Exception as error:
         trainee.traceback = traceback.format_exc()
         where = traceback.extract_tb(error.__traceback__)[-1]
-        text = " ".join(str(error).split()) or "no message"
+        text = in_words(error)
         trainee.failure = f"{type(error).__name__}: {text} ({Path(where.filename).name}:{where.lineno})"
 
 

@@ -283,3 +283,20 @@ def test_cuda_is_refused_where_there_is_none(
 def test_seeds_are_numbers_and_nothing_else_of_a_suite(write_suite: Write, seeds: str) -> None:
     done = CliRunner().invoke(app, ["plan", str(write_suite()), "--seeds", seeds])
     assert isinstance(done.exception, UserError) and "--seeds" in str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["check", "report", "compare", "pick", "plan", "run"])
+def test_a_path_that_is_too_long_is_one_line(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = fails(capsys, monkeypatch, command, f"{'x' * 300}/{'y' * 300}.yaml")
+    assert "Traceback" not in text and len(text.splitlines()) == 1
+
+
+def test_a_data_root_that_is_no_folder_is_one_line(
+    write_suite: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for root in (tmp_path / "file", tmp_path / "file" / "below"):
+        text = fails(capsys, monkeypatch, "plan", str(write_suite()), "--data-root", str(root))
+        assert "is no folder" in text

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from kdbench.cli import app
 from kdbench.code.at_hand import compare_code
 from kdbench.code.factory import factory_fingerprint
+from kdbench.errors import UserError
 from kdbench.store import Record, RunDirectory, write_json
 
 
@@ -31,7 +32,9 @@ def run(tmp_path: Path) -> Path:
         "method_source": source["method.py:Mine"],
     }
     path = tmp_path / "run"
-    RunDirectory(path).write(Record("c1", "student", "ok", "t", 0, metrics={"top1": 0.5}, config=config))
+    RunDirectory(path).write(
+        Record("c1", "student", "ok", "t", 0, student="s", method="m", metrics={"top1": 0.5}, config=config)
+    )
     manifest = {"suite": "own", "dataset": "d", "sizes": {}, "teachers": [], "cells": ["c1"]}
     write_json(path / "run.json", manifest)
     top1 = {"name": "top1", "title": "t", "family": "task", "direction": "higher"}
@@ -84,3 +87,10 @@ def test_the_code_of_a_link_is_compared_too(run: Path) -> None:
     (own / "method.py").write_text("class Mine: pass  # edited\n")
     (fault,) = filter(None, faults(run))
     assert fault.startswith("the code of method 'mine'")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "methods: 3", "methods: [3, [], {chain: 3}, {name: 4}]"])
+def test_a_suite_of_anybodys_is_read_or_refused(run: Path, text: str) -> None:
+    (run / "suite.yaml").write_text(text)
+    result = CliRunner().invoke(app, ["check", str(run)])
+    assert result.exception is None or isinstance(result.exception, SystemExit | UserError)

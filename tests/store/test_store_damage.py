@@ -292,3 +292,24 @@ def test_a_lock_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder" / ".lock").mkdir(parents=True)
     with pytest.raises(SharedFault, match="cannot lock"), locked(tmp_path / "folder"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"student": None}, "names no student or no method"),
+        ({"method": None}, "names no student or no method"),
+        ({"config": {"dataset": "digits"}}, "config.dataset is no mapping"),
+        ({"config": {"dataset": {}}}, "config.dataset has no name"),
+        ({"config": {"student": 3}}, "config.student is no mapping"),
+    ],
+)
+def test_a_record_that_no_run_writes_is_damaged(
+    run: RunDirectory, changes: dict[str, Any], problem: str
+) -> None:
+    record = run.record(ID)
+    assert record is not None
+    run.write(Record(**vars(record) | changes))
+    with pytest.raises(SharedFault, match=problem):
+        run.record(ID)
+    assert any(problem in finding.problem for finding in check(run.path))

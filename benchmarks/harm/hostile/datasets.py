@@ -193,7 +193,7 @@ FOLDERS: dict[str, Callable[[Path, Fixtures], object]] = {
 # What may be learned from all the same: a check tells of it, or nothing is wrong.
 ALLOWED = (
     *("class-links-to-its-parent", "class-links-to-nothing", "empty-class", "image-is-a-pipe"),
-    *("image-links-to-a-device", "names-are-numbers", "flipped-in-the-middle"),
+    *("image-links-to-a-device", "names-are-numbers", "flipped-in-the-middle", "names-twice"),
     *("schema-is-list", "schema-of-noise", "schema-deep"),
 )
 

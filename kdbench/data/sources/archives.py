@@ -16,7 +16,7 @@ import numpy as np
 from kdbench.data.dataset import Description, Examples, Extent, Raw
 from kdbench.data.registry import ROOT_VARIABLE, Request, source
 from kdbench.data.sources import parquet
-from kdbench.errors import UserError, unknown
+from kdbench.errors import UserError, in_words, unknown
 
 # What torchvision raises for files that are absent or damaged, and for a network that is not there.
 _UNREADABLE = (OSError, RuntimeError, ValueError, AssertionError, EOFError, http.client.HTTPException)
@@ -171,7 +171,7 @@ def _load(archive: Archive, request: Request) -> Raw:
     try:
         return archive.read(root, download=True, heads=request.heads)
     except _UNREADABLE as error:
-        raise _absent(request.name, root, " ".join(str(error).split()), error) from error
+        raise _absent(request.name, root, in_words(error), error) from error
 
 
 def _layout(request: Request) -> parquet.Layout | None:

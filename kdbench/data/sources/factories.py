@@ -14,7 +14,7 @@ from kdbench.code.foreign import foreign
 from kdbench.data.dataset import Examples, Raw
 from kdbench.data.options import COMMON
 from kdbench.data.registry import FILE_FACTORY, MODULE_FACTORY, Request, source
-from kdbench.errors import UserError, unknown
+from kdbench.errors import UserError, in_words, unknown
 from kdbench.inputs import IMAGE
 from kdbench.targets import Target, target_of
 
@@ -60,7 +60,7 @@ def load(request: Request) -> Raw:
     except UserError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = in_words(error)
         raise UserError(f"dataset factory {name} raised {type(error).__name__}: {reason}") from error
     parts = _parts(name, returned)
     pairs = {part: _pair(f"{part} of {name}", parts[part]) for part in _KEYS[:3] if part in parts}
@@ -210,7 +210,7 @@ def _array(where: str, values: Any) -> np.ndarray:
         RuntimeError,
         NotImplementedError,
     ) as error:  # ragged, sparse or without data
-        reason = " ".join(str(error).split())
+        reason = in_words(error)
         raise UserError(f"{where} cannot be made an array ({reason}): return dense arrays.") from error
 
 

@@ -17,7 +17,7 @@ from kdbench.data.images import Decoder, Encoded, channels_of, picture
 from kdbench.data.registry import Request, source
 from kdbench.data.splits import VALIDATION_NAMES, roles
 from kdbench.data.stored import Packed, Stored
-from kdbench.errors import UserError, nearest
+from kdbench.errors import UserError, in_words, nearest
 from kdbench.targets import USUAL, find_target
 
 IMAGE_COLUMNS = ("img", "image")
@@ -124,7 +124,7 @@ def _reading(path: Path) -> Iterator[Any]:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_words(error)
         raise UserError(f"cannot read {path} ({reason}): fetch the file again.") from error
 
 

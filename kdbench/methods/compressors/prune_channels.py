@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from kdbench.deferred import Tensor, nn, torch
-from kdbench.errors import UserError
+from kdbench.errors import UserError, in_words
 from kdbench.inputs import Inputs
 from kdbench.methods import base
 from kdbench.methods.base import Refusal
@@ -144,7 +144,7 @@ def _library() -> Iterator[Any]:
         try:
             yield torch_pruning
         except Exception as error:  # what it cannot follow ends in whatever its graph meets first
-            text = " ".join(str(error).split())[:200] or "no message"
+            text = in_words(error)[:200] or "no message"
             raise UserError(
                 f"Torch-Pruning cannot follow the channels of this network ({type(error).__name__}: {text}): "
                 "use prune_magnitude or low_rank."

@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> RunDirectory:
         metrics, reasons = {"top1": 0.5, "nll": None}, {"nll": "not defined"}
         known = {"metrics": metrics, "reasons": reasons, "amendments": {"costs": "k"}, "files": files}
         run.write(Record(id, "student", "ok", "t", 0, student="s", method="m", **known))
-    run.write(Record("failed", "student", "failed", "t", 0, reason="diverged"))
+    run.write(Record("failed", "student", "failed", "t", 0, "diverged", student="s", method="m"))
     cells = ["a", "b", "failed"]
     manifest = {"suite": "s", "dataset": "d", "sizes": {}, "teachers": [], "cells": cells}
     write_json(tmp_path / "run.json", manifest)

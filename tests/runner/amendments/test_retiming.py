@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,9 @@ def test_a_run_that_goes_on_counts_anew_where_the_code_that_counts_has_changed(
     content["metrics"]["mlp_16"] |= {"macs": 24, P50: 1.5}
     del content["reasons"]["mlp_16"][P50]
     write_document(file, content)
-    directory.write(Record(node.id, "student", "ok", "cnn_4", 0, amendments={"costs": costs().key(node)}))
+    labels = {"student": "mlp_16", "method": "scratch"}
+    record = Record(node.id, "student", "ok", "cnn_4", 0, **labels)
+    directory.write(replace(record, amendments={"costs": costs().key(node)}))
     assert outdated(costs(), [node], directory) == [] and len(asked) == 1
 
     write_document(file, content | {"counter": "of another version"})
