@@ -14,8 +14,10 @@ from harm.finished import Results, read
 from harm.kills import SUITE
 
 # Smaller than what is killed: one student of each of two methods.
-SMALLER = ("students=[mlp_8]", "seeds=[0]", "controls={}", "robustness=null")
-SMALLER += ("methods=[scratch, {chain: [kd, prune_magnitude], label: pruned}]",)
+SMALLER: tuple[str, ...] = (
+    *("students=[mlp_8]", "seeds=[0]", "controls={}", "robustness=null"),
+    "methods=[scratch, {chain: [kd, prune_magnitude], label: pruned}]",
+)
 RUN, STORE = "run", "store"
 # In each fixture, the folder where its commands work.
 WORK = "work"

@@ -153,9 +153,9 @@ def trials() -> Iterator[Trial]:
     for label, value in DATA.items():
         files = {SUITE: suite(dataset="own.py:data"), "own.py": f"{HEAD}def data():\n    return {value}\n"}
         yield Trial("code", f"data-are-{label}", run, files, statuses=(0, 1, 2) if label in SHOWN else (2,))
-    for label, source in SOURCES.items():
-        files = {SUITE: suite(students=["own.py:net"], methods=["scratch"]), "own.py": source}
-        yield Trial("code", f"file-{label}", check, files)
+    for label, content in SOURCES.items():
+        student, _ = _suites()["model"]
+        yield Trial("code", f"file-{label}", check, {SUITE: student, "own.py": content})
     for name in ("random", "html", "torch", "kdbench"):
         source = f"import pathlib\npathlib.Path('../victim/executed-{name}').touch()\nraise SystemExit(7)\n"
         commands = (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harm.fixtures import RUN, Fixtures
-from harm.trial import OUTSIDE, SOUND, SUITE, Trial
+from harm.trial import OUTSIDE, SOUND, SUITE, Prepare, Trial
 
 SOUND_FILES = {SUITE: json.dumps(SOUND)}
 # Data that is looked for below the data root.
@@ -52,6 +52,18 @@ def _run_at(work: Path, fixtures: Fixtures) -> None:
     shutil.copytree(fixtures.finished.work / RUN, work / RUN)
 
 
+def _alone(make: Callable[[Path], object]) -> Prepare:
+    return lambda work, fixtures: make(work)
+
+
+def _beside_run(make: Callable[[Path], object]) -> Prepare:
+    def prepare(work: Path, fixtures: Fixtures) -> None:
+        _run_at(work, fixtures)
+        make(work)
+
+    return prepare
+
+
 def _suite_at(kind: str) -> Callable[[Path, Fixtures], object]:
     def prepare(work: Path, fixtures: Fixtures) -> None:
         KINDS[kind](work)
@@ -74,9 +86,8 @@ def trials() -> Iterator[Trial]:
     out = ("run", SUITE, "--out")
     store = ("run", SUITE, "--out", RUN, "--teacher-store")
     report = ("report", RUN, "--out")
-    for label, prepare in KINDS.items():
-        both = lambda work, fixtures, make=prepare: (_run_at(work, fixtures), make(work))  # noqa: E731
-        alone = lambda work, fixtures, make=prepare: make(work)  # noqa: E731
+    for label, make in KINDS.items():
+        alone, both = _alone(make), _beside_run(make)
         yield Trial("paths", f"out-is-{label}", ((*out, AT),), SOUND_FILES, alone)
         if label != "a-folder-of-others":
             yield Trial("paths", f"store-is-{label}", ((*store, AT),), SOUND_FILES, alone)
@@ -87,11 +98,14 @@ def trials() -> Iterator[Trial]:
         yield Trial("paths", f"suite-is-{label}", (("check", "place.yaml"),), prepare=_suite_at(label))
         yield Trial("paths", f"run-is-{label}", (("report", AT), ("compare", AT)), prepare=alone)
     for label, path in LITERAL.items():
-        allowed = (2,) if label != "escapes" else (0, 2)
-        more = {"statuses": allowed, "made": ("\x1b[2J",)}
-        yield Trial("paths", f"out-of-{label}", ((*out, path),), SOUND_FILES, **more)
-        yield Trial("paths", f"store-of-{label}", ((*store, path),), SOUND_FILES, **more)
-        yield Trial("paths", f"report-of-{label}", ((*report, path),), SOUND_FILES, _run_at, **more)
+        # A folder may be called so.
+        statuses, made = ((0, 2), ("\x1b[2J",)) if label == "escapes" else ((2,), ())
+        for name, words, files, prepare in (
+            ("out", out, SOUND_FILES, None),
+            ("store", store, SOUND_FILES, None),
+            ("report", report, SOUND_FILES, _run_at),
+        ):
+            yield Trial("paths", f"{name}-of-{label}", ((*words, path),), files, prepare, statuses, made)
         yield Trial("paths", f"suite-of-{label}", (("check", f"{path}.yaml"),))
         yield Trial("paths", f"run-of-{label}", (("report", path), ("check", path)))
         root = ("plan", "data.yaml", "--data-root", path)

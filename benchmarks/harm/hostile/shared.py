@@ -14,7 +14,7 @@ from typing import Any
 from harm.finished import read
 from harm.fixtures import RUN, Fixtures
 from harm.surroundings import EXECUTED
-from harm.trial import OUTSIDE, Trial
+from harm.trial import OUTSIDE, Prepare, Trial
 from kdbench.store.files import digest
 
 READING = (("check", RUN), ("compare", RUN), ("report", RUN, "--rescore"), ("report", RUN))
@@ -54,9 +54,7 @@ def _run(work: Path, fixtures: Fixtures) -> Path:
     return Path(shutil.copytree(fixtures.finished.work / RUN, work / RUN))
 
 
-def _changed(
-    name: str, change: Callable[[Path, dict[str, Any]], object]
-) -> Callable[[Path, Fixtures], object]:
+def _changed(name: str, change: Callable[[Path, dict[str, Any]], object]) -> Prepare:
     """Return what copies the run and changes one of its documents, which is sealed again."""
 
     def prepare(work: Path, fixtures: Fixtures) -> None:
@@ -78,24 +76,29 @@ def _set(field: str, value: Any) -> Callable[[Path, dict[str, Any]], object]:
         place: Any = content
         for part in parts:
             place = place[int(part) if part.isdigit() else part]
-        place[last] = value
+        place[int(last) if last.isdigit() else last] = value
 
     return change
 
 
-def _moved(work: Path, fixtures: Fixtures, at: str) -> None:
-    """Put a node where its id leads to, and its id into the plan."""
-    run = _run(work, fixtures)
-    folder = node(run)
-    sealed(folder / "record.json", lambda content: content.update(id=at))
-    sealed(run / "run.json", lambda content: content["cells"].append(at))
-    try:
-        shutil.copytree(folder, run / "nodes" / at)
-    except (OSError, ValueError):
-        return  # no folder can have this name, or it is there already
+def _moved(at: str) -> Prepare:
+    """Return what puts a node where its id leads to, below the run, and its id into the plan."""
+
+    def prepare(work: Path, fixtures: Fixtures) -> None:
+        run = _run(work, fixtures)
+        folder = node(run)
+        sealed(folder / "record.json", lambda content: content.update(id=at))
+        sealed(run / "run.json", lambda content: content["cells"].append(at))
+        try:
+            if not at.startswith("/"):
+                shutil.copytree(folder, run / "nodes" / at)
+        except (OSError, ValueError):
+            return  # no folder can have this name, or it is there already
+
+    return prepare
 
 
-def _linked(path: str, target: str, *, keep: bool = True) -> Callable[[Path, Fixtures], object]:
+def _linked(path: str, target: str, *, keep: bool = True) -> Prepare:
     """Return what copies the run and puts a link in the place of a path in it."""
 
     def prepare(work: Path, fixtures: Fixtures) -> None:
@@ -145,7 +148,7 @@ def _list_file(name: str) -> Callable[[Path, dict[str, Any]], object]:
     return lambda run, content: content["files"].update({name: {"sha256": "0" * 64, "bytes": 1}})
 
 
-def _suite(text: str) -> Callable[[Path, Fixtures], object]:
+def _suite(text: str) -> Prepare:
     """Return what puts another suite into a run, which its manifest vouches for."""
 
     def prepare(work: Path, fixtures: Fixtures) -> None:
@@ -176,74 +179,58 @@ def _data(name: str) -> Callable[[Path, dict[str, Any]], object]:
     return lambda run, content: content["config"]["dataset"].update(name=name, args={})
 
 
-def trials() -> Iterator[Trial]:
-    """Yield links, names, hostile values of every field of every document, suites, code."""
-    for label, (path, target) in LINKS.items():
-        yield Trial("links", label, READING, prepare=_linked(path, target), statuses=ANY)
-    for number, at in enumerate(
-        (UPWARDS, "/tmp/x", "..", ".", "", "a/b", "a\0b", "x" * 300, "\x1b[2J", "-rf", "nul\n")
-    ):
-        prepare = lambda work, fixtures, at=at: _moved(work, fixtures, at)  # noqa: E731
-        yield Trial("ids", f"id-{number:02}", READING, prepare=prepare, statuses=ANY)
-    for field in ("origin", "taught_by", "start", "amendments/costs", "amendments/independent", "cohort"):
-        change = _changed("record.json", _set(field, UPWARDS))
-        yield Trial("ids", f"{field}-leads-upwards".replace("/", "."), READING, prepare=change, statuses=ANY)
-    for field in ("teachers", "cells", "supporting"):
-        change = _changed("run.json", lambda run, content, field=field: content[field].append(UPWARDS))
-        yield Trial("ids", f"{field}-lead-upwards", READING, prepare=change, statuses=ANY)
-    for name, label in FILES.items():
-        yield Trial(
-            "ids",
-            f"file-{label}",
-            READING,
-            prepare=_changed("record.json", _list_file(name)),
-            statuses=(1, 2, 0),
-        )
-    documents = {
-        "record.json": RECORD_FIELDS,
-        "run.json": ("suite", "dataset", "seeds", "teachers", "cells", "labels", "files", "schema", "target"),
-        "columns.json": (
-            "columns",
-            "columns/0",
-            "columns/0/name",
-            "columns/0/range",
-            "columns/0/title",
-            "schema",
-        ),
-        "costs/*/cost.json": ("metrics", "reasons", "conditions", "files", "schema"),
-    }
-    for name, fields in documents.items():
-        for field in fields:
-            # Half of them, which differ from one field to another: there are very many.
-            for label, value in list(VALUES.items())[len(field) % 2 :: 2]:
-                place = f"{name.replace('*/', '')}-{field}".replace("/", ".")
-                where = f"{place} is {label}".replace(" ", "-")
-                change = _set(field, value) if field != "columns/0" else _first_column(value)
-                prepare = _changed(name, change)
-                yield Trial("documents", where, READING[:2], prepare=prepare, statuses=ANY)
-    for label, text in SUITES.items():
-        yield Trial("suites-of-others", label, READING, prepare=_suite(text), statuses=ANY)
-    for label, name in (
-        ("os", "os:system"),
-        ("run", "run/evil.py:make"),
-        ("parquet", "parquet:/dev"),
-        ("folder", "folder:/"),
-    ):
-        change = _changed("record.json", _data(name))
-        yield Trial("suites-of-others", f"data-of-{label}", READING, {"evil.py": CODE}, change, ANY)
-    yield from _exports()
-
-
 RECORD_FIELDS = (
     *("id", "role", "status", "teacher", "seed", "reason", "dataset", "student", "method", "method_name"),
     *("control_of", "cohort", "config", "origin", "taught_by", "start", "metrics", "metrics/top1", "reasons"),
     *("tables", "amendments", "best_epoch", "epochs", "durations", "provenance", "files", "schema"),
     *("config/dataset", "config/student", "config/method", "config/recipe", "provenance/versions"),
 )
+DOCUMENTS = {
+    "record.json": RECORD_FIELDS,
+    "run.json": ("suite", "dataset", "seeds", "teachers", "cells", "labels", "files", "schema", "target"),
+    "columns.json": (
+        *("columns", "columns/0", "columns/0/name", "columns/0/range", "columns/0/title", "schema"),
+    ),
+    "costs/*/cost.json": ("metrics", "reasons", "conditions", "files", "schema"),
+}
+IDS = (UPWARDS, "/nobody/x", "..", ".", "", "a/b", "a\0b", "x" * 300, "\x1b[2J", "-rf", "nul\n")
+DATA = {"os": "os:system", "run": "run/evil.py:make", "parquet": "parquet:/dev", "folder": "folder:/"}
 
 
-def _first_column(value: Any) -> Callable[[Path, dict[str, Any]], object]:
-    return lambda run, content: content["columns"].__setitem__(0, value)
+def trials() -> Iterator[Trial]:
+    """Yield links, names, hostile values of every field of every document, suites, code."""
+    for label, (path, target) in LINKS.items():
+        yield Trial("links", label, READING, prepare=_linked(path, target), statuses=ANY)
+    yield from _ids()
+    for name, fields in DOCUMENTS.items():
+        for field in fields:
+            # Half of them, which differ from one field to another: there are very many.
+            for label, value in list(VALUES.items())[len(field) % 2 :: 2]:
+                place = f"{name.replace('*/', '')}-{field}".replace("/", ".")
+                where = f"{place} is {label}".replace(" ", "-")
+                prepare = _changed(name, _set(field, value))
+                yield Trial("documents", where, READING[:2], prepare=prepare, statuses=ANY)
+    for label, text in SUITES.items():
+        yield Trial("suites-of-others", label, READING, prepare=_suite(text), statuses=ANY)
+    for label, name in DATA.items():
+        prepare = _changed("record.json", _data(name))
+        yield Trial("suites-of-others", f"data-of-{label}", READING, {"evil.py": CODE}, prepare, ANY)
+    yield from _exports()
+
+
+def _ids() -> Iterator[Trial]:
+    """Yield names that lead out of the run, wherever a document names a node or a file."""
+    for number, at in enumerate(IDS):
+        yield Trial("ids", f"id-{number:02}", READING, prepare=_moved(at), statuses=ANY)
+    for field in ("origin", "taught_by", "start", "amendments/costs", "amendments/independent", "cohort"):
+        prepare = _changed("record.json", _set(field, UPWARDS))
+        yield Trial("ids", f"{field}-leads-upwards".replace("/", "."), READING, prepare=prepare, statuses=ANY)
+    for field in ("teachers", "cells", "supporting"):
+        prepare = _changed("run.json", _set(field, [UPWARDS]))
+        yield Trial("ids", f"{field}-lead-upwards", READING, prepare=prepare, statuses=ANY)
+    for name, label in FILES.items():
+        prepare = _changed("record.json", _list_file(name))
+        yield Trial("ids", f"file-{label}", READING, prepare=prepare, statuses=ANY)
 
 
 def _exports() -> Iterator[Trial]:
