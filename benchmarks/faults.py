@@ -34,7 +34,9 @@ from harm.table import as_json, as_markdown, summary_lines, write_csv
 
 PARTS = ("kills", "damage", "inputs")
 FULL_KILLS, QUICK_KILLS = 100, 12
-# Among so many the round is looked for that is asked for by its name.
+# So that a quick table has all ways of killing.
+QUICK_KILLS_A_ROUND = 2
+# More than any number of kills takes that somebody would wait for.
 MOST_ROUNDS = 1000
 # Of so many cases one is tried.
 QUICK_SHARE = {"damage": 20, "inputs": 15}
@@ -94,14 +96,16 @@ class Harness:
 
     def kills(self) -> list[Outcome]:
         reference = kills.Reference.make(self.work / "reference")
-        rounds = list(islice(kills.rounds(self.options.seed), MOST_ROUNDS))
-        wanted: int = self.options.kills or (QUICK_KILLS if self.options.quick else FULL_KILLS)
+        options = self.options
+        most = {"most": QUICK_KILLS_A_ROUND} if options.quick else {}
+        rounds = list(islice(kills.rounds(options.seed, **most), MOST_ROUNDS))
+        if options.case:
+            rounds = [kills.Round.of(options.case, options.seed)]
+        wanted: int = options.kills or (QUICK_KILLS if options.quick else FULL_KILLS)
 
         def enough(outcomes: list[Outcome]) -> bool:
             return sum(outcome.tried for outcome in outcomes) >= wanted
 
-        if self.options.case:
-            rounds = [round for round in rounds if self.options.case == round.name]
         return self._carry_out(rounds, lambda round, folder: round.carry_out(reference, folder), enough)
 
     def damage(self) -> list[Outcome]:

@@ -76,18 +76,24 @@ class Round:
     def name(self) -> str:
         return f"kills/{self.number:03}-{self.way}-{self.kills}"
 
+    @classmethod
+    def of(cls, name: str, seed: int) -> Round:
+        """Return the round of a name."""
+        number, way, kills = name.removeprefix("kills/").split("-")
+        return cls(int(number), seed, way, int(kills))
+
     def carry_out(self, reference: Reference, folder: Path) -> Outcome:
         """Kill, resume, and count what was harmed; ``tried`` are the kills that met a living process."""
         return _Killing(self, reference, folder).carry_out()
 
 
-def rounds(seed: int) -> Iterator[Round]:
-    """Yield rounds without end, all ways in turn."""
+def rounds(seed: int, most: int = 6) -> Iterator[Round]:
+    """Yield rounds of at most so many kills, without end, all ways in turn."""
     chance = random.Random(seed)
     number = 0
     while True:
         for way in WAYS:
-            yield Round(number, seed, way, chance.randint(2, 6))
+            yield Round(number, seed, way, chance.randint(2, most))
             number += 1
 
 
