@@ -31,6 +31,7 @@ from harm.commands import ROOT
 from harm.fixtures import Fixtures
 from harm.outcome import KINDS, Outcome
 from harm.table import as_json, as_markdown, summary_lines, write_csv
+from kdbench import machine
 
 PARTS = ("kills", "damage", "inputs")
 FULL_KILLS, QUICK_KILLS = 100, 12
@@ -91,7 +92,9 @@ class Harness:
         """Take the command line."""
         self.options = options
         self.work: Path = options.work.absolute() / f"seed-{options.seed}"
-        self.journal = Journal(self.work / "done.jsonl")
+        # What another commit did says nothing of this one.
+        commit = machine.git_commit() or machine.versions()["kdbench"]
+        self.journal = Journal(self.work / f"done-{commit[:12]}.jsonl")
         self._began = time.monotonic()
 
     def kills(self) -> list[Outcome]:
