@@ -3,13 +3,14 @@
     python benchmarks/faults.py                        the full table into results/faults
     python benchmarks/faults.py --quick                under five minutes on two cores, printed only
     python benchmarks/faults.py --only damage          one of kills, damage, inputs
-    python benchmarks/faults.py --case damage/...      one case again, its files kept (--work says where)
+    python benchmarks/faults.py --case damage/...      the cases whose names begin so, again
 
 A small suite is killed at random moments, its workers too, and goes on; every kind of file of a finished and
 of an interrupted run is damaged in every way; bad suites, command lines, checkpoints, data and code are
 tried. Printed is how often what went wrong. Exit status 1 if anything did.
 
-What was done is kept in the folder of --work, so that the same command goes on where it was stopped.
+What was done at a commit is kept in the folder of --work, with the files of what went wrong, so that the same
+command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from harm.commands import ROOT
 from harm.fixtures import Fixtures
 from harm.outcome import KINDS, Outcome
 from harm.table import as_json, as_markdown, summary_lines, write_csv
+
 from kdbench import machine
 
 PARTS = ("kills", "damage", "inputs")
