@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,17 @@ def test_this_kdbench_is_found_before_an_installed_one(monkeypatch: pytest.Monke
     child.find_kdbench()
     child.find_kdbench()
     assert sys.path == ["/usr/lib/python3.11", root, "/venv/lib/site-packages", "/elsewhere"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+@pytest.mark.parametrize(("starter", "signal"), [(os.getpid, 9), (os.getppid, 0)])
+def test_what_multiprocessing_starts_ends_with_its_parent_before_it_imports_the_rest(
+    monkeypatch: pytest.MonkeyPatch, starter: Callable[[], int], signal: int
+) -> None:
+    monkeypatch.setenv(child.STARTED_BY, str(starter()))
+    code = (
+        "import ctypes, os, sys; import kdbench.__main__; death = ctypes.c_int(); "
+        "ctypes.CDLL(None).prctl(2, ctypes.byref(death)); "
+        f"print(death.value, '{child.STARTED_BY}' in os.environ, 'torch' in sys.modules)"
+    )
+    assert ran(sys.executable, "-P", "-c", code).stdout == f"{signal} False False\n"
