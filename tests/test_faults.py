@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -132,7 +133,7 @@ def test_a_process_that_does_not_end_is_stopped() -> None:
     child = os.fork()
     if child == 0:
         os.setsid()
-        time.sleep(600)
+        signal.pause()
         os._exit(0)
     assert _watched(child, time.monotonic(), 7.0)[1] == "still runs after 7 s"
     with pytest.raises(ProcessLookupError):

@@ -171,6 +171,8 @@ def _watched(child: int, deadline: float, limit_s: float) -> tuple[int, str | No
         grown = _resident(child) > LIMIT_BYTES
         if grown or time.monotonic() > deadline:
             _end_group(child)
+            # It may not have had the time to make a group of its own.
+            os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             over = f"grew over {LIMIT_BYTES >> 30} GiB" if grown else f"still runs after {limit_s:g} s"
             return 0, over
