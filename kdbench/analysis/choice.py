@@ -57,11 +57,12 @@ class Choice:
 
     Of ``judged`` rows ``fitting`` keep within the limits, the best by ``metric`` first. ``row`` is the one to
     ship: the first of them, or with ``within`` the one of the lowest ``cost`` whose loss against the first is
-    not known to be as much as ``within``; ``loss`` is then the comparison with it, and ``sureness`` how sure
-    that is. ``runner_up`` is the next of ``fitting``: the first that is not ``row``. Its comparison has the
-    plain two-sided p-value: to say that the winner is ahead of the runner-up needs no correction for having
-    looked which they are (Hung and Fithian, Annals of Statistics 2019, for such families of one parameter).
-    Where no row fits, ``row`` is None and ``nearest`` the one whose largest miss is the smallest.
+    not known to be as much as ``within``; ``loss`` is then the comparison with it, ``sureness`` how sure that
+    is, and ``loss_interval`` the interval that tells. ``runner_up`` is the next of ``fitting``: the first
+    that is not ``row``. Its comparison has the plain two-sided p-value: to say that the winner is ahead of
+    the runner-up needs no correction for having looked which they are (Hung and Fithian, Annals of Statistics
+    2019, for such families of one parameter). Where no row fits, ``row`` is None and ``nearest`` the one
+    whose largest miss is the smallest.
     """
 
     metric: str
@@ -75,6 +76,7 @@ class Choice:
     within: float | None = None
     cost: str | None = None
     loss: Comparison | None = None
+    loss_interval: tuple[float, float] | None = None
     sureness: Sureness | None = None
     nearest: Row | None = None
     misses: tuple[Miss, ...] = ()
@@ -119,11 +121,11 @@ def choose(
     if not fitting:
         nearest = min(rows, key=lambda row: max(miss.size for miss in misses[row.key]))
         return Choice(metric, tuple(limits), len(rows), nearest=nearest, misses=misses[nearest.key])
-    row, loss, sureness = fitting[0], None, None
+    row, loss, interval, sureness = fitting[0], None, None, None
     if within is not None:
         if price.column is None:
             raise UserError("--within picks the cheapest, and no cost is known of every student.")
-        row, loss, sureness = _cheapest_within(summary, fitting, price, metric, within)
+        row, loss, interval, sureness = _cheapest_within(summary, fitting, price, metric, within)
     runner_up = next((other for other in fitting if other is not row), None)
     return Choice(
         metric,
@@ -137,6 +139,7 @@ def choose(
         within,
         price.column if within is not None else None,
         loss,
+        interval,
         sureness,
     )
 
@@ -186,7 +189,7 @@ def _compared(summary: Summary, row: Row, other: Row, metric: str) -> Comparison
 
 def _cheapest_within(
     summary: Summary, fitting: Sequence[Row], price: _Prices, metric: str, within: float
-) -> tuple[Row, Comparison | None, Sureness | None]:
+) -> tuple[Row, Comparison | None, tuple[float, float] | None, Sureness | None]:
     """Return the cheapest row whose loss against the first may be under ``within``, the loss, and how sure.
 
     The interval is that over seeds and test examples, else that over seeds, else that over test examples.
@@ -201,10 +204,10 @@ def _cheapest_within(
             continue
         ends = _interval(comparison)
         if ends is None:
-            return row, comparison, "not tested"
+            return row, comparison, None, "not tested"
         most = max(-sign * end for end in ends)
-        return row, comparison, "shown" if most < within else "not excluded"
-    return best, None, None
+        return row, comparison, ends, "shown" if most < within else "not excluded"
+    return best, None, None, None
 
 
 def _interval(comparison: Comparison) -> tuple[float, float] | None:

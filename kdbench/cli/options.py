@@ -19,9 +19,25 @@ from kdbench.printable import coded, printable
 if TYPE_CHECKING:
     from kdbench.suite import Suite
 
-# Without emoji codes: what stands between colons is mostly a user's own name of something.
-out_console = Console(emoji=False, highlight=False)
-error_console = Console(stderr=True, emoji=False, highlight=False)
+
+class Terminal(Console):
+    """A console without emoji codes: what stands between colons is mostly a user's own name of something."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        """Write to standard output, or to standard error."""
+        super().__init__(stderr=stderr, emoji=False, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """End the command without a word where its reader, such as ``head``, has gone."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit as ended:
+            # As code of a user's own would end it: that is told.
+            raise typer.Exit(1) from ended
+
+
+out_console = Terminal()
+error_console = Terminal(stderr=True)
 
 SuiteArgument = Annotated[
     str, typer.Argument(help="Name of a suite that ships with kdbench, or a YAML file.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def pick(
         "within": within,
         "cost": choice.cost,
         "loss": _difference_values(choice.loss),
+        "loss_interval": choice.loss_interval,
         "loss_within": choice.sureness,
         "nearest": _row_values(summary, choice, choice.nearest),
         "misses": [
@@ -151,10 +153,10 @@ def _loss(summary: Summary, choice: Choice) -> str:
         "not excluded": f"not shown to be under {allowed}, but its mean is",
         "not tested": f"under {allowed} by its mean, not tested",
     }[str(choice.sureness)]
+    low, high = choice.loss_interval or (None, None)
+    loss = difference_text(summary, replace(choice.loss, low=low, high=high))
     best = full_name(summary, choice.fitting[0])
-    return (
-        f"the cheapest ({by}) within {allowed} of {best}: {difference_text(summary, choice.loss)}, {surely}"
-    )
+    return f"the cheapest ({by}) within {allowed} of {best}: {loss}, {surely}"
 
 
 def _verdict(summary: Summary, rival: Comparison) -> str:

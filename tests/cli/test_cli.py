@@ -300,3 +300,15 @@ def test_a_data_root_that_is_no_folder_is_one_line(
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
         text = fails(capsys, monkeypatch, "plan", str(write_suite()), "--data-root", str(root))
         assert "is no folder" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell with head")
+def test_a_reader_that_goes_is_no_fault() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m kdbench list metrics | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1

@@ -49,7 +49,7 @@ def test_the_words_hold_the_choice_and_what_it_gives_up(run: Path) -> None:
 
 
 def test_words_of_a_loss_that_is_allowed(run: Path) -> None:
-    assert "within 5.0 points of cnn by kd: −0.8 points" in words(run, within=5)
+    assert "within 5.0 points of cnn by kd: −0.8 points [−4.0, +2.3]" in words(run, within=5)
     assert "shown to be under 5.0 points" in words(run, within=5)
     assert "not shown to be under 1.0 points, but its mean is" in words(run, within=1)
     assert "the best; no cheaper one (latency) has a mean within 0.5 points of it" in words(run, within=0.5)
