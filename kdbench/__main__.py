@@ -1,17 +1,10 @@
 """The command: the installed script ``kdbench``, and ``python -m kdbench``."""
 
-import os
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
     # Before anything else is imported: the current directory, which Python puts first, is a user's.
     del sys.path[0]
-
-# `multiprocessing` imports this module first in what it starts, and takes seconds to import the rest.
-if os.environ.pop("KDBENCH_STARTED_BY", None) == str(os.getppid()):
-    from kdbench.parent import end_with
-
-    end_with(os.getppid())
 
 
 def main() -> None:

@@ -21,8 +21,6 @@ _ROOT = str(Path(__file__).parents[1])
 _INSTALLED = ("site-packages", "dist-packages")
 # With this variable Python leaves the current directory out.
 _SAFE = "PYTHONSAFEPATH"
-# Which process started one that `multiprocessing` starts: for it to know before it imports the rest.
-STARTED_BY = "KDBENCH_STARTED_BY"
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -39,21 +37,16 @@ def find_kdbench() -> None:
 
 @contextmanager
 def safe_start() -> Iterator[None]:
-    """Let Python processes that `multiprocessing` starts meanwhile not look in the current directory.
-
-    Those of the command line end with this process from their first moment on (see `kdbench.__main__`).
-    """
-    names = {_SAFE: "1", STARTED_BY: str(os.getpid())}
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
+    """Let Python processes that `multiprocessing` starts meanwhile not look in the current directory."""
+    before = os.environ.get(_SAFE)
+    os.environ[_SAFE] = "1"
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        if before is None:
+            del os.environ[_SAFE]
+        else:
+            os.environ[_SAFE] = before
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+from multiprocessing.context import SpawnProcess
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -35,3 +37,19 @@ def _wait_for(parent: int) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(parent).wait()
     os._exit(1)
+
+
+class Spawned(SpawnProcess):
+    """A process that ends with the one that starts it, from before it imports what it works with.
+
+    It is made from a pickle: what rebuilds it is called before its work, and all that needs, is loaded.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what rebuilds it, with the number of this process, and then its work."""
+        return _spawned, (type(self), os.getpid()), self.__dict__
+
+
+def _spawned(kind: type[Spawned], parent: int) -> Spawned:
+    end_with(parent)
+    return kind.__new__(kind)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kdbench import child
 
+ROOT = Path(child.__file__).parents[1]
 # Some of what Python, multiprocessing, pandas, torch and kdbench import.
 NAMES = ("random", "html", "pickle", "socket", "tempfile", "typing", "dataclasses", "json", "struct")
 MARK = "imported from the current directory"
@@ -59,15 +61,28 @@ def test_this_kdbench_is_found_before_an_installed_one(monkeypatch: pytest.Monke
     assert sys.path == ["/usr/lib/python3.11", root, "/venv/lib/site-packages", "/elsewhere"]
 
 
+class Late:
+    """Takes long to load, as what a training process works with does."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _pause, ()
+
+
+def _pause() -> None:
+    os.write(1, b"%d\n" % os.getpid())
+    signal.pause()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
-@pytest.mark.parametrize(("starter", "signal"), [(os.getpid, 9), (os.getppid, 0)])
-def test_what_multiprocessing_starts_ends_with_its_parent_before_it_imports_the_rest(
-    monkeypatch: pytest.MonkeyPatch, starter: Callable[[], int], signal: int
-) -> None:
-    monkeypatch.setenv(child.STARTED_BY, str(starter()))
+def test_what_is_started_ends_with_its_parent_before_it_has_loaded_its_work() -> None:
     code = (
-        "import ctypes, os, sys; import kdbench.__main__; death = ctypes.c_int(); "
-        "ctypes.CDLL(None).prctl(2, ctypes.byref(death)); "
-        f"print(death.value, '{child.STARTED_BY}' in os.environ, 'torch' in sys.modules)"
+        "import sys; from kdbench.parent import Spawned; from tests.test_child import Late\n"
+        "if __name__ == '__main__': Spawned(target=print, args=(Late(),)).start(); sys.stdin.read()"
     )
-    assert ran(sys.executable, "-P", "-c", code).stdout == f"{signal} False False\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    ) as parent:
+        assert parent.stdout is not None
+        loading = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        loading.wait(timeout=60)

@@ -7,7 +7,6 @@ another run holds the machine's measuring lock.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import traceback
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from kdbench.code.foreign import (
     watched_through,
 )
 from kdbench.errors import UserError
-from kdbench.parent import end_with
+from kdbench.parent import Spawned
 from kdbench.runner.events import Event, Tell
 from kdbench.runner.executors.inline import Inline
 from kdbench.runner.works import Work, executor
@@ -102,8 +101,8 @@ class Processes:
                 for _ in range(jobs):
                     heard, told = context.Pipe(duplex=False)
                     note = context.RawArray("B", Note.SIZE)
-                    arguments = (shared, tasks, told, note, os.getpid(), current_limit())
-                    process = context.Process(target=work_on, args=arguments)
+                    arguments = (shared, tasks, told, note, current_limit())
+                    process = Spawned(target=work_on, args=arguments)
                     process.start()
                     # The process has the only other end: its death is heard.
                     told.close()
@@ -152,11 +151,8 @@ def follow(works: dict[str, Work], workers: Sequence[Worker], tell: Tell) -> Non
             raise RuntimeError(f"no process carried out {', '.join(sorted(left))}")
 
 
-def work_on(
-    works: dict[str, Work], tasks: Any, told: Connection, note: Any, parent: int, limit_s: float
-) -> None:
-    """Carry out works until there are no more, as long as the parent lives; what a process runs."""
-    end_with(parent)
+def work_on(works: dict[str, Work], tasks: Any, told: Connection, note: Any, limit_s: float) -> None:
+    """Carry out works until there are no more; what a process runs."""
     # An interrupt reaches every process of a terminal; the first one stops the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watched_through(Note(memoryview(note).cast("B")))
